@@ -1,0 +1,35 @@
+"""gradserve: predictions, input gradients and gradient ascents of any ONNX model.
+
+`Client` and `aio.Client` ask a server; `gradserve_server.Engine` has the same verbs in process.
+"""
+
+from gradserve import aio, errors, objectives
+from gradserve._calls import GradientResult
+from gradserve.ascents import Adam, AscentSettings, GradientNormalization, Noise, Sgd, Step, StopReason
+from gradserve.client import Client
+from gradserve.descriptions import ImageDescription, Layer, ModelDescription, TensorDescription
+from gradserve.errors import GradserveError
+from gradserve.objectives import Objective
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Adam",
+    "AscentSettings",
+    "Client",
+    "GradientNormalization",
+    "GradientResult",
+    "GradserveError",
+    "ImageDescription",
+    "Layer",
+    "ModelDescription",
+    "Noise",
+    "Objective",
+    "Sgd",
+    "Step",
+    "StopReason",
+    "TensorDescription",
+    "aio",
+    "errors",
+    "objectives",
+]

@@ -1,0 +1,97 @@
+"""Every verb as one `Call`: which RPC, with what request, and how its response becomes a result. Sans I/O.
+
+`Client` and `aio.Client` differ only in how they carry a call.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.message import Message
+
+from gradserve import wire
+from gradserve.ascents import AscentSettings, Step
+from gradserve.descriptions import Layer, ModelDescription
+from gradserve.objectives import Objective
+from gradserve.tensors import from_wire, named_from_wire, named_to_wire
+from gradserve.v1 import gradient_service_pb2 as pb
+from gradserve.v1 import model_service_pb2
+
+Array = npt.NDArray[Any]
+Arrays = Mapping[str, npt.ArrayLike]
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, eq=False)
+class GradientResult:
+    """The answer of `gradient`."""
+
+    values: npt.NDArray[np.float32]
+    """The objective for each sample, [N]."""
+    gradients: dict[str, Array]
+    """d values[n] / d input[n], named and shaped like the inputs."""
+
+
+@dataclass(frozen=True)
+class Call(Generic[R]):
+    """One RPC to make."""
+
+    rpc: str
+    request: Message
+    parse: Callable[[Any], R]
+
+
+def infer(model: str, inputs: Arrays, outputs: Sequence[str], version: str) -> Call[dict[str, Array]]:
+    request = pb.InferRequest(model=_ref(model, version), inputs=named_to_wire(inputs), outputs=outputs)
+    return Call("Infer", request, lambda response: named_from_wire(response.outputs))
+
+
+def gradient(model: str, inputs: Arrays, objective: Objective, wrt: Sequence[str], version: str) -> Call[GradientResult]:
+    request = pb.GradientRequest(
+        model=_ref(model, version),
+        inputs=named_to_wire(inputs),
+        objective=wire.objective_to_wire(objective),
+        wrt=wrt,
+    )
+    return Call(
+        "Gradient",
+        request,
+        lambda response: GradientResult(from_wire(response.values), named_from_wire(response.gradients)),
+    )
+
+
+def vjp(
+    model: str, inputs: Arrays, cotangents: Arrays, wrt: Sequence[str], version: str
+) -> Call[tuple[dict[str, Array], dict[str, Array]]]:
+    request = pb.VectorJacobianProductRequest(
+        model=_ref(model, version), inputs=named_to_wire(inputs), cotangents=named_to_wire(cotangents), wrt=wrt
+    )
+    return Call(
+        "VectorJacobianProduct",
+        request,
+        lambda response: (named_from_wire(response.outputs), named_from_wire(response.gradients)),
+    )
+
+
+def activations(model: str, inputs: Arrays, layers: Sequence[str], version: str) -> Call[dict[str, Array]]:
+    request = pb.ActivationsRequest(model=_ref(model, version), inputs=named_to_wire(inputs), layers=layers)
+    return Call("Activations", request, lambda response: named_from_wire(response.activations))
+
+
+def ascend(model: str, objective: Objective, settings: AscentSettings) -> Call[Step]:
+    return Call("Ascend", wire.ascent_to_wire(model, objective, settings), wire.step_from_wire)
+
+
+def layers(model: str, version: str) -> Call[list[Layer]]:
+    request = model_service_pb2.ListLayersRequest(model=_ref(model, version))
+    return Call("ListLayers", request, lambda response: [wire.layer_from_wire(layer) for layer in response.layers])
+
+
+def inspect(model: str, version: str) -> Call[ModelDescription]:
+    return Call("Inspect", model_service_pb2.InspectRequest(model=_ref(model, version)), wire.description_from_wire)
+
+
+def _ref(model: str, version: str) -> pb.ModelRef:
+    return pb.ModelRef(name=model, version=version)

@@ -1,0 +1,40 @@
+"""What gRPC raises, as gradserve's own exceptions."""
+
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from gradserve import errors
+
+MAX_MESSAGE_BYTES = 256 * 1024 * 1024
+"""Default limit of one message, both ways; the server's default is the same."""
+
+_BY_CODE: dict[grpc.StatusCode, type[errors.GradserveError]] = {
+    grpc.StatusCode.UNAVAILABLE: errors.ServerUnavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
+    grpc.StatusCode.CANCELLED: errors.CallCancelled,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.LimitExceeded,
+}
+"""For statuses that gRPC itself makes, without a reason of ours."""
+
+
+def channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
+    """Options of a channel (or of a server) that lets messages of that size through."""
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+    ]
+
+
+def from_rpc_error(error: Any) -> errors.GradserveError:
+    """The exception that a failed call (`grpc.RpcError`) stands for: by its `ErrorInfo.reason`, else by its status code."""
+    code, details = error.code(), error.details() or ""
+    cls = _BY_CODE.get(code, errors.CallError)
+    status = rpc_status.from_call(error)
+    for detail in status.details if status is not None else ():
+        info = error_details_pb2.ErrorInfo()
+        if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == errors.DOMAIN:
+            cls = errors.by_reason().get(info.reason, cls)
+    return cls(details if cls is not errors.CallError else f"{code.name}: {details}")

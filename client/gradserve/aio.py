@@ -1,0 +1,119 @@
+"""The asynchronous client: `async with gradserve.aio.Client("localhost:8001") as client: ...`."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import grpc
+import numpy.typing as npt
+
+from gradserve import _calls
+from gradserve._calls import Array, Call, GradientResult
+from gradserve._status import MAX_MESSAGE_BYTES, channel_options, from_rpc_error
+from gradserve.ascents import AscentSettings, Step
+from gradserve.descriptions import Layer, ModelDescription
+from gradserve.objectives import Objective
+from gradserve.v1.gradient_service_pb2_grpc import GradientServiceStub
+from gradserve.v1.model_service_pb2_grpc import ModelServiceStub
+
+__all__ = ["Client"]
+
+R = TypeVar("R")
+
+
+class Client:
+    """As `gradserve.Client`, verb for verb, for asyncio. Make it inside a running loop."""
+
+    def __init__(
+        self,
+        target: str = "localhost:8001",
+        *,
+        timeout: float | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        options = channel_options(max_message_bytes)
+        self._channel = (
+            grpc.aio.insecure_channel(target, options)
+            if credentials is None
+            else grpc.aio.secure_channel(target, credentials, options)
+        )
+        self._timeout = timeout
+        self._stubs = (GradientServiceStub(self._channel), ModelServiceStub(self._channel))
+
+    async def infer(
+        self, model: str, inputs: Mapping[str, npt.ArrayLike], *, outputs: Sequence[str] = (), version: str = ""
+    ) -> dict[str, Array]:
+        """As `gradserve.Client.infer`."""
+        return await self._invoke(_calls.infer(model, inputs, outputs, version))
+
+    async def gradient(
+        self,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        objective: Objective,
+        *,
+        wrt: Sequence[str] = (),
+        version: str = "",
+    ) -> GradientResult:
+        """As `gradserve.Client.gradient`."""
+        return await self._invoke(_calls.gradient(model, inputs, objective, wrt, version))
+
+    async def vjp(
+        self,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        cotangents: Mapping[str, npt.ArrayLike],
+        *,
+        wrt: Sequence[str] = (),
+        version: str = "",
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """As `gradserve.Client.vjp`."""
+        return await self._invoke(_calls.vjp(model, inputs, cotangents, wrt, version))
+
+    async def activations(
+        self, model: str, inputs: Mapping[str, npt.ArrayLike], layers: Sequence[str], *, version: str = ""
+    ) -> dict[str, Array]:
+        """As `gradserve.Client.activations`."""
+        return await self._invoke(_calls.activations(model, inputs, layers, version))
+
+    async def ascend(self, model: str, objective: Objective, **settings: Unpack[AscentSettings]) -> AsyncIterator[Step]:
+        """As `gradserve.Client.ascend`: `async for step in client.ascend(...)`."""
+        call = _calls.ascend(model, objective, settings)
+        responses = self._method(call)(call.request)
+        try:
+            async for response in responses:
+                yield call.parse(response)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None
+        finally:
+            responses.cancel()
+
+    async def layers(self, model: str, *, version: str = "") -> list[Layer]:
+        """As `gradserve.Client.layers`."""
+        return await self._invoke(_calls.layers(model, version))
+
+    async def inspect(self, model: str, *, version: str = "") -> ModelDescription:
+        """As `gradserve.Client.inspect`."""
+        return await self._invoke(_calls.inspect(model, version))
+
+    async def close(self) -> None:
+        """Ends the connection and cancels what still runs on it."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _method(self, call: Call[Any]) -> Any:
+        return next(getattr(stub, call.rpc) for stub in self._stubs if hasattr(stub, call.rpc))
+
+    async def _invoke(self, call: Call[R]) -> R:
+        try:
+            return call.parse(await self._method(call)(call.request, timeout=self._timeout))
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None

@@ -1,0 +1,127 @@
+"""Settings and reports of a gradient ascent: the same for a server and for an `Engine` in process."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Adam", "AscentSettings", "GradientNormalization", "Noise", "Sgd", "Step", "StopReason"]
+
+
+class GradientNormalization(StrEnum):
+    """How a gradient is scaled, image by image, before the optimizer sees it. A gradient of all zeros stays zero."""
+
+    NONE = "none"
+    """As it is."""
+    STD = "std"
+    """Divided by its standard deviation (of the population; its mean is not subtracted)."""
+    RMS = "rms"
+    """Divided by its root mean square."""
+    L2 = "l2"
+    """Divided by its Euclidean length."""
+    MEAN_ABS = "mean_abs"
+    """Divided by its mean absolute value (DeepDream)."""
+    SIGN = "sign"
+    """Its sign; 0 at 0 (FGSM)."""
+    MIN_MAX = "min_max"
+    """Rescaled to [0, 1]; all equal gives 0."""
+
+
+@dataclass(frozen=True)
+class Sgd:
+    """`image += learning_rate * gradient`."""
+
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Kingma & Ba 2015, algorithm 1, ascending."""
+
+    learning_rate: float = 0.05
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Gaussian noise around the middle of the bounds, or around 0 where there are none."""
+
+    standard_deviation: float = 0.01
+
+
+class StopReason(StrEnum):
+    """Why an ascent ended."""
+
+    FINISHED = "finished"
+    """All steps done."""
+    NON_FINITE = "non_finite"
+    """A value or a gradient became NaN or infinite; that image is the last finite one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """Where an ascent stands; all of it is about the image after `index` updates."""
+
+    index: int
+    """Updates made so far: 0 for the start."""
+    values: npt.NDArray[np.float64]
+    """The objective for each image, [count]. Under jitter it is that of the shifted image, but for the last."""
+    gradient_norms: npt.NDArray[np.float64]
+    """Euclidean length of the gradient for each image, before normalization, [count]."""
+    image: npt.NDArray[np.float32] | None = None
+    """The images, [count, ...] like the model input; when asked for, and always with the last report."""
+    stop_reason: StopReason | None = None
+    """Set in the last report only."""
+
+    @property
+    def value(self) -> float:
+        """Mean of `values`: the objective itself, for one image."""
+        return float(self.values.mean())
+
+    @property
+    def gradient_norm(self) -> float:
+        """Mean of `gradient_norms`."""
+        return float(self.gradient_norms.mean())
+
+
+class AscentSettings(TypedDict, total=False):
+    """Keyword arguments of `ascend`; every one has a default. Images are in the model's described pixel range.
+
+    Where the model describes no range, an image is the model input itself.
+    """
+
+    version: str
+    """Of the model; the latest if empty (default)."""
+    input: str
+    """The input to change; by default the only float input."""
+    inputs: Mapping[str, npt.ArrayLike]
+    """Fixed values for every other input of the model."""
+    steps: int
+    """Updates to make (256)."""
+    seed: int
+    """Same seed, same bytes (0)."""
+    count: int
+    """Images made at once, each from its own stream of random numbers (1)."""
+    shape: Sequence[int]
+    """Size of one image without its batch axis, where the model leaves it open."""
+    start: float | Noise | npt.NDArray[Any]
+    """A constant, noise (`Noise(0.01)` of the range's width), or an image [shape] or [count, shape]."""
+    optimizer: Sgd | Adam
+    """`Adam(0.05)` by default."""
+    gradient_normalization: GradientNormalization | str
+    """"none" by default."""
+    weight_decay: float
+    """After each step this share of the distance to the described mean (else 0) is taken away: 0 to 1 (0)."""
+    jitter: int
+    """Largest random shift in pixels, each way, with wrap-around (0)."""
+    bounds: tuple[float, float] | None
+    """Values are kept within these; the described range by default. Infinite means free."""
+    report_every: int
+    """A report every so many steps, and always the first and the last (1)."""
+    image_every: int
+    """An image every so many steps; 0 means only with the last report (0)."""

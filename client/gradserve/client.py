@@ -1,0 +1,180 @@
+"""The synchronous client."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+import grpc
+import numpy.typing as npt
+
+from gradserve import _calls
+from gradserve._calls import Array, Call, GradientResult
+from gradserve._status import MAX_MESSAGE_BYTES, channel_options, from_rpc_error
+from gradserve.ascents import AscentSettings, Step
+from gradserve.descriptions import Layer, ModelDescription
+from gradserve.objectives import Objective
+from gradserve.v1.gradient_service_pb2_grpc import GradientServiceStub
+from gradserve.v1.model_service_pb2_grpc import ModelServiceStub
+
+R = TypeVar("R")
+
+
+class Client:
+    """A connection to a gradserve server: `with Client("localhost:8001") as client: ...`.
+
+    May be shared between threads. Every verb raises the exceptions of `gradserve.errors`.
+
+    Args:
+        target: Host and port, or any gRPC target.
+        timeout: Seconds before a call is given up; None waits. `ascend` is not timed.
+        credentials: For TLS; None connects in the clear.
+        max_message_bytes: Largest message either way.
+    """
+
+    def __init__(
+        self,
+        target: str = "localhost:8001",
+        *,
+        timeout: float | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        options = channel_options(max_message_bytes)
+        self._channel = (
+            grpc.insecure_channel(target, options)
+            if credentials is None
+            else grpc.secure_channel(target, credentials, options)
+        )
+        self._timeout = timeout
+        self._stubs = (GradientServiceStub(self._channel), ModelServiceStub(self._channel))
+
+    def infer(
+        self, model: str, inputs: Mapping[str, npt.ArrayLike], *, outputs: Sequence[str] = (), version: str = ""
+    ) -> dict[str, Array]:
+        """Runs the model.
+
+        Args:
+            model: Its name.
+            inputs: An array for each model input, with its batch axis.
+            outputs: Which outputs; all by default.
+            version: The latest by default.
+
+        Returns:
+            The outputs by name.
+        """
+        return self._invoke(_calls.infer(model, inputs, outputs, version))
+
+    def gradient(
+        self,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        objective: Objective,
+        *,
+        wrt: Sequence[str] = (),
+        version: str = "",
+    ) -> GradientResult:
+        """The objective for each sample, and its gradient with respect to inputs.
+
+        Args:
+            model: Its name.
+            inputs: An array for each model input, with its batch axis.
+            objective: What to differentiate (`gradserve.objectives`).
+            wrt: With respect to which inputs; every float input by default.
+            version: The latest by default.
+        """
+        return self._invoke(_calls.gradient(model, inputs, objective, wrt, version))
+
+    def vjp(
+        self,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        cotangents: Mapping[str, npt.ArrayLike],
+        *,
+        wrt: Sequence[str] = (),
+        version: str = "",
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """The vector-Jacobian product.
+
+        Args:
+            model: Its name.
+            inputs: An array for each model input, with its batch axis.
+            cotangents: An array for each output or layer that takes part, shaped like it.
+            wrt: With respect to which inputs; every float input by default.
+            version: The latest by default.
+
+        Returns:
+            The values of the layers named in `cotangents`, and J^T v by input.
+        """
+        return self._invoke(_calls.vjp(model, inputs, cotangents, wrt, version))
+
+    def activations(
+        self, model: str, inputs: Mapping[str, npt.ArrayLike], layers: Sequence[str], *, version: str = ""
+    ) -> dict[str, Array]:
+        """The values of layers, by name."""
+        return self._invoke(_calls.activations(model, inputs, layers, version))
+
+    def ascend(self, model: str, objective: Objective, **settings: Unpack[AscentSettings]) -> Iterator[Step]:
+        """Changes an input step by step so that the objective grows.
+
+        Closing the iterator, or leaving the loop over it, stops the server within one step.
+
+        Args:
+            model: Its name.
+            objective: What to make large.
+            **settings: See `gradserve.AscentSettings`.
+
+        Yields:
+            A report for the start, every `report_every` steps, and the end.
+        """
+        call = _calls.ascend(model, objective, settings)
+        responses = self._method(call)(call.request)
+        try:
+            for response in responses:
+                yield call.parse(response)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None
+        finally:
+            responses.cancel()
+
+    def layers(self, model: str, *, version: str = "") -> list[Layer]:
+        """The tensors that objectives and `activations` can name, in the order of the graph."""
+        return self._invoke(_calls.layers(model, version))
+
+    def inspect(self, model: str, *, version: str = "") -> ModelDescription:
+        """Inputs, outputs, image description and gradient backend."""
+        return self._invoke(_calls.inspect(model, version))
+
+    def wait_until_ready(self, timeout: float) -> None:
+        """Waits for the connection.
+
+        Raises:
+            ServerUnavailable: Nobody answered within `timeout` seconds.
+        """
+        try:
+            grpc.channel_ready_future(self._channel).result(timeout)
+        except grpc.FutureTimeoutError:
+            from gradserve.errors import ServerUnavailable
+
+            msg = f"no server answered within {timeout} s"
+            raise ServerUnavailable(msg) from None
+
+    def close(self) -> None:
+        """Ends the connection and cancels what still runs on it."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _method(self, call: Call[Any]) -> Any:
+        return next(getattr(stub, call.rpc) for stub in self._stubs if hasattr(stub, call.rpc))
+
+    def _invoke(self, call: Call[R]) -> R:
+        try:
+            return call.parse(self._method(call)(call.request, timeout=self._timeout))
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from None

@@ -1,0 +1,164 @@
+"""What can go wrong, as exceptions: the same from a server and from an `Engine` in process.
+
+    GradserveError
+    ├── InvalidRequest           the request does not fit the model; fix it
+    │   ├── InvalidTensor        a tensor is missing, or of another dtype or shape
+    │   ├── UnknownInput         the model has no input of that name
+    │   ├── UnknownLayer         the model has no layer or output of that name
+    │   ├── InvalidObjective     the objective does not fit the layer
+    │   └── InvalidAscent        an ascent setting is out of range
+    ├── ModelError               the model cannot do it
+    │   ├── ModelNotFound        no such model or version
+    │   ├── InvalidModel         the file cannot be served
+    │   ├── UnsupportedGradient  an operator on the path has no gradient
+    │   └── NotDifferentiable    the target does not depend on the input, or the input is of integers
+    ├── BackendMissing           the installed onnxruntime cannot do it
+    ├── LimitExceeded            a limit of the server is reached; wait and retry
+    ├── InternalError            a defect of the server; report the request id
+    └── CallError                the call itself failed (raised by clients only)
+        ├── ServerUnavailable    nobody answers at that address
+        ├── DeadlineExceeded     the timeout that the caller set has passed
+        └── CallCancelled        the caller cancelled
+
+Free of grpc: the server maps these to status codes in one table, the client maps back by `reason`.
+"""
+
+from typing import ClassVar
+
+__all__ = [
+    "BackendMissing",
+    "CallCancelled",
+    "CallError",
+    "DeadlineExceeded",
+    "GradserveError",
+    "InternalError",
+    "InvalidAscent",
+    "InvalidModel",
+    "InvalidObjective",
+    "InvalidRequest",
+    "InvalidTensor",
+    "LimitExceeded",
+    "ModelError",
+    "ModelNotFound",
+    "NotDifferentiable",
+    "ServerUnavailable",
+    "UnknownInput",
+    "UnknownLayer",
+    "UnsupportedGradient",
+    "by_reason",
+]
+
+DOMAIN = "gradserve"
+"""The domain of `google.rpc.ErrorInfo` on the wire."""
+
+
+class GradserveError(Exception):
+    """Base of all; its text says what, where, expected, got."""
+
+    reason: ClassVar[str | None] = None
+    """Stable name on the wire (`ErrorReason` without its prefix); None for a class that is never sent."""
+
+
+class InvalidRequest(GradserveError):
+    """The request does not fit the model."""
+
+
+class InvalidTensor(InvalidRequest):
+    """A tensor is missing, or of another dtype or shape than the model takes."""
+
+    reason = "INVALID_TENSOR"
+
+
+class UnknownInput(InvalidRequest):
+    """The model has no input of that name."""
+
+    reason = "UNKNOWN_INPUT"
+
+
+class UnknownLayer(InvalidRequest):
+    """The model has no layer or output of that name."""
+
+    reason = "UNKNOWN_LAYER"
+
+
+class InvalidObjective(InvalidRequest):
+    """The objective does not fit the layer: an index outside it, a vector of another length."""
+
+    reason = "INVALID_OBJECTIVE"
+
+
+class InvalidAscent(InvalidRequest):
+    """An ascent setting is out of range."""
+
+    reason = "INVALID_ASCENT"
+
+
+class ModelError(GradserveError):
+    """The model cannot do what was asked."""
+
+
+class ModelNotFound(ModelError):
+    """No such model or version in the repository."""
+
+    reason = "MODEL_NOT_FOUND"
+
+
+class InvalidModel(ModelError):
+    """The model file cannot be served; the text names the node."""
+
+    reason = "INVALID_MODEL"
+
+
+class UnsupportedGradient(ModelError):
+    """An operator on the path has no gradient; the text names each node, op and opset."""
+
+    reason = "UNSUPPORTED_GRADIENT"
+
+
+class NotDifferentiable(ModelError):
+    """The target does not depend on the input, or the input has no derivative."""
+
+    reason = "NOT_DIFFERENTIABLE"
+
+
+class BackendMissing(GradserveError):
+    """The installed onnxruntime cannot do it; the text says which wheel to install."""
+
+    reason = "BACKEND_MISSING"
+
+
+class LimitExceeded(GradserveError):
+    """A limit of the server is reached; the text names it."""
+
+    reason = "LIMIT_EXCEEDED"
+
+
+class InternalError(GradserveError):
+    """A defect of the server; the text has the request id to report."""
+
+    reason = "INTERNAL"
+
+
+class CallError(GradserveError):
+    """The call itself failed."""
+
+
+class ServerUnavailable(CallError):
+    """Nobody answers at that address, or the server is shutting down."""
+
+
+class DeadlineExceeded(CallError):
+    """The timeout that the caller set has passed."""
+
+
+class CallCancelled(CallError):
+    """The caller cancelled."""
+
+
+def by_reason() -> dict[str, type[GradserveError]]:
+    """Every class that travels, by its `reason`."""
+
+    def walk(cls: type[GradserveError]) -> list[type[GradserveError]]:
+        return [cls, *(below for child in cls.__subclasses__() for below in walk(child))]
+
+    return {cls.reason: cls for cls in walk(GradserveError) if cls.reason is not None}

@@ -1,0 +1,218 @@
+from gradserve.v1 import objective_pb2 as _objective_pb2
+from gradserve.v1 import tensor_pb2 as _tensor_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GradientNormalization(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    GRADIENT_NORMALIZATION_UNSPECIFIED: _ClassVar[GradientNormalization]
+    GRADIENT_NORMALIZATION_NONE: _ClassVar[GradientNormalization]
+    GRADIENT_NORMALIZATION_STD: _ClassVar[GradientNormalization]
+    GRADIENT_NORMALIZATION_RMS: _ClassVar[GradientNormalization]
+    GRADIENT_NORMALIZATION_L2: _ClassVar[GradientNormalization]
+    GRADIENT_NORMALIZATION_MEAN_ABS: _ClassVar[GradientNormalization]
+    GRADIENT_NORMALIZATION_SIGN: _ClassVar[GradientNormalization]
+    GRADIENT_NORMALIZATION_MIN_MAX: _ClassVar[GradientNormalization]
+
+class StopReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STOP_REASON_UNSPECIFIED: _ClassVar[StopReason]
+    STOP_REASON_FINISHED: _ClassVar[StopReason]
+    STOP_REASON_NON_FINITE: _ClassVar[StopReason]
+GRADIENT_NORMALIZATION_UNSPECIFIED: GradientNormalization
+GRADIENT_NORMALIZATION_NONE: GradientNormalization
+GRADIENT_NORMALIZATION_STD: GradientNormalization
+GRADIENT_NORMALIZATION_RMS: GradientNormalization
+GRADIENT_NORMALIZATION_L2: GradientNormalization
+GRADIENT_NORMALIZATION_MEAN_ABS: GradientNormalization
+GRADIENT_NORMALIZATION_SIGN: GradientNormalization
+GRADIENT_NORMALIZATION_MIN_MAX: GradientNormalization
+STOP_REASON_UNSPECIFIED: StopReason
+STOP_REASON_FINISHED: StopReason
+STOP_REASON_NON_FINITE: StopReason
+
+class ModelRef(_message.Message):
+    __slots__ = ("name", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+
+class InferRequest(_message.Message):
+    __slots__ = ("model", "inputs", "outputs")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    model: ModelRef
+    inputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.NamedTensor]
+    outputs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ..., outputs: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class InferResponse(_message.Message):
+    __slots__ = ("outputs",)
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    outputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.NamedTensor]
+    def __init__(self, outputs: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ...) -> None: ...
+
+class GradientRequest(_message.Message):
+    __slots__ = ("model", "inputs", "objective", "wrt")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
+    WRT_FIELD_NUMBER: _ClassVar[int]
+    model: ModelRef
+    inputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.NamedTensor]
+    objective: _objective_pb2.Objective
+    wrt: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ..., objective: _Optional[_Union[_objective_pb2.Objective, _Mapping]] = ..., wrt: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GradientResponse(_message.Message):
+    __slots__ = ("values", "gradients")
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    values: _tensor_pb2.Tensor
+    gradients: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.NamedTensor]
+    def __init__(self, values: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., gradients: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ...) -> None: ...
+
+class VectorJacobianProductRequest(_message.Message):
+    __slots__ = ("model", "inputs", "cotangents", "wrt")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    COTANGENTS_FIELD_NUMBER: _ClassVar[int]
+    WRT_FIELD_NUMBER: _ClassVar[int]
+    model: ModelRef
+    inputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.NamedTensor]
+    cotangents: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.NamedTensor]
+    wrt: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ..., cotangents: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ..., wrt: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class VectorJacobianProductResponse(_message.Message):
+    __slots__ = ("outputs", "gradients")
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    GRADIENTS_FIELD_NUMBER: _ClassVar[int]
+    outputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.NamedTensor]
+    gradients: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.NamedTensor]
+    def __init__(self, outputs: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ..., gradients: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ...) -> None: ...
+
+class ActivationsRequest(_message.Message):
+    __slots__ = ("model", "inputs", "layers")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    model: ModelRef
+    inputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.NamedTensor]
+    layers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ..., layers: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ActivationsResponse(_message.Message):
+    __slots__ = ("activations",)
+    ACTIVATIONS_FIELD_NUMBER: _ClassVar[int]
+    activations: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.NamedTensor]
+    def __init__(self, activations: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ...) -> None: ...
+
+class AscendRequest(_message.Message):
+    __slots__ = ("model", "objective", "input", "inputs", "steps", "seed", "count", "shape", "start", "optimizer", "gradient_normalization", "weight_decay", "jitter", "bounds", "report_every", "image_every")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_NORMALIZATION_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_DECAY_FIELD_NUMBER: _ClassVar[int]
+    JITTER_FIELD_NUMBER: _ClassVar[int]
+    BOUNDS_FIELD_NUMBER: _ClassVar[int]
+    REPORT_EVERY_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_EVERY_FIELD_NUMBER: _ClassVar[int]
+    model: ModelRef
+    objective: _objective_pb2.Objective
+    input: str
+    inputs: _containers.RepeatedCompositeFieldContainer[_tensor_pb2.NamedTensor]
+    steps: int
+    seed: int
+    count: int
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    start: Start
+    optimizer: Optimizer
+    gradient_normalization: GradientNormalization
+    weight_decay: float
+    jitter: int
+    bounds: Bounds
+    report_every: int
+    image_every: int
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., objective: _Optional[_Union[_objective_pb2.Objective, _Mapping]] = ..., input: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ..., steps: _Optional[int] = ..., seed: _Optional[int] = ..., count: _Optional[int] = ..., shape: _Optional[_Iterable[int]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., optimizer: _Optional[_Union[Optimizer, _Mapping]] = ..., gradient_normalization: _Optional[_Union[GradientNormalization, str]] = ..., weight_decay: _Optional[float] = ..., jitter: _Optional[int] = ..., bounds: _Optional[_Union[Bounds, _Mapping]] = ..., report_every: _Optional[int] = ..., image_every: _Optional[int] = ...) -> None: ...
+
+class Start(_message.Message):
+    __slots__ = ("constant", "noise", "image")
+    CONSTANT_FIELD_NUMBER: _ClassVar[int]
+    NOISE_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    constant: float
+    noise: Noise
+    image: _tensor_pb2.Tensor
+    def __init__(self, constant: _Optional[float] = ..., noise: _Optional[_Union[Noise, _Mapping]] = ..., image: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class Noise(_message.Message):
+    __slots__ = ("standard_deviation",)
+    STANDARD_DEVIATION_FIELD_NUMBER: _ClassVar[int]
+    standard_deviation: float
+    def __init__(self, standard_deviation: _Optional[float] = ...) -> None: ...
+
+class Optimizer(_message.Message):
+    __slots__ = ("sgd", "adam")
+    SGD_FIELD_NUMBER: _ClassVar[int]
+    ADAM_FIELD_NUMBER: _ClassVar[int]
+    sgd: Sgd
+    adam: Adam
+    def __init__(self, sgd: _Optional[_Union[Sgd, _Mapping]] = ..., adam: _Optional[_Union[Adam, _Mapping]] = ...) -> None: ...
+
+class Sgd(_message.Message):
+    __slots__ = ("learning_rate",)
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    learning_rate: float
+    def __init__(self, learning_rate: _Optional[float] = ...) -> None: ...
+
+class Adam(_message.Message):
+    __slots__ = ("learning_rate", "beta1", "beta2", "epsilon")
+    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
+    BETA1_FIELD_NUMBER: _ClassVar[int]
+    BETA2_FIELD_NUMBER: _ClassVar[int]
+    EPSILON_FIELD_NUMBER: _ClassVar[int]
+    learning_rate: float
+    beta1: float
+    beta2: float
+    epsilon: float
+    def __init__(self, learning_rate: _Optional[float] = ..., beta1: _Optional[float] = ..., beta2: _Optional[float] = ..., epsilon: _Optional[float] = ...) -> None: ...
+
+class Bounds(_message.Message):
+    __slots__ = ("low", "high")
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    low: float
+    high: float
+    def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
+
+class AscendResponse(_message.Message):
+    __slots__ = ("index", "values", "gradient_norms", "image", "stop_reason")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    GRADIENT_NORMS_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    STOP_REASON_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    values: _containers.RepeatedScalarFieldContainer[float]
+    gradient_norms: _containers.RepeatedScalarFieldContainer[float]
+    image: _tensor_pb2.Tensor
+    stop_reason: StopReason
+    def __init__(self, index: _Optional[int] = ..., values: _Optional[_Iterable[float]] = ..., gradient_norms: _Optional[_Iterable[float]] = ..., image: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., stop_reason: _Optional[_Union[StopReason, str]] = ...) -> None: ...

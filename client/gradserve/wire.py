@@ -1,0 +1,278 @@
+"""Messages to and from values, both ways side by side: the client's requests are the server's inputs.
+
+Sans I/O. Tensors are in `gradserve.tensors`. `x_to_wire` makes a message, `x_from_wire` reads one; what only one side can
+know to be wrong (a layer that does not exist) is not checked here.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import numpy as np
+
+from gradserve.ascents import Adam, AscentSettings, GradientNormalization, Noise, Sgd, Step, StopReason
+from gradserve.descriptions import Dimension, ImageDescription, Layer, ModelDescription, TensorDescription
+from gradserve.errors import InvalidAscent, InvalidObjective
+from gradserve.objectives import (
+    Channel,
+    ChannelEnergy,
+    Cotangent,
+    Direction,
+    LayerEnergy,
+    Neuron,
+    Objective,
+    Term,
+    Unit,
+    terms_of,
+)
+from gradserve.tensors import from_wire, named_from_wire, named_to_wire, to_wire
+from gradserve.v1 import gradient_service_pb2 as pb
+from gradserve.v1 import model_service_pb2, objective_pb2
+
+# ---- objectives ------------------------------------------------------------------------------------------------------
+
+_TERM_TO_WIRE: dict[type[Term], Callable[[Any], dict[str, Any]]] = {
+    Unit: lambda t: {"unit": objective_pb2.Unit(index=t.index)},
+    Neuron: lambda t: {"neuron": objective_pb2.Neuron(channel=t.channel, position=t.position)},
+    Channel: lambda t: {"channel": objective_pb2.Channel(channel=t.channel, axis=t.axis)},
+    ChannelEnergy: lambda t: {"channel_energy": objective_pb2.Channel(channel=t.channel, axis=t.axis)},
+    LayerEnergy: lambda _: {"layer_energy": objective_pb2.LayerEnergy()},
+    Direction: lambda t: {"direction": objective_pb2.Direction(vector=to_wire(t.vector))},
+    Cotangent: lambda t: {"cotangent": objective_pb2.Cotangent(tensor=to_wire(t.array))},
+}
+
+_TERM_FROM_WIRE: dict[str, Callable[[str, Any], Term]] = {
+    "unit": lambda layer, m: Unit(layer, m.index),
+    "neuron": lambda layer, m: Neuron(layer, m.channel, tuple(m.position)),
+    "channel": lambda layer, m: Channel(layer, m.channel, m.axis or 1),
+    "channel_energy": lambda layer, m: ChannelEnergy(layer, m.channel, m.axis or 1),
+    "layer_energy": lambda layer, _: LayerEnergy(layer),
+    "direction": lambda layer, m: Direction(layer, from_wire(m.vector, what=f"direction in '{layer}'")),
+    "cotangent": lambda layer, m: Cotangent(layer, from_wire(m.tensor, what=f"cotangent of '{layer}'")),
+}
+
+
+def objective_to_wire(objective: Objective) -> objective_pb2.Objective:
+    """An objective as a message."""
+    return objective_pb2.Objective(
+        terms=[
+            objective_pb2.Term(scale=scale, layer=term.layer, **_TERM_TO_WIRE[type(term)](term))
+            for scale, term in terms_of(objective)
+        ]
+    )
+
+
+def objective_from_wire(message: objective_pb2.Objective) -> Objective:
+    """A message as an objective.
+
+    Raises:
+        InvalidObjective: A term without a form.
+        InvalidTensor: A vector or cotangent that cannot be read.
+    """
+    terms = []
+    for term in message.terms:
+        form = term.WhichOneof("form")
+        if form is None:
+            msg = f"objective on '{term.layer}': expected one of {', '.join(_TERM_FROM_WIRE)}, got none"
+            raise InvalidObjective(msg)
+        terms.append((term.scale, _TERM_FROM_WIRE[form](term.layer, getattr(term, form))))
+    return Objective(tuple(terms))
+
+
+# ---- ascents ---------------------------------------------------------------------------------------------------------
+
+_PLAIN_SETTINGS = ("input", "steps", "seed", "count", "weight_decay", "jitter", "report_every", "image_every")
+_NORMALIZATION_PREFIX = "GRADIENT_NORMALIZATION_"
+_STOP_PREFIX = "STOP_REASON_"
+
+
+def ascent_to_wire(model: str, objective: Objective, settings: AscentSettings) -> pb.AscendRequest:
+    """An ascent wanted, as a message. Settings left out stay unset, but for `steps` (256).
+
+    Raises:
+        InvalidAscent: A setting that no message can hold.
+    """
+    request = pb.AscendRequest(
+        model=pb.ModelRef(name=model, version=settings.get("version", "")),
+        objective=objective_to_wire(objective),
+        inputs=named_to_wire(settings.get("inputs", {})),
+        shape=settings.get("shape", ()),
+        steps=256,
+    )
+    for name in _PLAIN_SETTINGS:
+        if name in settings:
+            value = cast("Mapping[str, Any]", settings)[name]
+            try:
+                setattr(request, name, value)
+            except (TypeError, ValueError) as error:
+                msg = f"{name}: expected {type(getattr(request, name)).__name__} in the range of the wire, got {value!r}"
+                raise InvalidAscent(msg) from error
+    if "start" in settings:
+        request.start.CopyFrom(_start_to_wire(settings["start"]))
+    if "optimizer" in settings:
+        request.optimizer.CopyFrom(_optimizer_to_wire(settings["optimizer"]))
+    if "gradient_normalization" in settings:
+        request.gradient_normalization = _normalization_to_wire(settings["gradient_normalization"])
+    if (bounds := settings.get("bounds")) is not None:
+        request.bounds.CopyFrom(pb.Bounds(low=bounds[0], high=bounds[1]))
+    return request
+
+
+def ascent_from_wire(request: pb.AscendRequest) -> AscentSettings:
+    """The settings of a message; what is unset is left out.
+
+    Raises:
+        InvalidAscent: An unknown gradient normalization.
+        InvalidTensor: A start image or an input that cannot be read.
+    """
+    settings: dict[str, Any] = {
+        name: getattr(request, name) for name in _PLAIN_SETTINGS if getattr(request, name) or name == "steps"
+    }
+    settings["version"] = request.model.version
+    settings["inputs"] = named_from_wire(request.inputs)
+    if request.shape:
+        settings["shape"] = tuple(request.shape)
+    match request.start.WhichOneof("kind"):
+        case "constant":
+            settings["start"] = request.start.constant
+        case "noise":
+            settings["start"] = Noise(request.start.noise.standard_deviation)
+        case "image":
+            settings["start"] = from_wire(request.start.image, what="start image")
+    match request.optimizer.WhichOneof("kind"):
+        case "sgd":
+            settings["optimizer"] = Sgd(request.optimizer.sgd.learning_rate)
+        case "adam":
+            adam = request.optimizer.adam
+            optional = {k: getattr(adam, k) for k in ("beta1", "beta2", "epsilon") if adam.HasField(k)}
+            settings["optimizer"] = Adam(adam.learning_rate, **optional)
+    if request.gradient_normalization:
+        settings["gradient_normalization"] = _normalization_from_wire(request.gradient_normalization)
+    if request.HasField("bounds"):
+        settings["bounds"] = (request.bounds.low, request.bounds.high)
+    return cast("AscentSettings", settings)
+
+
+def step_to_wire(step: Step) -> pb.AscendResponse:
+    """A report as a message."""
+    return pb.AscendResponse(
+        index=step.index,
+        values=step.values.tolist(),
+        gradient_norms=step.gradient_norms.tolist(),
+        image=None if step.image is None else to_wire(step.image),
+        stop_reason=None if step.stop_reason is None else _STOP_PREFIX + step.stop_reason.name,
+    )
+
+
+def step_from_wire(message: pb.AscendResponse) -> Step:
+    """A message as a report."""
+    reason = pb.StopReason.Name(message.stop_reason).removeprefix(_STOP_PREFIX) if message.stop_reason else None
+    return Step(
+        index=message.index,
+        values=np.array(message.values),
+        gradient_norms=np.array(message.gradient_norms),
+        image=from_wire(message.image, what="image") if message.HasField("image") else None,
+        stop_reason=None if reason is None else StopReason[reason],
+    )
+
+
+def _start_to_wire(start: Any) -> pb.Start:
+    if isinstance(start, Noise):
+        return pb.Start(noise=pb.Noise(standard_deviation=start.standard_deviation))
+    if np.ndim(start) == 0:
+        return pb.Start(constant=float(start))
+    return pb.Start(image=to_wire(np.asarray(start, np.float32), what="start image"))
+
+
+def _optimizer_to_wire(optimizer: Sgd | Adam) -> pb.Optimizer:
+    fields = vars(optimizer)
+    return pb.Optimizer(adam=pb.Adam(**fields)) if isinstance(optimizer, Adam) else pb.Optimizer(sgd=pb.Sgd(**fields))
+
+
+def _normalization_to_wire(normalization: str) -> Any:
+    try:
+        return pb.GradientNormalization.Value(_NORMALIZATION_PREFIX + GradientNormalization(normalization).name)
+    except ValueError:
+        msg = f"gradient_normalization: expected one of {', '.join(GradientNormalization)}, got {normalization!r}"
+        raise InvalidAscent(msg) from None
+
+
+def _normalization_from_wire(number: int) -> GradientNormalization:
+    if number not in pb.GradientNormalization.values():
+        msg = f"gradient_normalization: expected one of {pb.GradientNormalization.keys()}, got number {number}"
+        raise InvalidAscent(msg)
+    return GradientNormalization[pb.GradientNormalization.Name(number).removeprefix(_NORMALIZATION_PREFIX)]  # type: ignore[arg-type, unused-ignore]
+
+
+# ---- descriptions ----------------------------------------------------------------------------------------------------
+
+
+def _shape_to_wire(shape: tuple[Dimension, ...]) -> list[str]:
+    return ["" if size is None else str(size) for size in shape]
+
+
+def _shape_from_wire(shape: Any) -> tuple[Dimension, ...]:
+    return tuple(int(size) if size.isdecimal() else size or None for size in shape)
+
+
+def layer_to_wire(layer: Layer) -> model_service_pb2.Layer:
+    """A layer as a message."""
+    return model_service_pb2.Layer(**{**vars(layer), "shape": _shape_to_wire(layer.shape)})
+
+
+def layer_from_wire(message: model_service_pb2.Layer) -> Layer:
+    """A message as a layer."""
+    return Layer(
+        name=message.name,
+        op=message.op,
+        dtype=message.dtype,
+        shape=_shape_from_wire(message.shape),
+        differentiable=message.differentiable,
+        reason=message.reason,
+    )
+
+
+def description_to_wire(description: ModelDescription) -> model_service_pb2.InspectResponse:
+    """A model description as a message."""
+    tensors = {side: [_tensor_to_wire(t) for t in getattr(description, side)] for side in ("inputs", "outputs")}
+    return model_service_pb2.InspectResponse(**{**vars(description), **tensors})
+
+
+def description_from_wire(message: model_service_pb2.InspectResponse) -> ModelDescription:
+    """A message as a model description."""
+    return ModelDescription(
+        name=message.name,
+        version=message.version,
+        sha256=message.sha256,
+        opset=message.opset,
+        inputs=tuple(_tensor_from_wire(t) for t in message.inputs),
+        outputs=tuple(_tensor_from_wire(t) for t in message.outputs),
+        rewrites=tuple(message.rewrites),
+        rewrite_error=message.rewrite_error,
+        backend=message.backend,
+        backend_reason=message.backend_reason,
+    )
+
+
+def _tensor_to_wire(tensor: TensorDescription) -> model_service_pb2.TensorDescription:
+    image = None if tensor.image is None else model_service_pb2.InputDescription(**vars(tensor.image))
+    return model_service_pb2.TensorDescription(**{**vars(tensor), "shape": _shape_to_wire(tensor.shape), "image": image})
+
+
+def _tensor_from_wire(message: model_service_pb2.TensorDescription) -> TensorDescription:
+    image = message.image
+    return TensorDescription(
+        name=message.name,
+        dtype=message.dtype,
+        shape=_shape_from_wire(message.shape),
+        image=ImageDescription(
+            layout=image.layout,
+            channels=image.channels,
+            low=image.low,
+            high=image.high,
+            mean=tuple(image.mean),
+            std=tuple(image.std),
+        )
+        if message.HasField("image")
+        else None,
+        labels=tuple(message.labels),
+    )
