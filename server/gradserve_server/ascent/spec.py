@@ -1,0 +1,223 @@
+"""What an ascent was asked to do, checked against the model, with every default filled in."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradserve import Adam, AscentSettings, GradientNormalization, ImageDescription, Noise, Sgd, TensorDescription
+from gradserve.errors import InvalidAscent, NotDifferentiable, UnknownInput
+from gradserve_server.ascent.pixels import PixelSpace
+
+MAX_STEPS = 1_000_000
+"""Beyond this a number of steps is a mistake."""
+
+
+@dataclass(frozen=True, eq=False)
+class AscentSpec:
+    """An ascent, ready to run."""
+
+    input: str
+    """The model input that changes."""
+    feeds: Mapping[str, npt.NDArray[Any]]
+    """Every input of the model, each with `count` samples; that of `input` is a buffer yet to be filled."""
+    pixels: PixelSpace
+    start: npt.NDArray[np.float32]
+    """[count, C, H, W], within the bounds."""
+    steps: int
+    count: int
+    offsets: npt.NDArray[np.int32] | None
+    """The jitter of each step, [steps, count, 2]."""
+    optimizer: Sgd | Adam
+    gradient_normalization: GradientNormalization
+    weight_decay: float
+    bounds: tuple[float, float]
+    report_every: int
+    image_every: int
+
+
+def resolve(settings: AscentSettings, inputs: Sequence[TensorDescription], float_inputs: Sequence[str]) -> AscentSpec:
+    """Checks settings and fills in what they leave out.
+
+    Args:
+        settings: As the caller gave them.
+        inputs: What the model takes.
+        float_inputs: The inputs that can change.
+
+    Raises:
+        InvalidAscent: A setting is out of its range, or does not fit the model.
+        UnknownInput: The model has no such input.
+        NotDifferentiable: The input is not of floats.
+    """
+    tensor = _changing_input(settings.get("input", ""), inputs, float_inputs)
+    steps = _whole("steps", settings.get("steps", 256), 1, MAX_STEPS)
+    seed = _whole("seed", settings.get("seed", 0), 0, 2**64 - 1)
+    count = _whole("count", settings.get("count", 0) or 1, 1, 2**16)
+    pixels = PixelSpace(tensor.image, _sample_shape(tensor, settings.get("shape", ()), count))
+    bounds = _bounds(settings.get("bounds"), tensor.image)
+    jitter = _whole("jitter", settings.get("jitter", 0), 0, 2**15)
+    if jitter and not pixels.is_image:
+        msg = f"jitter: expected 0, because input '{tensor.name}' is not an image [N,C,H,W], got {jitter}"
+        raise InvalidAscent(msg)
+    # Each image has streams of its own, so that it comes out the same alone and in company.
+    streams = [np.random.SeedSequence([seed, index]).spawn(2) for index in range(count)]
+    return AscentSpec(
+        input=tensor.name,
+        feeds=_feeds(tensor.name, settings.get("inputs", {}), inputs, pixels, count),
+        pixels=pixels,
+        start=_start(settings.get("start", Noise()), bounds, pixels, [noise for noise, _ in streams]),
+        steps=steps,
+        count=count,
+        offsets=_offsets(jitter, steps, [shift for _, shift in streams]) if jitter else None,
+        optimizer=_optimizer(settings.get("optimizer", Adam())),
+        gradient_normalization=_normalization(settings.get("gradient_normalization", GradientNormalization.NONE)),
+        weight_decay=_number("weight_decay", settings.get("weight_decay", 0.0), 0.0, 1.0),
+        bounds=bounds,
+        report_every=_whole("report_every", settings.get("report_every", 0) or 1, 1, MAX_STEPS),
+        image_every=_whole("image_every", settings.get("image_every", 0), 0, MAX_STEPS),
+    )
+
+
+# ---- the model's side ------------------------------------------------------------------------------------------------
+
+
+def _changing_input(name: str, inputs: Sequence[TensorDescription], float_inputs: Sequence[str]) -> TensorDescription:
+    if not name and len(float_inputs) != 1:
+        msg = f"input: expected one of {', '.join(map(repr, float_inputs)) or 'the float inputs (there are none)'}, got none"
+        raise InvalidAscent(msg)
+    name = name or float_inputs[0]
+    for tensor in inputs:
+        if tensor.name == name:
+            if tensor.dtype != "float32":
+                msg = f"input '{name}': expected float32 to ascend on, got {tensor.dtype}"
+                raise NotDifferentiable(msg)
+            return tensor
+    msg = f"input '{name}': expected one of {', '.join(repr(tensor.name) for tensor in inputs)}"
+    raise UnknownInput(msg)
+
+
+def _sample_shape(tensor: TensorDescription, given: Sequence[int], count: int) -> tuple[int, ...]:
+    batch, *sizes = tensor.shape or (None,)
+    if isinstance(batch, int) and batch != count:
+        msg = f"count: expected {batch}, because input '{tensor.name}' has a fixed batch, got {count}"
+        raise InvalidAscent(msg)
+    known = [size if isinstance(size, int) else None for size in sizes]
+    shape = tuple(given) or tuple(size or 0 for size in known)
+    fits = len(shape) == len(known) and all(
+        size > 0 and expected in (None, size) for size, expected in zip(shape, known, strict=True)
+    )
+    if not fits:
+        spelled = ",".join("?" if size is None else str(size) for size in known)
+        msg = f"shape: expected [{spelled}] with every size given, for input '{tensor.name}', got {list(given)}"
+        raise InvalidAscent(msg)
+    return shape
+
+
+def _feeds(
+    name: str,
+    given: Mapping[str, npt.ArrayLike],
+    inputs: Sequence[TensorDescription],
+    pixels: PixelSpace,
+    count: int,
+) -> dict[str, npt.NDArray[Any]]:
+    if name in given:
+        msg = f"inputs: expected every input but '{name}', which changes; give its first value as `start`"
+        raise InvalidAscent(msg)
+    feeds: dict[str, npt.NDArray[Any]] = {name: np.empty((count, *pixels.model_shape), np.float32)}
+    known = {tensor.name: tensor for tensor in inputs}
+    for other, value in given.items():
+        array = np.asarray(value)
+        batched = other in known and bool(known[other].shape) and not isinstance(known[other].shape[0], int)
+        feeds[other] = np.repeat(array, count, axis=0) if batched and array.shape[:1] == (1,) else array
+    return feeds
+
+
+# ---- the caller's side -----------------------------------------------------------------------------------------------
+
+
+def _bounds(given: tuple[float, float] | None, image: ImageDescription | None) -> tuple[float, float]:
+    if given is None:
+        return (image.low, image.high) if image is not None else (-math.inf, math.inf)
+    low, high = given
+    if not low < high:
+        msg = f"bounds: expected the smaller first, got {low} and {high}"
+        raise InvalidAscent(msg)
+    return float(low), float(high)
+
+
+def _start(
+    start: float | Noise | npt.NDArray[Any],
+    bounds: tuple[float, float],
+    pixels: PixelSpace,
+    streams: Sequence[np.random.SeedSequence],
+) -> npt.NDArray[np.float32]:
+    shape = (len(streams), *pixels.planar_shape)
+    if isinstance(start, Noise):
+        bounded = all(map(math.isfinite, bounds))
+        middle, width = (sum(bounds) / 2, bounds[1] - bounds[0]) if bounded else (0.0, 1.0)
+        deviation = _number("start: standard deviation", start.standard_deviation, 0.0, math.inf) * width
+        generators = [np.random.Generator(np.random.Philox(stream)) for stream in streams]
+        image = np.stack([generator.standard_normal(shape[1:], np.float32) for generator in generators])
+        image = image * np.float32(deviation) + np.float32(middle)
+    elif np.ndim(start) == 0:
+        image = np.full(shape, _number("start", start, -math.inf, math.inf), np.float32)
+    else:
+        given = np.asarray(start, np.float32)
+        if given.shape not in (pixels.model_shape, (len(streams), *pixels.model_shape)):
+            msg = f"start: expected an image of shape {list(pixels.model_shape)}, got {list(given.shape)}"
+            raise InvalidAscent(msg)
+        if not np.isfinite(given).all():
+            msg = "start: expected finite values, got NaN or infinity"
+            raise InvalidAscent(msg)
+        image = pixels.to_planar(np.broadcast_to(given, (len(streams), *pixels.model_shape)))
+    return np.ascontiguousarray(np.clip(image, *bounds), np.float32)
+
+
+def _offsets(jitter: int, steps: int, streams: Sequence[np.random.SeedSequence]) -> npt.NDArray[np.int32]:
+    generators = [np.random.Generator(np.random.Philox(stream)) for stream in streams]
+    drawn = [generator.integers(-jitter, jitter + 1, (steps, 2), np.int32) for generator in generators]
+    return np.stack(drawn, axis=1)
+
+
+def _optimizer(optimizer: Sgd | Adam) -> Sgd | Adam:
+    largest = float(np.finfo(np.float32).max)
+    if not isinstance(optimizer, (Sgd, Adam)):
+        msg = f"optimizer: expected Sgd or Adam, got {type(optimizer).__name__}"
+        raise InvalidAscent(msg)
+    if not 0 < optimizer.learning_rate <= largest:
+        msg = f"learning_rate: expected a number above 0, got {optimizer.learning_rate}"
+        raise InvalidAscent(msg)
+    if isinstance(optimizer, Adam):
+        for name in ("beta1", "beta2"):
+            _number(name, getattr(optimizer, name), 0.0, math.nextafter(1.0, 0.0))
+        _number("epsilon", optimizer.epsilon, float(np.finfo(np.float32).smallest_subnormal), largest)
+    return optimizer
+
+
+def _normalization(normalization: str) -> GradientNormalization:
+    try:
+        return GradientNormalization(normalization)
+    except ValueError:
+        msg = f"gradient_normalization: expected one of {', '.join(GradientNormalization)}, got {normalization!r}"
+        raise InvalidAscent(msg) from None
+
+
+def _whole(name: str, value: int, low: int, high: int) -> int:
+    if not isinstance(value, (int, np.integer)) or not low <= value <= high:
+        msg = f"{name}: expected a whole number from {low} to {high}, got {value!r}"
+        raise InvalidAscent(msg)
+    return int(value)
+
+
+def _number(name: str, value: Any, low: float, high: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (low <= number <= high and math.isfinite(number)):
+        msg = f"{name}: expected a finite number from {low} to {high}, got {value!r}"
+        raise InvalidAscent(msg)
+    return number

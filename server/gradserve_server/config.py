@@ -1,0 +1,32 @@
+"""Every setting of a server, each with its unit, its default and the reason for it. A leaf: imports nothing of ours."""
+
+import os
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """How models are run."""
+
+    threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    """Threads that share one run of a model: the cores this process may use."""
+    max_plans: int = 32
+    """Graphs kept ready for each model; the one unused for longest goes. Each holds a copy of the weights it needs."""
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """How the server listens."""
+
+    host: str = "127.0.0.1"
+    """Loopback: nobody else gets in unless told otherwise."""
+    port: int = 8001
+    """Triton's gRPC port; 0 takes a free one."""
+    max_message_bytes: int = 256 * 1024 * 1024
+    """Both ways: 400 images of 3x224x224 float32."""
+    max_ascents: int = 32
+    """At once; one more is refused. Each keeps a thread, and most of the memory of a batch."""
+    max_calls: int = 32
+    """Other calls answered at once; more wait in gRPC's queue."""
+    drain_seconds: float = 10.0
+    """After SIGTERM, running calls have this long to finish."""

@@ -1,0 +1,212 @@
+"""The verbs, in process: what `gradserve.Client` asks of a server, without the server."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, Unpack
+
+import numpy as np
+import numpy.typing as npt
+
+from gradserve import AscentSettings, GradientResult, Layer, ModelDescription, Objective, Step
+from gradserve.errors import InvalidTensor, ModelNotFound
+from gradserve.objectives import Term, terms_of
+from gradserve_server.ascent.loop import ascend
+from gradserve_server.ascent.spec import resolve
+from gradserve_server.config import EngineConfig
+from gradserve_server.graph.autodiff.names import cotangent_name
+from gradserve_server.graph.objectives import VALUE, heads, weights
+from gradserve_server.runtime.feeds import check_feeds
+from gradserve_server.runtime.model import Model
+from gradserve_server.runtime.plan import PlanKey
+from gradserve_server.runtime.repository import scan
+from gradserve_server.runtime.session import Array, contiguous
+
+
+class Engine:
+    """Every model of a repository, loaded and ready: `Engine("models")`, or `Engine("model.onnx")` for one file.
+
+    Has the verbs of `gradserve.Client` with the same signatures and exceptions. Safe to use from many threads.
+
+    Args:
+        repository: A folder in Triton's layout, or an ONNX file, which is then a model named after it.
+        config: How to run.
+
+    Raises:
+        ModelNotFound: No model there.
+        InvalidModel: A model that cannot be served.
+        BackendMissing: No onnxruntime, or more than one.
+    """
+
+    def __init__(self, repository: str | Path, *, config: EngineConfig | None = None) -> None:
+        config = config or EngineConfig()
+        self._models: dict[str, dict[int, Model]] = {
+            entry.name: {
+                version: Model(
+                    entry.name,
+                    version,
+                    file,
+                    threads=config.threads,
+                    max_plans=config.max_plans,
+                    images=dict(entry.images),
+                    labels=dict(entry.labels),
+                )
+                for version, file in entry.files.items()
+            }
+            for entry in scan(Path(repository))
+        }
+
+    # ---- verbs -------------------------------------------------------------------------------------------------------
+
+    def infer(
+        self, model: str, inputs: Mapping[str, npt.ArrayLike], *, outputs: Sequence[str] = (), version: str = ""
+    ) -> dict[str, Array]:
+        """Runs the model. See `gradserve.Client.infer`."""
+        served = self.model(model, version)
+        known = [tensor.name for tensor in served.description.outputs]
+        for name in outputs:
+            if name not in known:
+                msg = f"output '{name}': expected one of {', '.join(map(repr, known))}"
+                raise InvalidTensor(msg)
+        return served.predict(check_feeds(served.inputs, inputs), outputs)
+
+    def gradient(
+        self,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        objective: Objective,
+        *,
+        wrt: Sequence[str] = (),
+        version: str = "",
+    ) -> GradientResult:
+        """The objective for each sample and its gradient. See `gradserve.Client.gradient`."""
+        served = self.model(model, version)
+        feeds = check_feeds(served.inputs, inputs)
+        terms = _resolved(served, objective)
+        layers = [term.layer for _, term in terms]
+        plan = served.plan(PlanKey(served.wrt(wrt, layers), heads(terms)))
+        results = plan.run(feeds, weights(terms, served.layer_shapes(layers, feeds)))
+        return GradientResult(results[VALUE], plan.gradients(results))
+
+    def vjp(
+        self,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        cotangents: Mapping[str, npt.ArrayLike],
+        *,
+        wrt: Sequence[str] = (),
+        version: str = "",
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """The vector-Jacobian product. See `gradserve.Client.vjp`."""
+        served = self.model(model, version)
+        feeds = check_feeds(served.inputs, inputs)
+        if not cotangents:
+            msg = "cotangents: expected at least one, got none"
+            raise InvalidTensor(msg)
+        asked = {name: served.resolve(name) for name in cotangents}
+        layers = tuple(sorted(set(asked.values())))
+        plan = served.plan(PlanKey(served.wrt(wrt, layers), layers))
+        shapes = served.layer_shapes(layers, feeds)
+        extra: dict[str, Array] = {}
+        for name, layer in asked.items():
+            array = contiguous(np.asarray(cotangents[name], np.float32))
+            if array.shape != shapes[layer]:
+                msg = f"cotangent '{name}': expected float32 {list(shapes[layer])}, got {list(array.shape)}"
+                raise InvalidTensor(msg)
+            extra[cotangent_name(layer)] = array + extra.get(cotangent_name(layer), np.float32(0))
+        results = plan.run(feeds, extra)
+        return {name: results[layer] for name, layer in asked.items()}, plan.gradients(results)
+
+    def activations(
+        self, model: str, inputs: Mapping[str, npt.ArrayLike], layers: Sequence[str], *, version: str = ""
+    ) -> dict[str, Array]:
+        """The values of layers. See `gradserve.Client.activations`."""
+        served = self.model(model, version)
+        feeds = check_feeds(served.inputs, inputs)
+        if not layers:
+            msg = "layers: expected at least one, got none"
+            raise InvalidTensor(msg)
+        asked = {name: served.resolve(name) for name in layers}
+        results = served.plan(PlanKey((), tuple(sorted(set(asked.values()))))).run(feeds)
+        return {name: results[layer] for name, layer in asked.items()}
+
+    def ascend(
+        self,
+        model: str,
+        objective: Objective,
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+        **settings: Unpack[AscentSettings],
+    ) -> Iterator[Step]:
+        """Changes an input step by step so that the objective grows. See `gradserve.Client.ascend`.
+
+        What is wrong with the request is raised here and now, not when the iterator is first read.
+
+        Args:
+            model: Its name.
+            objective: What to make large.
+            should_stop: Asked before each step; once it says yes, the iterator ends.
+            **settings: See `gradserve.AscentSettings`.
+        """
+        served = self.model(model, settings.get("version", ""))
+        terms = _resolved(served, objective)
+        layers = [term.layer for _, term in terms]
+        spec = resolve(settings, served.inputs, served.float_inputs)
+        feeds = check_feeds(served.inputs, spec.feeds)
+        plan = served.plan(PlanKey(served.wrt([spec.input], layers), heads(terms)))
+        objective_weights = weights(terms, served.layer_shapes(layers, feeds))
+        values = np.empty(spec.count, np.float32)
+        gradient = np.empty_like(feeds[spec.input])
+        run = plan.bind(feeds, objective_weights, values, gradient)
+        return ascend(spec, run, feeds[spec.input], values, gradient, should_stop)
+
+    def layers(self, model: str, *, version: str = "") -> list[Layer]:
+        """The tensors that objectives and `activations` can name. See `gradserve.Client.layers`."""
+        return list(self.model(model, version).layers)
+
+    def inspect(self, model: str, *, version: str = "") -> ModelDescription:
+        """Inputs, outputs, image description and gradient backend. See `gradserve.Client.inspect`."""
+        return self.model(model, version).description
+
+    # ---- models ------------------------------------------------------------------------------------------------------
+
+    @property
+    def models(self) -> list[str]:
+        """The names of the models."""
+        return list(self._models)
+
+    def model(self, name: str, version: str = "") -> Model:
+        """A model's version; the latest if none is given.
+
+        Raises:
+            ModelNotFound: No such model, or no such version.
+        """
+        if name not in self._models:
+            msg = f"model '{name}': expected one of {', '.join(map(repr, self._models))}"
+            raise ModelNotFound(msg)
+        versions = self._models[name]
+        if not version:
+            return versions[max(versions)]
+        if not version.isdecimal() or int(version) not in versions:
+            msg = f"model '{name}': expected one of the versions {', '.join(map(str, versions))}, got '{version}'"
+            raise ModelNotFound(msg)
+        return versions[int(version)]
+
+    def close(self) -> None:
+        """Lets go of every model."""
+        self._models.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _resolved(model: Model, objective: Objective) -> list[tuple[float, Term]]:
+    """The terms, each with the layer's name as the graph has it."""
+    from dataclasses import replace
+
+    return [(scale, replace(term, layer=model.resolve(term.layer))) for scale, term in terms_of(objective)]

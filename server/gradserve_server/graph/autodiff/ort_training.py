@@ -1,0 +1,140 @@
+"""The backward graph, built by onnxruntime-training's `GradientGraphBuilder`.
+
+The builder differentiates a scalar loss. We give it  loss = sum over targets t of <t, cotangent_t>  with the cotangents as
+graph inputs, so that the gradient it builds is the vector-Jacobian product, whatever the objective. Then the loss goes, and
+each cotangent flows straight into the backward graph.
+
+This is the one place under `graph/` that imports onnxruntime: for its builder, not to run anything.
+"""
+
+from collections.abc import Sequence
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
+
+from gradserve.errors import BackendMissing, UnsupportedGradient
+from gradserve_server.graph.autodiff.names import cotangent_name, gradient_name
+from gradserve_server.graph.inference_form.drop_identities import drop_identities
+from gradserve_server.graph.reduce import sum_all
+from gradserve_server.graph.values import is_op
+
+_LOSS = "gradserve/loss"
+
+
+def available() -> bool:
+    """Whether the installed onnxruntime is the training wheel."""
+    try:
+        from onnxruntime.capi._pybind_state import GradientGraphBuilder  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def build_vjp(forward: ir.Model, wrt: Sequence[str]) -> ir.Model:
+    """Appends the vector-Jacobian product to a model.
+
+    Args:
+        forward: In inference form, cut at its targets: its outputs are the targets. Not changed. Every node on the path is
+            one that `training_ops` lists.
+        wrt: Names of the inputs to differentiate with respect to.
+
+    Returns:
+        The model with one more input for each target (`cotangent_name`) and one more output for each input
+        (`gradient_name`).
+
+    Raises:
+        BackendMissing: The installed onnxruntime is not the training wheel.
+        UnsupportedGradient: The builder refuses the graph all the same.
+    """
+    try:
+        from onnxruntime import SessionOptions
+        from onnxruntime.capi._pybind_state import GradientGraphBuilder
+    except ImportError as error:
+        msg = "gradients: expected the wheel onnxruntime-training; install gradserve-server[training]"
+        raise BackendMissing(msg) from error
+    targets = [value.name or "" for value in forward.graph.outputs]
+    options = SessionOptions()
+    options.log_severity_level = 4
+    try:
+        builder = GradientGraphBuilder(
+            ir.to_proto(_with_loss(forward)).SerializeToString(), {_LOSS}, set(wrt), _LOSS, options
+        )
+        builder.build()
+        model = ir.from_proto(onnx.ModelProto.FromString(builder.get_model()))
+    except RuntimeError as error:  # what pybind makes of the builder's own exceptions
+        msg = f"onnxruntime-training: no gradient of {', '.join(targets)} with respect to {', '.join(wrt)}: {error}"
+        raise UnsupportedGradient(msg) from error
+    return _without_loss(model, targets, wrt)
+
+
+def _with_loss(forward: ir.Model) -> ir.Model:
+    model = forward.clone()
+    graph = model.graph
+    _sidestep_builder_defects(graph)
+    terms: list[ir.Value] = []
+    for target in list(graph.outputs):
+        # Of the target's own shape, so that the builder sees no broadcast to undo.
+        cotangent = ir.Value(name=cotangent_name(target.name or ""), type=target.type, shape=target.shape)
+        graph.inputs.append(cotangent)
+        product = _append(graph, "Mul", [target, cotangent], _product(target.name or ""), like=target)
+        total = sum_all(product, f"{product.name}/sum")
+        graph.append(total)
+        terms.append(total.outputs[0])
+    loss, *rest = terms
+    for number, other in enumerate(rest):
+        loss = _append(graph, "Add", [loss, other], f"{_LOSS}/{number}", like=other)
+    loss.name = _LOSS
+    graph.outputs.append(loss)
+    return model
+
+
+def _sidestep_builder_defects(graph: ir.Graph) -> None:
+    for node in list(graph):
+        # Its gradient needs mean and inverse deviation; undeclared, the builder asserts.
+        if is_op(node, "LayerNormalization") and len(node.outputs) < 3:
+            node.resize_outputs(3)
+            for declared, name in zip(node.outputs[1:], ("mean", "inverse_deviation"), strict=True):
+                declared.name = declared.name or f"gradserve/{node.outputs[0].name}/{name}"
+        # See `training_ops._no_zero_in_shape`, which lets pass only shapes where the attribute changes nothing.
+        if is_op(node, "Reshape"):
+            node.attributes.pop("allowzero", None)
+        # Mul(x, x) makes it define x_grad twice; through an Identity each use has its own name.
+        for index, value in enumerate(node.inputs):
+            if value is not None and value in node.inputs[:index]:
+                copy = ir.node("Identity", [value], name=f"gradserve/{value.name}/again_{index}")
+                copy.outputs[0].name = f"gradserve/{node.outputs[0].name}/input_{index}"
+                copy.outputs[0].type, copy.outputs[0].shape = value.type, value.shape
+                graph.insert_before(node, copy)
+                node.replace_input_with(index, copy.outputs[0])
+
+
+def _append(graph: ir.Graph, op: str, inputs: Sequence[ir.Value], name: str, *, like: ir.Value) -> ir.Value:
+    node = ir.node(op, inputs, name=name)
+    graph.append(node)
+    out = node.outputs[0]
+    out.name, out.type, out.shape = name, like.type, like.shape
+    return out
+
+
+def _without_loss(model: ir.Model, targets: Sequence[str], wrt: Sequence[str]) -> ir.Model:
+    graph = model.graph
+    values = ir.convenience.create_value_mapping(graph)
+    for target in targets:
+        # d loss / d target = ones * cotangent: the builder's Mul by ones is the cotangent itself.
+        for multiply, _ in list(values[f"{_product(target)}_grad"].uses()):
+            if multiply.op_type == "Mul":
+                ir.convenience.replace_all_uses_with(multiply.outputs[0], values[cotangent_name(target)])
+    graph.outputs[:] = [values[target] for target in targets]
+    for name in wrt:
+        gradient = values[f"{name}_grad"]
+        gradient.name, gradient.type, gradient.shape = gradient_name(name), values[name].type, values[name].shape
+        graph.outputs.append(gradient)
+    drop_identities(model, {})
+    RemoveUnusedNodesPass()(model)
+    RemoveUnusedOpsetsPass()(model)
+    return model
+
+
+def _product(target: str) -> str:
+    return f"gradserve/product/{target}"

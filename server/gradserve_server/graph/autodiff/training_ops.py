@@ -1,0 +1,141 @@
+"""What onnxruntime-training's gradient builder does rightly, operator by operator: the verified list.
+
+The builder's own table is keyed by operator name only and stores some derivatives that it lacks as derivatives that do not
+exist (the exponent of Pow), which would be a silent zero. So nothing reaches it that does not stand here, and all that stands
+here is compared with float64 finite differences (`tests/unit/graph/test_training_ops.py`) at each opset in
+`OPSETS_VERIFIED`. An input of an operator is in one of three states: differentiable, proven zero, or unsupported.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from gradserve_server.graph.values import FLOATS, attribute, constant, shape_of
+
+OPSETS_VERIFIED = range(13, 22)
+"""Below 13 operators spell their axes otherwise; 21 is the last that the wheel knows."""
+
+Restriction = Callable[[ir.Node], str | None]
+"""Says in words why the builder would get this node wrong, or None."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """An operator that the builder differentiates rightly."""
+
+    differentiable: tuple[int, ...] | None = None
+    """Inputs with a derivative; None means all."""
+    zero: tuple[int, ...] = ()
+    """Inputs whose derivative is zero or undefined by their meaning: shapes, axes, indices, conditions."""
+    restriction: Restriction | None = None
+
+
+def _no_automatic_padding(node: ir.Node) -> str | None:
+    padding = node.attributes["auto_pad"].as_string() if "auto_pad" in node.attributes else "NOTSET"
+    # With SAME_* the builder's backward operators pad otherwise than the forward one: a wrong gradient, without an error.
+    return None if padding in ("NOTSET", "") else f"auto_pad={padding}"
+
+
+def _no_broadcast(node: ir.Node) -> str | None:
+    # The builder does not undo the broadcast of Where's branches.
+    out = shape_of(node.outputs[0])
+    same = out is not None and all(value is not None and shape_of(value) == out for value in node.inputs[1:])
+    return None if same else "broadcast, or shapes not known"
+
+
+def _no_approximation(node: ir.Node) -> str | None:
+    # The builder differentiates the exact Gelu, whatever the attribute says.
+    kind = node.attributes["approximate"].as_string() if "approximate" in node.attributes else "none"
+    return None if kind == "none" else f"approximate={kind}"
+
+
+def _no_zero_in_shape(node: ir.Node) -> str | None:
+    # The builder copies allowzero to the backward Reshape, whose shape has a 0 that means "as it was": the run divides by zero
+    # and takes the process down. `ort_training` drops the attribute where it says nothing, which is where this lets it pass.
+    if not attribute(node, "allowzero", 0):
+        return None
+    shape = constant(node.inputs[1])
+    return None if shape is not None and np.all(shape != 0) else "allowzero=1 with a shape that is not constant or has a 0"
+
+
+def _to_float(node: ir.Node) -> str | None:
+    return None if node.outputs[0].dtype in FLOATS else "to an integer type"
+
+
+VERIFIED: dict[str, Verified] = {
+    # ---- element-wise
+    **{
+        op: Verified()
+        for op in [
+            "Abs",
+            "Cos",
+            "Erf",
+            "Exp",
+            "Identity",
+            "LeakyRelu",
+            "Log",
+            "Neg",
+            "Reciprocal",
+            "Relu",
+            "Sigmoid",
+            "Sin",
+            "Sqrt",
+            "Tanh",
+            "Add",
+            "Div",
+            "Max",
+            "Min",
+            "Mul",
+            "Sub",
+        ]
+    },
+    "Gelu": Verified(restriction=_no_approximation),
+    "Cast": Verified(restriction=_to_float),
+    "Clip": Verified((0,)),
+    "Pow": Verified((0,)),
+    "Where": Verified((1, 2), zero=(0,), restriction=_no_broadcast),
+    # ---- linear
+    "Conv": Verified(restriction=_no_automatic_padding),
+    "Gemm": Verified(),
+    "MatMul": Verified(),
+    # ---- pooling
+    "AveragePool": Verified(restriction=_no_automatic_padding),
+    "GlobalAveragePool": Verified(),
+    "MaxPool": Verified(restriction=_no_automatic_padding),
+    # ---- normalization
+    "LayerNormalization": Verified(),
+    "LogSoftmax": Verified(),
+    "Softmax": Verified(),
+    # ---- reduction
+    "ReduceL2": Verified((0,), zero=(1,)),
+    "ReduceLogSumExp": Verified((0,), zero=(1,)),
+    "ReduceMean": Verified((0,), zero=(1,)),
+    "ReduceSum": Verified((0,), zero=(1,)),
+    # ---- shape
+    "Concat": Verified(),
+    "Expand": Verified((0,), zero=(1,)),
+    "Flatten": Verified(),
+    "Gather": Verified((0,), zero=(1,)),
+    "Pad": Verified((0,), zero=(1, 3)),
+    "Reshape": Verified((0,), zero=(1,), restriction=_no_zero_in_shape),
+    "Slice": Verified((0,), zero=(1, 2, 3, 4)),
+    "Split": Verified((0,), zero=(1,)),
+    "Squeeze": Verified((0,), zero=(1,)),
+    "Tile": Verified((0,), zero=(1,)),
+    "Transpose": Verified(),
+    "Unsqueeze": Verified((0,), zero=(1,)),
+}
+
+PROVEN_ZERO: dict[str, str] = {
+    **dict.fromkeys(("Shape", "Size"), "a shape does not depend on values"),
+    **dict.fromkeys(("ArgMax", "ArgMin", "NonZero"), "indices are piecewise constant"),
+    **dict.fromkeys(
+        ("And", "Equal", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "Not", "Or", "Xor"),
+        "truth values are piecewise constant",
+    ),
+    **dict.fromkeys(("Ceil", "Floor", "Round", "Sign"), "piecewise constant"),
+    **dict.fromkeys(("ConstantOfShape", "EyeLike", "Range"), "does not depend on values"),
+}
+"""Operators whose outputs have the derivative zero almost everywhere, with the reason."""

@@ -1,0 +1,1 @@
+"""The engine over gRPC. The only package that imports grpc."""

@@ -1,0 +1,92 @@
+"""The server: an engine, its services, health and reflection on one port."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from gradserve.v1 import gradient_service_pb2, model_service_pb2
+from gradserve.v1.gradient_service_pb2_grpc import add_GradientServiceServicer_to_server
+from gradserve.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
+from gradserve_server.config import ServerConfig
+from gradserve_server.engine import Engine
+from gradserve_server.rpc.gradients import GradientServicer
+from gradserve_server.rpc.interceptor import ErrorInterceptor
+from gradserve_server.rpc.models import ModelServicer
+
+_log = logging.getLogger(__name__)
+
+SERVICES = (
+    gradient_service_pb2.DESCRIPTOR.services_by_name["GradientService"].full_name,
+    model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+)
+
+
+class Server:
+    """A running server: `with Server(engine) as server: ...`. It listens once constructed.
+
+    grpcio's thread-pool server, because it moves tensors several times faster than its asyncio one
+    (docs/adr/0005-thread-pool-server.md). Ascents have threads of their own to fill, so that they cannot keep
+    predictions waiting.
+
+    Args:
+        engine: What does the work.
+        config: Where and how to listen.
+
+    Raises:
+        OSError: The address cannot be bound.
+    """
+
+    def __init__(self, engine: Engine, config: ServerConfig | None = None) -> None:
+        self._config = config or ServerConfig()
+        self._server = grpc.server(
+            ThreadPoolExecutor(self._config.max_calls + self._config.max_ascents, "gradserve"),
+            interceptors=[ErrorInterceptor()],
+            options=[
+                ("grpc.max_receive_message_length", self._config.max_message_bytes),
+                ("grpc.max_send_message_length", self._config.max_message_bytes),
+                # Two servers on one port would share its connections without anybody noticing.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        add_GradientServiceServicer_to_server(GradientServicer(engine, self._config.max_ascents), self._server)
+        add_ModelServiceServicer_to_server(ModelServicer(engine), self._server)
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        address = f"{self._config.host}:{self._config.port}"
+        try:
+            self.port = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            msg = f"cannot listen on {address}: is another server there?"
+            raise OSError(msg) from error
+        self._server.start()
+        for service in ("", *SERVICES):
+            self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        _log.info("listening on %s:%d", self._config.host, self.port)
+
+    @property
+    def address(self) -> str:
+        """What a client connects to."""
+        return f"{self._config.host}:{self.port}"
+
+    def wait(self) -> None:
+        """Blocks until the server has stopped."""
+        self._server.wait_for_termination()
+
+    def stop(self) -> None:
+        """Takes no more calls, lets the running ones finish for `drain_seconds`, then cancels them."""
+        self._health.enter_graceful_shutdown()
+        self._server.stop(self._config.drain_seconds).wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -1,0 +1,87 @@
+"""`gradserve.v1.GradientService`: from the wire to the engine and back; nothing is decided here."""
+
+import threading
+from collections.abc import Iterator
+
+import grpc
+
+from gradserve import wire
+from gradserve.errors import LimitExceeded
+from gradserve.tensors import named_from_wire, named_to_wire, to_wire
+from gradserve.v1 import gradient_service_pb2 as pb
+from gradserve.v1.gradient_service_pb2_grpc import GradientServiceServicer
+from gradserve_server.engine import Engine
+
+
+class GradientServicer(GradientServiceServicer):
+    """Answers with an engine.
+
+    Args:
+        engine: What does the work.
+        max_ascents: Ascents at a time.
+    """
+
+    def __init__(self, engine: Engine, max_ascents: int) -> None:
+        self._engine = engine
+        self._max_ascents = max_ascents
+        self._free_ascents = threading.BoundedSemaphore(max_ascents)
+
+    def Infer(self, request: pb.InferRequest, context: grpc.ServicerContext) -> pb.InferResponse:  # noqa: ARG002, N802
+        """Runs the model."""
+        outputs = self._engine.infer(
+            request.model.name,
+            named_from_wire(request.inputs),
+            outputs=request.outputs,
+            version=request.model.version,
+        )
+        return pb.InferResponse(outputs=named_to_wire(outputs))
+
+    def Gradient(self, request: pb.GradientRequest, context: grpc.ServicerContext) -> pb.GradientResponse:  # noqa: ARG002, N802
+        """The objective's value and gradient."""
+        result = self._engine.gradient(
+            request.model.name,
+            named_from_wire(request.inputs),
+            wire.objective_from_wire(request.objective),
+            wrt=request.wrt,
+            version=request.model.version,
+        )
+        return pb.GradientResponse(values=to_wire(result.values), gradients=named_to_wire(result.gradients))
+
+    def VectorJacobianProduct(  # noqa: N802
+        self,
+        request: pb.VectorJacobianProductRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> pb.VectorJacobianProductResponse:
+        """J^T v."""
+        outputs, gradients = self._engine.vjp(
+            request.model.name,
+            named_from_wire(request.inputs),
+            named_from_wire(request.cotangents),
+            wrt=request.wrt,
+            version=request.model.version,
+        )
+        return pb.VectorJacobianProductResponse(outputs=named_to_wire(outputs), gradients=named_to_wire(gradients))
+
+    def Activations(self, request: pb.ActivationsRequest, context: grpc.ServicerContext) -> pb.ActivationsResponse:  # noqa: ARG002, N802
+        """The values of layers."""
+        values = self._engine.activations(
+            request.model.name, named_from_wire(request.inputs), request.layers, version=request.model.version
+        )
+        return pb.ActivationsResponse(activations=named_to_wire(values))
+
+    def Ascend(self, request: pb.AscendRequest, context: grpc.ServicerContext) -> Iterator[pb.AscendResponse]:  # noqa: N802
+        """An ascent, as long as the call is open."""
+        if not self._free_ascents.acquire(blocking=False):
+            msg = f"ascents: at most {self._max_ascents} run at a time on this server; try again when one has ended"
+            raise LimitExceeded(msg)
+        try:
+            steps = self._engine.ascend(
+                request.model.name,
+                wire.objective_from_wire(request.objective),
+                should_stop=lambda: not context.is_active(),
+                **wire.ascent_from_wire(request),
+            )
+            for step in steps:
+                yield wire.step_to_wire(step)
+        finally:
+            self._free_ascents.release()

@@ -1,0 +1,24 @@
+"""`gradserve.v1.ModelService`: what the served models are made of."""
+
+import grpc
+
+from gradserve import wire
+from gradserve.v1 import model_service_pb2 as pb
+from gradserve.v1.model_service_pb2_grpc import ModelServiceServicer
+from gradserve_server.engine import Engine
+
+
+class ModelServicer(ModelServiceServicer):
+    """Answers with an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def ListLayers(self, request: pb.ListLayersRequest, context: grpc.ServicerContext) -> pb.ListLayersResponse:  # noqa: ARG002, N802
+        """The layers that objectives and activations can name."""
+        layers = self._engine.layers(request.model.name, version=request.model.version)
+        return pb.ListLayersResponse(layers=[wire.layer_to_wire(layer) for layer in layers])
+
+    def Inspect(self, request: pb.InspectRequest, context: grpc.ServicerContext) -> pb.InspectResponse:  # noqa: ARG002, N802
+        """Inputs, outputs, image description, gradient backend."""
+        return wire.description_to_wire(self._engine.inspect(request.model.name, version=request.model.version))

@@ -1,0 +1,53 @@
+"""Which gRPC status each error is, and how it travels: the one table, and what turns an exception into a status."""
+
+import logging
+import uuid
+from typing import NamedTuple
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from gradserve import errors
+
+_log = logging.getLogger(__name__)
+
+STATUS: dict[type[errors.GradserveError], grpc.StatusCode] = {
+    errors.InvalidTensor: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.UnknownInput: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.UnknownLayer: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidObjective: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidAscent: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.InvalidModel: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.UnsupportedGradient: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NotDifferentiable: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.BackendMissing: grpc.StatusCode.UNIMPLEMENTED,
+    errors.LimitExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.InternalError: grpc.StatusCode.INTERNAL,
+}
+"""Every error that travels (each class with a `reason`)."""
+
+
+class RpcStatus(NamedTuple):
+    """A status as `ServicerContext.abort_with_status` takes it. Grpc checks the fields, not the class."""
+
+    code: grpc.StatusCode
+    details: str
+    trailing_metadata: tuple[tuple[str, bytes], ...]
+
+
+def to_status(error: Exception, rpc: str) -> RpcStatus:
+    """The status that an exception becomes.
+
+    An unexpected exception becomes INTERNAL with a request id; what it was stays in the server's log, under that id.
+    """
+    if not isinstance(error, tuple(STATUS)):
+        request_id = uuid.uuid4().hex
+        _log.error("%s: request %s failed", rpc, request_id, exc_info=error)
+        error = errors.InternalError(f"internal error; request id {request_id}")
+    code = STATUS[type(error)]  # type: ignore[index]
+    info = any_pb2.Any()
+    info.Pack(error_details_pb2.ErrorInfo(reason=type(error).reason, domain=errors.DOMAIN))  # type: ignore[attr-defined]
+    status = status_pb2.Status(code=code.value[0], message=str(error), details=[info])
+    return RpcStatus(code, str(error), (("grpc-status-details-bin", status.SerializeToString()),))

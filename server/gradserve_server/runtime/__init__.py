@@ -1,0 +1,1 @@
+"""Models that run: the repository, sessions of onnxruntime, plans."""

@@ -1,0 +1,237 @@
+"""A model in memory: its inference form, the session that predicts, and the plans made from it so far."""
+
+import difflib
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import onnx_ir as ir
+from cachetools import LRUCache, cachedmethod
+
+from gradserve.descriptions import ImageDescription, Layer, ModelDescription, TensorDescription
+from gradserve.errors import InvalidModel, NotDifferentiable, UnknownInput, UnknownLayer, UnsupportedGradient
+from gradserve_server.graph.autodiff import ort_training, path
+from gradserve_server.graph.inference_form import to_inference_form
+from gradserve_server.graph.load import load
+from gradserve_server.graph.objectives import Head, append_heads
+from gradserve_server.graph.subgraph import cut
+from gradserve_server.graph.values import FLOATS, opset_of, shape_of
+from gradserve_server.runtime.feeds import describe_tensor, dtype_name
+from gradserve_server.runtime.plan import Plan, PlanKey
+from gradserve_server.runtime.session import Array, Session
+from gradserve_server.runtime.verify import rewrite_error
+
+_log = logging.getLogger(__name__)
+
+Shape = tuple[int, ...]
+
+
+class Model:
+    """One version of a served model.
+
+    Nothing here changes after construction but caches, so that no request can change the answer to another.
+
+    Args:
+        name: Of the model.
+        version: Of the model.
+        file: The ONNX file.
+        threads: Threads that share one run.
+        max_plans: Plans kept ready.
+        images: Image descriptions by input.
+        labels: Labels by output.
+
+    Raises:
+        InvalidModel: The file cannot be served.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        file: Path,
+        *,
+        threads: int,
+        max_plans: int,
+        images: dict[str, ImageDescription] | None = None,
+        labels: dict[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        self.name, self.version = name, version
+        source = load(file)
+        form = to_inference_form(source.model)
+        self._model, self._renames, self._threads = form.model, form.renames, threads
+        self._predict = Session(form.model, threads)
+        self._description = ModelDescription(
+            name=name,
+            version=str(version),
+            sha256=source.sha256,
+            opset=opset_of(form.model),
+            inputs=tuple(
+                replace(describe_tensor(value), image=(images or {}).get(value.name or ""))
+                for value in form.model.graph.inputs
+            ),
+            outputs=tuple(
+                replace(describe_tensor(value), labels=(labels or {}).get(value.name or "", ()))
+                for value in form.model.graph.outputs
+            ),
+            rewrites=form.rewrites,
+            rewrite_error=rewrite_error(name, form, self._predict, threads),
+            backend="training" if ort_training.available() else "none",
+            backend_reason=(
+                "onnxruntime-training is installed"
+                if ort_training.available()
+                else "onnxruntime-training is not installed; gradients need gradserve-server[training]"
+            ),
+        )
+        self._check_descriptions(set(images or {}), set(labels or {}))
+        self._plans: LRUCache[PlanKey, Plan] = LRUCache(max_plans)
+        self._shapes: dict[tuple[str, tuple[Shape, ...]], Shape] = {}
+        self._building = threading.Condition()
+        _log.info("model '%s' version %d: %s", name, version, "; ".join(form.rewrites) or "already in inference form")
+
+    @property
+    def description(self) -> ModelDescription:
+        """Inputs, outputs, and what was done to the file."""
+        return self._description
+
+    @property
+    def inputs(self) -> tuple[TensorDescription, ...]:
+        """What the model takes."""
+        return self._description.inputs
+
+    @property
+    def float_inputs(self) -> tuple[str, ...]:
+        """Inputs that gradients can be taken with respect to."""
+        return tuple(value.name or "" for value in self._model.graph.inputs if value.dtype in FLOATS)
+
+    def predict(self, feeds: dict[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        """Runs the model as a whole, by one session that nothing else uses: same inputs, same bytes."""
+        return self._predict.run(feeds, outputs)
+
+    # ---- layers ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The tensors that objectives and activations can name, in the order of the graph."""
+        reached = path.reach(self._model, self.float_inputs)
+        return tuple(
+            Layer(
+                name=value.name,
+                op=node.op_type,
+                dtype=dtype_name(value),
+                shape=shape_of(value) or (),
+                differentiable=reached.differentiable(value),
+                reason="; ".join(reached.problems.get(value, ("does not depend on a float input",))),
+            )
+            for node in self._model.graph
+            for value in node.outputs
+            if value.name
+        )
+
+    def resolve(self, layer: str) -> str:
+        """The tensor that a layer's name stands for, names from before the rewriting included.
+
+        Raises:
+            UnknownLayer: There is none; the text names the nearest that is left.
+        """
+        layer = self._renames.same.get(layer, layer)
+        if layer in self._values and not self._values[layer].is_initializer():
+            return layer
+        if layer in self._renames.folded:
+            nearest = self._renames.folded[layer]
+            msg = f"layer '{layer}': was folded away with the BatchNormalization after it; the nearest layer is '{nearest}'"
+            raise UnknownLayer(msg)
+        close = difflib.get_close_matches(layer, (known.name for known in self.layers), n=3)
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "`layers` lists them"
+        msg = f"layer '{layer}': model '{self.name}' has no such layer; {hint}"
+        raise UnknownLayer(msg)
+
+    def layer_shapes(self, layers: Sequence[str], feeds: dict[str, Array]) -> dict[str, Shape]:
+        """The shapes that layers have for these inputs: known from the graph, or seen by running it once."""
+        batch = {array.shape[0] for array in feeds.values() if array.ndim}
+        shapes: dict[str, Shape] = {}
+        for layer in layers:
+            static = shape_of(self._values[layer])
+            if static is not None and len(batch) == 1 and static and all(isinstance(size, int) for size in static[1:]):
+                size = static[0] if isinstance(static[0], int) else next(iter(batch))
+                shapes[layer] = (size, *(size for size in static[1:] if isinstance(size, int)))
+                continue
+            key = (layer, tuple(array.shape for array in feeds.values()))
+            if key not in self._shapes:
+                self._shapes[key] = self.plan(PlanKey((), (layer,))).run(feeds)[layer].shape
+            shapes[layer] = self._shapes[key]
+        return shapes
+
+    # ---- plans -------------------------------------------------------------------------------------------------------
+
+    @cachedmethod(lambda self: self._plans, key=lambda _, key: key, condition=lambda self: self._building)
+    def plan(self, key: PlanKey) -> Plan:
+        """The plan for a kind of request, made on first use.
+
+        Raises:
+            NotDifferentiable: A target does not depend on an input.
+            UnsupportedGradient: Nodes on the way have no gradient; the text names them.
+            BackendMissing: The installed onnxruntime makes no gradients.
+        """
+        layers = list(dict.fromkeys(t.layer if isinstance(t, Head) else t for t in key.targets))
+        if key.wrt:
+            path.check(self._model, key.wrt, layers)
+        graph = cut(self._model, layers)
+        if key.wrt:
+            graph = ort_training.build_vjp(graph, key.wrt)
+        wanted = [target for target in key.targets if isinstance(target, Head)]
+        if wanted:
+            append_heads(graph, wanted)
+        try:
+            session = Session(graph, self._threads)
+        except InvalidModel as error:
+            if not key.wrt:
+                raise
+            msg = f"model '{self.name}': the gradient of {', '.join(layers)} does not run: {error}"
+            raise UnsupportedGradient(msg) from error
+        kept = {value.name for value in graph.graph.inputs}
+        _log.info("model '%s' version %d: plan for %s", self.name, self.version, key)
+        return Plan(key, session, frozenset(tensor.name for tensor in self.inputs if tensor.name in kept))
+
+    def wrt(self, names: Sequence[str], layers: Sequence[str]) -> tuple[str, ...]:
+        """The inputs to differentiate with respect to: those named, or every float input that reaches a layer.
+
+        Raises:
+            UnknownInput: A name that the model has not.
+            NotDifferentiable: No float input reaches any of the layers.
+        """
+        known = {tensor.name for tensor in self.inputs}
+        for name in names:
+            if name not in known:
+                msg = f"input '{name}': expected one of {', '.join(map(repr, sorted(known)))}"
+                raise UnknownInput(msg)
+        if names:
+            return tuple(dict.fromkeys(names))
+        found = tuple(
+            name
+            for name in self.float_inputs
+            if any(self._values[layer] in self._reached[name].problems for layer in layers)
+        )
+        if not found:
+            msg = f"layer {', '.join(map(repr, layers))}: does not depend on a float input of model '{self.name}'"
+            raise NotDifferentiable(msg)
+        return found
+
+    @cached_property
+    def _reached(self) -> dict[str, path.Reach]:
+        return {name: path.reach(self._model, [name]) for name in self.float_inputs}
+
+    @cached_property
+    def _values(self) -> dict[str, ir.Value]:
+        return dict(ir.convenience.create_value_mapping(self._model.graph))
+
+    def _check_descriptions(self, images: set[str], labels: set[str]) -> None:
+        for kind, names, known in (
+            ("gradserve.input.", images, {tensor.name for tensor in self._description.inputs}),
+            ("label_filename of output ", labels, {tensor.name for tensor in self._description.outputs}),
+        ):
+            for name in names - known:
+                msg = f"model '{self.name}': config.pbtxt: {kind}{name}: expected one of {', '.join(sorted(known))}"
+                raise InvalidModel(msg)

@@ -1,0 +1,147 @@
+"""config.pbtxt of Triton's repository layout, read by protobuf's own text format; gradserve's keys stand under `parameters`.
+
+    parameters { key: "gradserve.input.<input>.mean" value { string_value: "0.485 0.456 0.406" } }
+
+| key after `gradserve.input.<input>.` | value | default |
+|---|---|---|
+| `layout` | NCHW or NHWC | NCHW |
+| `channels` | GREY, RGB or BGR | RGB |
+| `range` | smallest and largest pixel value | 0 1 |
+| `mean`, `std` | one number for each channel, or one for all, in pixel units | 0, 1 |
+"""
+
+from collections.abc import Callable
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from google.protobuf.message import Message
+
+from gradserve.descriptions import ImageDescription
+from gradserve.errors import InvalidModel
+
+_PREFIX = "gradserve.input."
+
+
+@cache
+def _message_class() -> type[Message]:
+    # In a pool of its own: tritonclient registers the same names in the default pool of the process that imports it.
+    pool = descriptor_pool.DescriptorPool()
+    descriptors = descriptor_pb2.FileDescriptorSet.FromString(
+        (files("gradserve_server.runtime") / "model_config.binpb").read_bytes()
+    )
+    for file in descriptors.file:
+        pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("inference.ModelConfig"))
+
+
+def read_config(folder: Path) -> Any:
+    """The model's `inference.ModelConfig`; empty where the folder has no config.pbtxt.
+
+    Raises:
+        InvalidModel: The text does not parse, or names another model.
+    """
+    path = folder / "config.pbtxt"
+    config: Any = _message_class()()
+    if path.exists():
+        try:
+            text_format.Parse(path.read_text(encoding="utf-8"), config)
+        except (text_format.ParseError, UnicodeDecodeError) as error:
+            msg = f"model '{folder.name}': config.pbtxt: {error}"
+            raise InvalidModel(msg) from error
+    if config.name not in ("", folder.name):
+        msg = f"model '{folder.name}': config.pbtxt: expected name '{folder.name}', got '{config.name}'"
+        raise InvalidModel(msg)
+    return config
+
+
+def choose_versions(config: Any, present: list[int]) -> list[int]:
+    """Which of the versions in the folder are served: Triton's version policy, by default the latest one."""
+    match config.version_policy.WhichOneof("policy_choice"):
+        case "all":
+            return sorted(present)
+        case "specific":
+            return sorted(set(present) & set(config.version_policy.specific.versions))
+        case _:
+            return sorted(present)[-(config.version_policy.latest.num_versions or 1) :]
+
+
+def read_labels(config: Any, folder: Path) -> dict[str, tuple[str, ...]]:
+    """The labels of each output that has a `label_filename`."""
+    labels = {}
+    for output in config.output:
+        if output.label_filename:
+            path = (folder / output.label_filename).resolve()
+            if folder.resolve() not in path.parents or not path.is_file():
+                msg = f"model '{folder.name}': expected label file '{output.label_filename}' in its folder, got none"
+                raise InvalidModel(msg)
+            labels[output.name] = tuple(path.read_text(encoding="utf-8").splitlines())
+    return labels
+
+
+def read_images(config: Any, model: str) -> dict[str, ImageDescription]:
+    """The image description of each input that has one.
+
+    Raises:
+        InvalidModel: A key or value that is not in the table above.
+    """
+    fields: dict[str, dict[str, Any]] = {}
+    for key in sorted(config.parameters):
+        if key.startswith(_PREFIX):
+            name, _, what = key.removeprefix(_PREFIX).rpartition(".")
+            text = config.parameters[key].string_value
+            try:
+                fields.setdefault(name, {}).update(_PARSERS[what](text))
+            except (KeyError, ValueError) as error:
+                expected = _EXPECTED.get(what, f"one of the keys {', '.join(_PARSERS)}")
+                msg = f"model '{model}': config.pbtxt: parameter '{key}': expected {expected}, got {text!r}"
+                raise InvalidModel(msg) from error
+    return {name: ImageDescription(**values) for name, values in fields.items()}
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    numbers = tuple(float(word) for word in text.split())
+    if not numbers:
+        raise ValueError(text)
+    return numbers
+
+
+def _std(text: str) -> dict[str, Any]:
+    numbers = _numbers(text)
+    if min(numbers) <= 0:
+        raise ValueError(text)
+    return {"std": numbers}
+
+
+def _range(text: str) -> dict[str, Any]:
+    low, high = _numbers(text)
+    if not low < high:
+        raise ValueError(text)
+    return {"low": low, "high": high}
+
+
+def _one_of(name: str, *choices: str) -> Callable[[str], dict[str, Any]]:
+    def parse(text: str) -> dict[str, Any]:
+        if text not in choices:
+            raise ValueError(text)
+        return {name: text}
+
+    return parse
+
+
+_PARSERS: dict[str, Callable[[str], dict[str, Any]]] = {
+    "layout": _one_of("layout", "NCHW", "NHWC"),
+    "channels": _one_of("channels", "GREY", "RGB", "BGR"),
+    "range": _range,
+    "mean": lambda text: {"mean": _numbers(text)},
+    "std": _std,
+}
+_EXPECTED = {
+    "layout": "NCHW or NHWC",
+    "channels": "GREY, RGB or BGR",
+    "range": "two numbers, the smaller first",
+    "mean": "numbers",
+    "std": "numbers above 0",
+}

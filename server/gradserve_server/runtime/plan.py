@@ -1,0 +1,60 @@
+"""A plan: a graph made for one kind of request, with its session. Immutable, shared by all requests of that kind."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gradserve_server.graph.autodiff.names import gradient_name
+from gradserve_server.graph.objectives import VALUE, Head
+from gradserve_server.runtime.session import Array, Session
+
+
+@dataclass(frozen=True)
+class PlanKey:
+    """What a plan was made for. Everything else (indices, directions, cotangents) is an input of its graph."""
+
+    wrt: tuple[str, ...]
+    targets: tuple[Head, ...] | tuple[str, ...]
+    """Heads for an objective; names of layers for a vector-Jacobian product, or (wrt empty) for their values."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A graph ready to run.
+
+    `run` wants only the inputs that the graph kept; `inputs` names them.
+    """
+
+    key: PlanKey
+    session: Session
+    inputs: frozenset[str]
+    """Model inputs that the graph reads; a cut may need fewer than the model has."""
+
+    def run(self, feeds: Mapping[str, Array], extra: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """Runs once.
+
+        Args:
+            feeds: The model's inputs.
+            extra: Weights or cotangents.
+        """
+        return self.session.run(self._needed(feeds) | dict(extra or {}))
+
+    def gradients(self, results: Mapping[str, Array]) -> dict[str, Array]:
+        """The gradients among the results of a run, by input."""
+        return {name: results[gradient_name(name)] for name in self.key.wrt}
+
+    def bind(
+        self,
+        feeds: Mapping[str, Array],
+        weights: Mapping[str, Array],
+        values: npt.NDArray[np.float32],
+        gradient: npt.NDArray[np.float32],
+    ) -> Callable[[], None]:
+        """A run that writes the objective's values [N] and the gradient of the one input in `wrt` into buffers."""
+        (wrt,) = self.key.wrt
+        return self.session.bind(self._needed(feeds) | dict(weights), {VALUE: values, gradient_name(wrt): gradient})
+
+    def _needed(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return {name: array for name, array in feeds.items() if name in self.inputs}

@@ -1,0 +1,75 @@
+"""The load-time check: a rewritten model must reproduce the predictions of the one that came.
+
+Both stages run on one random batch. Rewriting only reorders a few roundings, so what remains is rounding error, relative to
+each output's largest value.
+"""
+
+import numpy as np
+import onnx_ir as ir
+
+from gradserve.errors import InvalidModel
+from gradserve_server.graph.inference_form import InferenceForm
+from gradserve_server.runtime.session import Array, Session
+
+TOLERANCES = {
+    "float16": 2e-2,  # 11 bits, and deep networks multiply the error of each layer
+    "bfloat16": 1e-1,  # 8 bits
+    "float32": 1e-3,  # 24 bits; ResNet-50 with folded BatchNorm measures 1e-6, a wrong fold 1e-1
+    "float64": 1e-9,  # 53 bits
+}
+"""By the type of an output. Other types must be equal, but for outputs that round floats (an ArgMax at a tie)."""
+
+OPEN_SIZE = 2
+"""What a symbolic size is in the random batch; tried first, then the sizes that images and sequences usually have."""
+_SIZES = (OPEN_SIZE, 64, 224, 299)
+
+
+def rewrite_error(name: str, form: InferenceForm, served: Session, threads: int) -> float:
+    """The largest difference between both stages, relative to each output's largest value.
+
+    Returns:
+        The difference; NaN where the model runs on no batch that could be made up.
+
+    Raises:
+        InvalidModel: It is larger than the tolerance of the output's type.
+    """
+    if not form.rewrites:
+        return 0.0
+    reference = Session(form.reference, threads)
+    for size in _SIZES:
+        feeds = _random_feeds(form.model, size)
+        try:
+            expected = reference.run(feeds)
+        except Exception:
+            continue
+        return _compare(name, expected, served.run(feeds))
+    return float("nan")
+
+
+def _compare(name: str, expected: dict[str, Array], got: dict[str, Array]) -> float:
+    worst = 0.0
+    for output, array in expected.items():
+        tolerance = TOLERANCES.get(array.dtype.name)
+        if tolerance is None:
+            continue
+        difference = np.abs(array.astype(np.float64) - got[output].astype(np.float64)).max(initial=0.0)
+        error = float(difference / max(np.abs(array.astype(np.float64)).max(initial=0.0), np.finfo(np.float32).tiny))
+        if not error <= tolerance:
+            msg = f"model '{name}': output '{output}': expected inference form within {tolerance:.0e}, got {error:.1e}"
+            raise InvalidModel(msg)
+        worst = max(worst, error)
+    return worst
+
+
+def _random_feeds(model: ir.Model, size: int) -> dict[str, Array]:
+    random = np.random.default_rng(0)
+    feeds = {}
+    for value in model.graph.inputs:
+        shape = [
+            dim if isinstance(dim, int) else (OPEN_SIZE if axis == 0 else size) for axis, dim in enumerate(value.shape or ())
+        ]
+        dtype = np.dtype(value.dtype.numpy()) if value.dtype is not None else np.dtype(np.float32)
+        floating = value.dtype is None or value.dtype.is_floating_point()
+        numbers = random.normal(size=shape) if floating else random.integers(0, 2, size=shape)
+        feeds[value.name or ""] = numbers.astype(dtype)
+    return feeds
