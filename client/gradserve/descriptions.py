@@ -30,8 +30,9 @@ class ImageDescription:
     """In pixel units; one for each channel, or one for all."""
 
     def normalize(self, pixels: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Pixels in the model's layout and channel order, as the model input."""
-        return np.asarray((np.asarray(pixels, np.float32) - self._along(self.mean)) / self._along(self.std), np.float32)
+        """Pixels in the model's layout and channel order, as the model input; the same bytes as `ascend` computes."""
+        scale = np.float32(1) / self._along(self.std)
+        return np.asarray((np.asarray(pixels, np.float32) - self._along(self.mean)) * scale, np.float32)
 
     def denormalize(self, inputs: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """A model input as pixels: the inverse of `normalize`."""

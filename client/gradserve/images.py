@@ -8,7 +8,7 @@ Pixels are one image without a batch axis, float32, in the described range, in t
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +98,13 @@ def _fit(picture: Picture, size: tuple[int, int] | None) -> Picture:
     if size is None:
         return picture
     height, width = size
-    factor = picture.width // width
-    if factor >= 1 and picture.size == (width * factor, height * factor):
-        return picture.reduce(factor)
-    return ImageOps.fit(picture, (width, height), Image.Resampling.BICUBIC)
+    scale = min(picture.width / width, picture.height / height)
+    crop_width, crop_height = max(1, round(width * scale)), max(1, round(height * scale))
+    left, top = (picture.width - crop_width) // 2, (picture.height - crop_height) // 2
+    picture = picture.crop((left, top, left + crop_width, top + crop_height))
+    if picture.size == (width * int(scale), height * int(scale)):
+        return picture.reduce(int(scale))
+    return picture.resize((width, height), Image.Resampling.BICUBIC)
 
 
 # ---- pixels to pictures ----------------------------------------------------------------------------------------------
@@ -170,7 +173,7 @@ _MAGNITUDE = ("#ffffff", "#dadaeb", "#9e9ac8", "#6a51a3", "#3f007d", "#1b0036")
 
 def is_signed(gradient: npt.ArrayLike, description: ImageDescription | None = None) -> bool:
     """Whether `gradient_picture` shows signs: there is one channel."""
-    return _planes(gradient, description).shape[-1] == 1
+    return bool(_planes(gradient, description).shape[-1] == 1)
 
 
 def gradient_scale(gradient: npt.ArrayLike) -> float:
@@ -211,7 +214,7 @@ def _coloured(values: npt.NDArray[np.float64], stops: Sequence[str], *, low: flo
 _GAP = 12
 _FONT_SIZE = 13
 _LINE_HEIGHT = 17
-_INK, _PAPER = "#333333", "#ffffff"
+_INK, _FRAME, _PAPER = "#333333", "#cccccc", "#ffffff"
 
 
 def enlarge(picture: Picture, factor: int | None = None) -> Picture:
@@ -225,12 +228,12 @@ def contact_sheet(tiles: Sequence[tuple[Picture, str]], columns: int | None = No
 
     Args:
         tiles: Pictures and captions. A caption may have several lines; a line wider than its picture is shortened.
-        columns: By default as many as make the grid about square.
+        columns: By default as many as make the grid about square and leave the fewest gaps.
     """
     if not tiles:
         msg = "contact sheet: expected at least one picture, got none"
         raise ValueError(msg)
-    columns = math.ceil(math.sqrt(len(tiles))) if columns is None else columns
+    columns = _columns(len(tiles)) if columns is None else columns
     rows = math.ceil(len(tiles) / columns)
     width = max(picture.width for picture, _ in tiles)
     height = max(picture.height for picture, _ in tiles)
@@ -240,14 +243,21 @@ def contact_sheet(tiles: Sequence[tuple[Picture, str]], columns: int | None = No
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_SIZE)
     for index, (picture, caption) in enumerate(tiles):
         left, top = _GAP + index % columns * pitch_x, _GAP + index // columns * pitch_y
-        sheet.paste(picture.convert("RGB"), (left + (width - picture.width) // 2, top + (height - picture.height) // 2))
+        x, y = left + (width - picture.width) // 2, top + (height - picture.height) // 2
+        draw.rectangle((x - 1, y - 1, x + picture.width, y + picture.height), outline=_FRAME)
+        sheet.paste(picture.convert("RGB"), (x, y))
         for number, line in enumerate(caption.splitlines()):
             text = _shortened(line, lambda text: draw.textlength(text, font) <= width)
             draw.text((left + width / 2, top + height + 4 + number * _LINE_HEIGHT), text, fill=_INK, font=font, anchor="ma")
     return sheet
 
 
-def _shortened(text: str, fits: Any) -> str:
+def _columns(count: int) -> int:
+    square = math.sqrt(count)
+    return min(range(math.ceil(square), math.ceil(1.6 * square) + 1), key=lambda columns: (-count % columns, columns))
+
+
+def _shortened(text: str, fits: Callable[[str], bool]) -> str:
     """The text, or as much of its two ends as fits around an ellipsis: names differ in either."""
     if fits(text):
         return text

@@ -53,7 +53,8 @@ class Server:
                 ("grpc.so_reuseport", 0),
             ],
         )
-        add_GradientServiceServicer_to_server(GradientServicer(engine, self._config.max_ascents), self._server)
+        self._gradients = GradientServicer(engine, self._config.max_ascents)
+        add_GradientServiceServicer_to_server(self._gradients, self._server)
         add_ModelServiceServicer_to_server(ModelServicer(engine), self._server)
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -73,6 +74,11 @@ class Server:
     def address(self) -> str:
         """What a client connects to."""
         return f"{self._config.host}:{self.port}"
+
+    @property
+    def running_ascents(self) -> int:
+        """Ascents that are being worked on now."""
+        return self._gradients.running_ascents
 
     def wait(self) -> None:
         """Blocks until the server has stopped."""

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import grpc
 
@@ -24,7 +25,13 @@ class GradientServicer(GradientServiceServicer):
     def __init__(self, engine: Engine, max_ascents: int) -> None:
         self._engine = engine
         self._max_ascents = max_ascents
-        self._free_ascents = threading.BoundedSemaphore(max_ascents)
+        self._running_ascents = 0
+        self._counting = threading.Lock()
+
+    @property
+    def running_ascents(self) -> int:
+        """Ascents that are being worked on now."""
+        return self._running_ascents
 
     def Infer(self, request: pb.InferRequest, context: grpc.ServicerContext) -> pb.InferResponse:  # noqa: ARG002, N802
         """Runs the model."""
@@ -71,10 +78,7 @@ class GradientServicer(GradientServiceServicer):
 
     def Ascend(self, request: pb.AscendRequest, context: grpc.ServicerContext) -> Iterator[pb.AscendResponse]:  # noqa: N802
         """An ascent, as long as the call is open."""
-        if not self._free_ascents.acquire(blocking=False):
-            msg = f"ascents: at most {self._max_ascents} run at a time on this server; try again when one has ended"
-            raise LimitExceeded(msg)
-        try:
+        with self._one_more_ascent():
             steps = self._engine.ascend(
                 request.model.name,
                 wire.objective_from_wire(request.objective),
@@ -83,5 +87,16 @@ class GradientServicer(GradientServiceServicer):
             )
             for step in steps:
                 yield wire.step_to_wire(step)
+
+    @contextmanager
+    def _one_more_ascent(self) -> Iterator[None]:
+        with self._counting:
+            if self._running_ascents == self._max_ascents:
+                msg = f"ascents: at most {self._max_ascents} run at a time on this server; try again when one has ended"
+                raise LimitExceeded(msg)
+            self._running_ascents += 1
+        try:
+            yield
         finally:
-            self._free_ascents.release()
+            with self._counting:
+                self._running_ascents -= 1

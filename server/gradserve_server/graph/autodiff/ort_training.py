@@ -14,6 +14,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
 
 from gradserve.errors import BackendMissing, UnsupportedGradient
+from gradserve_server.graph.autodiff.lowering import lower
 from gradserve_server.graph.autodiff.names import cotangent_name, gradient_name
 from gradserve_server.graph.inference_form.drop_identities import drop_identities
 from gradserve_server.graph.reduce import sum_all
@@ -65,6 +66,7 @@ def build_vjp(forward: ir.Model, wrt: Sequence[str]) -> ir.Model:
     except RuntimeError as error:  # what pybind makes of the builder's own exceptions
         msg = f"onnxruntime-training: no gradient of {', '.join(targets)} with respect to {', '.join(wrt)}: {error}"
         raise UnsupportedGradient(msg) from error
+    lower(model, forward)
     return _without_loss(model, targets, wrt)
 
 

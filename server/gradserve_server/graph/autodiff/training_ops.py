@@ -1,8 +1,8 @@
 """What onnxruntime-training's gradient builder does rightly, operator by operator: the verified list.
 
 The builder's own table is keyed by operator name only and stores some derivatives that it lacks as derivatives that do not
-exist (the exponent of Pow), which would be a silent zero. So nothing reaches it that does not stand here, and all that stands
-here is compared with float64 finite differences (`tests/unit/graph/test_training_ops.py`) at each opset in
+exist (the exponent of Pow), which would be a silent zero. So nothing reaches it that does not stand here, and all that
+stands here is compared with float64 finite differences (`tests/unit/graph/test_training_ops.py`) at each opset in
 `OPSETS_VERIFIED`. An input of an operator is in one of three states: differentiable, proven zero, or unsupported.
 """
 
@@ -38,6 +38,20 @@ def _no_automatic_padding(node: ir.Node) -> str | None:
     return None if padding in ("NOTSET", "") else f"auto_pad={padding}"
 
 
+def _average_pool(node: ir.Node) -> str | None:
+    if (problem := _no_automatic_padding(node)) is not None:
+        return problem
+    if attribute(node, "ceil_mode", 0):
+        return "ceil_mode=1"
+    if any(dilation != 1 for dilation in (node.attributes["dilations"].as_ints() if "dilations" in node.attributes else ())):
+        return "dilations"
+    # The backward operator of the wheel takes a symbolic batch for a batch of 0; the lowering needs all other sizes.
+    shape = shape_of(node.inputs[0]) if node.inputs[0] is not None else None
+    return (
+        None if shape is not None and all(isinstance(size, int) for size in shape[1:]) else "sizes not known before the run"
+    )
+
+
 def _no_broadcast(node: ir.Node) -> str | None:
     # The builder does not undo the broadcast of Where's branches.
     out = shape_of(node.outputs[0])
@@ -52,8 +66,8 @@ def _no_approximation(node: ir.Node) -> str | None:
 
 
 def _no_zero_in_shape(node: ir.Node) -> str | None:
-    # The builder copies allowzero to the backward Reshape, whose shape has a 0 that means "as it was": the run divides by zero
-    # and takes the process down. `ort_training` drops the attribute where it says nothing, which is where this lets it pass.
+    # The builder copies allowzero to the backward Reshape, whose shape has a 0 that means "as it was": a batch of 0 comes out,
+    # and convolutions of it. `ort_training` drops the attribute where it says nothing, which is where this lets it pass.
     if not attribute(node, "allowzero", 0):
         return None
     shape = constant(node.inputs[1])
@@ -101,7 +115,7 @@ VERIFIED: dict[str, Verified] = {
     "Gemm": Verified(),
     "MatMul": Verified(),
     # ---- pooling
-    "AveragePool": Verified(restriction=_no_automatic_padding),
+    "AveragePool": Verified(restriction=_average_pool),
     "GlobalAveragePool": Verified(),
     "MaxPool": Verified(restriction=_no_automatic_padding),
     # ---- normalization

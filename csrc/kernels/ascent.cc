@@ -1,0 +1,254 @@
+#include "kernels/ascent.h"
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <limits>
+
+#include "parallel.h"
+
+namespace gradserve {
+namespace {
+
+// Below 1 MiB of image, waking another thread costs about as much as it saves.
+constexpr Index kSharedWorkElements = Index{1} << 18;
+
+int threads_for(const Execution& execution, const SampleShape& shape, Index samples) {
+  if (execution.threads > 0) return execution.threads;
+  const Index elements = samples * shape.channels * shape.height * shape.width;
+  return elements >= kSharedWorkElements ? num_threads() : 1;
+}
+
+// The fixed partition of a sample into blocks: it does not depend on the threads, nor on the target.
+struct Partition {
+  Index pixels;
+  Index blocks;
+
+  explicit Partition(const SampleShape& shape)
+      : pixels(shape.height * shape.width), blocks((pixels + kBlockPixels - 1) / kBlockPixels) {}
+
+  Block block(Index index) const {
+    return {.begin = index * kBlockPixels, .end = std::min(pixels, (index + 1) * kBlockPixels)};
+  }
+};
+
+Jitter jitter_of(const SampleShape& shape, const std::int32_t* offsets, Index sample) {
+  const auto wrap = [](Index offset, Index size) { return (offset % size + size) % size; };
+  Jitter jitter{.height = shape.height, .width = shape.width, .shift_y = 0, .shift_x = 0};
+  if (offsets != nullptr) {
+    jitter.shift_y = wrap(offsets[2 * sample], shape.height);
+    jitter.shift_x = wrap(offsets[2 * sample + 1], shape.width);
+  }
+  return jitter;
+}
+
+// ---- statistics of one sample: block sums -> statistic -> ChannelStep ----
+
+struct Statistics {
+  double squares = 0;     // Σ d²
+  double deviations = 0;  // Σ (d - mean d)²
+  double magnitudes = 0;  // Σ |d|
+  double low = std::numeric_limits<double>::infinity();
+  double high = -std::numeric_limits<double>::infinity();
+};
+
+// The sums of one channel over its blocks.
+Sums total_of_blocks(const Sums* sums, Index channels, Index blocks) {
+  Sums total = *sums;
+  for (Index b = 1; b < blocks; ++b) {
+    const Sums& block = sums[b * channels];
+    total.sum += block.sum;
+    total.squares += block.squares;
+    total.magnitudes += block.magnitudes;
+    total.low = std::min(total.low, block.low);
+    total.high = std::max(total.high, block.high);
+  }
+  return total;
+}
+
+// max(value, 0) that keeps NaN: a gradient that is not finite must show in its norm.
+double not_negative(double value) {
+  return value < 0 ? 0 : value;
+}
+
+// `sums` is [blocks, channels], over the buffer's gradient x; d = scale[c] * x is never rounded to float32.
+Statistics sample_statistics(const AscentConfig& config, const Partition& partition, const Sums* sums) {
+  const Index channels = config.shape.channels;
+  const auto pixels = static_cast<double>(partition.pixels);
+  Statistics statistics;
+  double mean_of_means = 0;
+  double squared_means = 0;
+  for (Index c = 0; c < channels; ++c) {
+    const double scale = config.scale[static_cast<std::size_t>(c)];
+    const Sums x = total_of_blocks(sums + c, channels, partition.blocks);
+    if (config.normalization == Normalization::std) {
+      // With p the pivot: Σ(x - mean)² = Σ(x-p)² - (Σ(x-p))² / n, and Σx² = Σ(x-p)² + 2p Σ(x-p) + n p².
+      statistics.deviations += scale * scale * not_negative(x.squares - x.sum * x.sum / pixels);
+      statistics.squares +=
+          scale * scale * not_negative(x.squares + 2 * x.pivot * x.sum + pixels * x.pivot * x.pivot);
+      // Deviations of the channels' means from the mean of all, by Welford's update.
+      const double mean = scale * (x.pivot + x.sum / pixels);
+      const double delta = mean - mean_of_means;
+      mean_of_means += delta / static_cast<double>(c + 1);
+      squared_means += delta * (mean - mean_of_means);
+    } else {
+      statistics.squares += scale * scale * x.squares;
+      statistics.magnitudes += std::abs(scale) * x.magnitudes;
+      statistics.low = std::min({statistics.low, scale * x.low, scale * x.high});
+      statistics.high = std::max({statistics.high, scale * x.low, scale * x.high});
+    }
+  }
+  statistics.deviations += pixels * squared_means;
+  return statistics;
+}
+
+double divisor(Normalization normalization, const Statistics& statistics, Index elements) {
+  const auto count = static_cast<double>(elements);
+  switch (normalization) {
+    case Normalization::std:
+      return std::sqrt(statistics.deviations / count);
+    case Normalization::rms:
+      return std::sqrt(statistics.squares / count);
+    case Normalization::l2:
+      return std::sqrt(statistics.squares);
+    case Normalization::mean_abs:
+      return statistics.magnitudes / count;
+    case Normalization::min_max:
+      return statistics.high - statistics.low;
+    case Normalization::none:
+    case Normalization::sign:
+      return 1;
+  }
+  return 1;
+}
+
+// Splits a factor that may lie outside float32 (1 / the rms of a saturated network) in two that do not.
+void set_factor(ChannelStep& step, double value) {
+  step.prescale = 1;
+  const double magnitude = std::abs(value);
+  if (magnitude != 0 && (magnitude < FLT_MIN || magnitude > FLT_MAX)) {
+    const int exponent = std::clamp(std::ilogb(magnitude), FLT_MIN_EXP - 1, FLT_MAX_EXP - 1);
+    step.prescale = std::ldexp(1.0F, exponent);
+  }
+  step.factor = static_cast<float>(value / static_cast<double>(step.prescale));
+}
+
+ChannelStep channel_step(const AscentConfig& config, const Statistics& statistics, double by, Index c) {
+  const double scale = config.scale[static_cast<std::size_t>(c)];
+  ChannelStep step{};
+  step.scale = scale;
+  step.low = statistics.low;
+  step.inverse_range = by > 0 ? 1 / by : 0;
+  step.mean = config.mean[static_cast<std::size_t>(c)];
+  if (config.normalization == Normalization::sign) {
+    set_factor(step, static_cast<double>((scale > 0) - (scale < 0)));
+  } else {
+    set_factor(step, by > 0 ? scale / by : 0);
+  }
+  return step;
+}
+
+// The norm to report. Without normalization d itself must fit float32, or the image would turn infinite.
+double reported_norm(Normalization normalization, double squares) {
+  const double norm = std::sqrt(squares);
+  if (normalization == Normalization::none && norm > FLT_MAX) return std::numeric_limits<double>::infinity();
+  return norm;
+}
+
+StepRule step_rule(const AscentConfig& config, Index step_number) {
+  const auto t = static_cast<double>(step_number);
+  return {
+      .normalization = config.normalization,
+      .optimizer = config.optimizer,
+      .learning_rate = static_cast<float>(config.learning_rate),
+      .beta1 = static_cast<float>(config.beta1),
+      .one_minus_beta1 = static_cast<float>(1 - config.beta1),
+      .beta2 = static_cast<float>(config.beta2),
+      .one_minus_beta2 = static_cast<float>(1 - config.beta2),
+      .epsilon = static_cast<float>(config.epsilon),
+      .correction1 = static_cast<float>(1 / (1 - std::pow(config.beta1, t))),
+      .correction2 = static_cast<float>(1 / (1 - std::pow(config.beta2, t))),
+      .decays = config.weight_decay != 0,
+      .keep = static_cast<float>(1 - config.weight_decay),
+      .low = config.low,
+      .high = config.high,
+  };
+}
+
+}  // namespace
+
+void prepare(const AscentConfig& config, const Execution& execution, const PrepareArrays& arrays) {
+  const Partition partition(config.shape);
+  const Index size = config.shape.channels * partition.pixels;
+  const int threads = threads_for(execution, config.shape, arrays.samples);
+  parallel_for(arrays.samples * partition.blocks, threads, [&](Index task) {
+    const Index n = task / partition.blocks;
+    execution.kernels->prepare({.image = arrays.image + n * size,
+                                .buffer = arrays.buffer + n * size,
+                                .mean = config.mean.data(),
+                                .scale = config.scale.data(),
+                                .channels = config.shape.channels,
+                                .layout = config.layout,
+                                .jitter = jitter_of(config.shape, arrays.offsets, n),
+                                .block = partition.block(task % partition.blocks)});
+  });
+}
+
+void step(const AscentConfig& config, const Execution& execution, const StepArrays& arrays,
+          Index step_number) {
+  const Partition partition(config.shape);
+  const Index channels = config.shape.channels;
+  const Index size = channels * partition.pixels;
+  const int threads = threads_for(execution, config.shape, arrays.samples);
+  const StepRule rule = step_rule(config, step_number);
+
+  // On one thread sample after sample, so that the second sweep finds the gradient in the cache.
+  const Index group = threads == 1 ? 1 : std::max<Index>(1, arrays.samples);
+  std::vector<Sums> sums(static_cast<std::size_t>(group * partition.blocks * channels));
+  std::vector<ChannelStep> steps(static_cast<std::size_t>(group * channels));
+
+  for (Index first = 0; first < arrays.samples; first += group) {
+    const float* gradient = arrays.gradient + first * size;
+    double* norms = arrays.gradient_norms + first;
+
+    parallel_for(group * partition.blocks, threads, [&](Index task) {
+      execution.kernels->statistics({.gradient = gradient + task / partition.blocks * size,
+                                     .sums = sums.data() + task * channels,
+                                     .normalization = config.normalization,
+                                     .channels = channels,
+                                     .pixels = partition.pixels,
+                                     .layout = config.layout,
+                                     .block = partition.block(task % partition.blocks)});
+    });
+
+    for (Index n = 0; n < group; ++n) {
+      const Statistics statistics =
+          sample_statistics(config, partition, sums.data() + n * partition.blocks * channels);
+      norms[n] = reported_norm(config.normalization, statistics.squares);
+      const double by = divisor(config.normalization, statistics, size);
+      for (Index c = 0; c < channels; ++c) {
+        steps[static_cast<std::size_t>(n * channels + c)] = channel_step(config, statistics, by, c);
+      }
+    }
+
+    parallel_for(group * partition.blocks, threads, [&](Index task) {
+      const Index n = task / partition.blocks;
+      if (!std::isfinite(norms[n])) return;
+      const auto moment = [&](float* array) {
+        return array == nullptr ? nullptr : array + (first + n) * size;
+      };
+      execution.kernels->update({.image = arrays.image + (first + n) * size,
+                                 .first_moment = moment(arrays.first_moment),
+                                 .second_moment = moment(arrays.second_moment),
+                                 .gradient = gradient + n * size,
+                                 .steps = steps.data() + n * channels,
+                                 .rule = &rule,
+                                 .channels = channels,
+                                 .layout = config.layout,
+                                 .jitter = jitter_of(config.shape, arrays.offsets, first + n),
+                                 .block = partition.block(task % partition.blocks)});
+    });
+  }
+}
+
+}  // namespace gradserve

@@ -1,0 +1,126 @@
+// The kernels that exist once per SIMD target, and the choice among them at run time.
+//
+// A kernel works on one block of pixels of one sample (all its channels), given as raw pointers to that
+// sample. Every target executes the same IEEE operations in the same order, so the results are the same to
+// the last bit whatever the target, and whoever runs which block.
+#pragma once
+
+#include <span>
+
+#include "kernels/types.h"
+
+namespace gradserve {
+
+// Work and reductions are partitioned into blocks of this many pixels, whatever the number of threads.
+// 8192 float32 are 32 KiB: a block of one channel fits the L1 cache.
+inline constexpr Index kBlockPixels = 8192;
+
+// Pixels [begin, end) of a sample, counted in row-major order.
+struct Block {
+  Index begin;
+  Index end;
+};
+
+// Where the pixels of the image lie in the model's buffer:
+// image pixel (y, x) <-> buffer pixel ((y + shift_y) mod height, (x + shift_x) mod width).
+struct Jitter {
+  Index height;
+  Index width;
+  Index shift_y;  // in [0, height)
+  Index shift_x;  // in [0, width)
+};
+
+// buffer[jitter(pixel), c] = (image[c, pixel] - mean[c]) * scale[c]
+struct PrepareTask {
+  const float* image;
+  float* buffer;
+  const float* mean;
+  const float* scale;
+  Index channels;
+  Layout layout;
+  Jitter jitter;
+  Block block;
+};
+
+// Sums over one block of one channel. With x the gradient and p the pivot:
+// sum = Σ(x-p), squares = Σ(x-p)², magnitudes = Σ|x|, low = min x, high = max x.
+// `squares` is always filled, the others only where the normalization needs them. The pivot is 0 except for
+// Normalization::std, where it is the channel's first value: that keeps the variance of a nearly constant
+// gradient from drowning in cancellation. Squares of float32 cannot overflow float64, so `squares` is finite
+// exactly when every x is.
+struct Sums {
+  double pivot;
+  double sum;
+  double squares;
+  double magnitudes;
+  double low;
+  double high;
+};
+
+struct StatisticsTask {
+  const float* gradient;  // in the model's buffer; the sums do not see the jitter
+  Sums* sums;             // [channels]
+  Normalization normalization;
+  Index channels;
+  Index pixels;
+  Layout layout;
+  Block block;
+};
+
+// How the buffer's gradient x of one channel becomes the normalized pixel gradient g.
+struct ChannelStep {
+  // none, std, rms, l2, mean_abs: g = (x * prescale) * factor, where prescale * factor = scale / statistic.
+  // The power of two `prescale` is 1 unless the quotient itself is outside float32.
+  // sign: g = factor * sign(x).
+  float prescale;
+  float factor;
+  // min_max: g = (x * scale - low) * inverse_range, in float64, for the difference cancels.
+  double scale;
+  double low;
+  double inverse_range;
+  // Where weight decay pulls the pixel to.
+  float mean;
+};
+
+// The part of the update that is the same for all samples and channels (formulas: kernels/ascent.h).
+struct StepRule {
+  Normalization normalization;
+  Optimizer optimizer;
+  float learning_rate;
+  float beta1;
+  float one_minus_beta1;
+  float beta2;
+  float one_minus_beta2;
+  float epsilon;
+  float correction1;  // 1 / (1 - beta1^t)
+  float correction2;  // 1 / (1 - beta2^t)
+  bool decays;
+  float keep;  // 1 - weight_decay
+  float low;
+  float high;
+};
+
+struct UpdateTask {
+  float* image;
+  float* first_moment;   // null for SGD
+  float* second_moment;  // null for SGD
+  const float* gradient;
+  const ChannelStep* steps;  // [channels]
+  const StepRule* rule;
+  Index channels;
+  Layout layout;
+  Jitter jitter;
+  Block block;
+};
+
+struct KernelTable {
+  const char* name;
+  void (*prepare)(const PrepareTask&);
+  void (*statistics)(const StatisticsTask&);
+  void (*update)(const UpdateTask&);
+};
+
+// The targets that this build has and this processor runs, best first; "scalar" is always last.
+std::span<const KernelTable* const> available_targets();
+
+}  // namespace gradserve

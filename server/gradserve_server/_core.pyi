@@ -1,0 +1,44 @@
+"""The compiled part of gradserve_server (csrc/bindings); use it through `gradserve_server.kernels`."""
+
+import numpy as np
+import numpy.typing as npt
+
+def simd_targets() -> tuple[str, ...]: ...
+def num_threads() -> int: ...
+def set_num_threads(threads: int) -> None: ...
+
+class Ascender:
+    def __init__(
+        self,
+        *,
+        sample_shape: tuple[int, int, int],
+        layout: str,
+        mean: npt.NDArray[np.float32],
+        scale: npt.NDArray[np.float32],
+        normalization: str,
+        optimizer: str,
+        learning_rate: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        weight_decay: float,
+        low: float,
+        high: float,
+        simd: str | None,
+        threads: int | None,
+    ) -> None: ...
+    def prepare(
+        self,
+        image: npt.NDArray[np.float32],
+        offsets: npt.NDArray[np.int32] | None,
+        out: npt.NDArray[np.float32],
+    ) -> None: ...
+    def step(
+        self,
+        image: npt.NDArray[np.float32],
+        gradient: npt.NDArray[np.float32],
+        offsets: npt.NDArray[np.int32] | None,
+        first_moment: npt.NDArray[np.float32] | None,
+        second_moment: npt.NDArray[np.float32] | None,
+        step_number: int,
+    ) -> npt.NDArray[np.float64]: ...

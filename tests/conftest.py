@@ -1,0 +1,26 @@
+"""What tests share: one engine and one server on the shipped models for the whole run."""
+
+import pytest
+from support.paths import MODELS
+
+import gradserve
+from gradserve_server import Engine, ServerConfig
+from gradserve_server.rpc.app import Server
+
+
+@pytest.fixture(scope="session")
+def engine():
+    with Engine(MODELS) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="session")
+def server(engine):
+    with Server(engine, ServerConfig(port=0, drain_seconds=2)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def client(server):
+    with gradserve.Client(server.address) as client:
+        yield client

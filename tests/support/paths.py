@@ -1,0 +1,7 @@
+"""Where things lie in the repository."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = ROOT / "models"
+GOLDEN = ROOT / "tests" / "golden"

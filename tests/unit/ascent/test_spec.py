@@ -1,0 +1,355 @@
+"""What an ascent was asked to do: defaults, ranges, starts, and streams of random numbers."""
+
+import math
+
+import numpy as np
+import pytest
+from support.tolerances import TOLERANCE
+
+from gradserve import (
+    Adam,
+    AscentSettings,
+    GradientNormalization,
+    ImageDescription,
+    Noise,
+    Sgd,
+    StopReason,
+    TensorDescription,
+)
+from gradserve.errors import InvalidAscent, NotDifferentiable, UnknownInput
+from gradserve_server import kernels
+from gradserve_server.ascent.loop import ascend
+from gradserve_server.ascent.spec import MAX_STEPS, resolve
+
+RANGE = ImageDescription(low=-1.0, high=3.0)
+IMAGE = TensorDescription("x", "float32", ("N", 3, 4, 5), RANGE)
+FREE = TensorDescription("x", "float32", ("N", 3, 4, 5))
+OPEN = TensorDescription("x", "float32", ("N", 3, "H", None))
+FIXED = TensorDescription("x", "float32", (4, 3, 4, 5))
+ROWS = TensorDescription("x", "float32", ("N", 7))
+NHWC = TensorDescription("x", "float32", ("N", 4, 5, 3), ImageDescription(layout="NHWC"))
+BATCHED = TensorDescription("b", "int64", ("N", 2))
+WHOLE = TensorDescription("w", "float64", (2,))
+
+
+def spec(tensor=IMAGE, others=(), **settings):
+    return resolve(settings, [tensor, *others], [tensor.name])
+
+
+# ---- defaults --------------------------------------------------------------------------------------------------------
+
+
+def test_defaults():
+    got = spec()
+    assert (got.input, got.steps, got.count, got.report_every, got.image_every) == ("x", 256, 1, 1, 0)
+    assert got.offsets is None
+    assert got.optimizer == Adam(0.05, 0.9, 0.999, 1e-8)
+    assert got.gradient_normalization is GradientNormalization.NONE
+    assert (got.weight_decay, got.bounds) == (0.0, (-1.0, 3.0))
+    assert {name: feed.shape for name, feed in got.feeds.items()} == {"x": (1, 3, 4, 5)}
+    assert got.start.shape == (1, 3, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("setting", "default"), [("seed", 0), ("start", Noise(0.01)), ("shape", ()), ("inputs", {}), ("bounds", None)]
+)
+def test_defaults_that_leave_no_trace(setting, default):
+    np.testing.assert_array_equal(spec(**{setting: default}).start, spec().start)
+
+
+def test_free_pixels_have_no_bounds():
+    assert spec(FREE).bounds == (-math.inf, math.inf)
+
+
+def test_zero_means_the_default_as_on_the_wire():
+    got = spec(count=0, report_every=0)
+    assert (got.count, got.report_every) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(AscentSettings.__annotations__.keys() - {"version", "input", "inputs", "shape", "seed", "start"})
+)
+def test_a_setting_arrives(name):
+    values = {
+        "optimizer": Sgd(2.0),
+        "gradient_normalization": GradientNormalization.L2,
+        "weight_decay": 0.25,
+        "bounds": (0.0, 1.0),
+        "jitter": 2,
+    }
+    value = values.get(name, 3)
+    got = spec(**{name: value})
+    assert got.offsets.shape == (256, 1, 2) if name == "jitter" else getattr(got, name) == value
+
+
+def test_a_setting_that_does_not_exist_is_refused():
+    with pytest.raises((TypeError, InvalidAscent), match="stepz"):
+        spec(stepz=3)
+
+
+# ---- ranges ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("steps", 1, MAX_STEPS),
+        ("seed", 0, 2**64 - 1),
+        ("count", 1, 2**16),
+        ("jitter", 0, 2**15),
+        ("report_every", 1, MAX_STEPS),
+        ("image_every", 0, MAX_STEPS),
+    ],
+)
+def test_whole_numbers(name, low, high):
+    for value in (-1, high + 1, 1.5, "3", math.nan):
+        with pytest.raises(InvalidAscent, match=f"^{name}: expected a whole number from {low} to {high}, got "):
+            spec(**{name: value})
+    assert spec(**{name: np.int64(max(low, 1)), **({} if name == "steps" else {"steps": 1})})
+    if name not in ("count", "steps"):
+        spec(**{name: high, "steps": 1})
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"steps": 0}, "^steps: expected a whole number from 1 "),
+        ({"weight_decay": -0.1}, "^weight_decay: expected a finite number from 0.0 to 1.0, got -0.1$"),
+        ({"weight_decay": 1.1}, "^weight_decay: "),
+        ({"weight_decay": math.nan}, "^weight_decay: "),
+        ({"bounds": (1.0, 1.0)}, "^bounds: expected the smaller first, got 1.0 and 1.0$"),
+        ({"bounds": (1.0, 0.0)}, "^bounds: "),
+        ({"bounds": (math.nan, 0.0)}, "^bounds: "),
+        ({"bounds": (1.0,)}, "^bounds: "),
+        ({"bounds": (1e39, 1e40)}, "^bounds: "),
+        ({"bounds": ("a", "b")}, "^bounds: "),
+        ({"optimizer": "adam"}, "^optimizer: expected Sgd or Adam, got str$"),
+        ({"optimizer": None}, "^optimizer: "),
+        ({"optimizer": Sgd(0.0)}, "^learning_rate: expected a number above 0, got 0.0$"),
+        ({"optimizer": Sgd(-1.0)}, "^learning_rate: "),
+        ({"optimizer": Sgd(math.inf)}, "^learning_rate: "),
+        ({"optimizer": Sgd("fast")}, "^learning_rate: "),
+        ({"optimizer": Adam(math.nan)}, "^learning_rate: "),
+        ({"optimizer": Adam(1.0, 1.0)}, "^beta1: "),
+        ({"optimizer": Adam(1.0, 0.5, -0.1)}, "^beta2: "),
+        ({"optimizer": Adam(1.0, 0.5, 0.5, 0.0)}, "^epsilon: "),
+        ({"optimizer": Adam(1.0, 0.5, 0.5, 1e-60)}, "^epsilon: "),
+        ({"gradient_normalization": "softmax"}, "^gradient_normalization: expected one of none, .*, got 'softmax'$"),
+        ({"start": Noise(-1.0)}, "^start: standard deviation: "),
+        ({"start": Noise(math.inf)}, "^start: standard deviation: "),
+        ({"start": Noise(1e39)}, "^start: "),
+        ({"start": math.nan}, "^start: expected a finite number"),
+        ({"start": 1e39, "bounds": (-math.inf, math.inf)}, "^start: "),
+        ({"start": "noise"}, "^start: expected a finite number"),
+        ({"start": np.full((3, 4, 5), np.nan)}, "^start: expected finite values"),
+        ({"start": np.full((3, 4, 5), "a", object)}, "^start: "),
+        ({"start": np.zeros((4, 5))}, r"^start: expected an image of shape \[3, 4, 5\], got \[4, 5\]$"),
+        ({"start": np.zeros((2, 3, 4, 5)), "count": 3}, "^start: expected an image of shape"),
+        ({"inputs": {"x": np.zeros((1, 3, 4, 5))}}, "^inputs: expected every input but 'x', which changes"),
+    ],
+)
+def test_a_setting_out_of_range(settings, error):
+    with pytest.raises(InvalidAscent, match=error):
+        spec(**settings)
+
+
+# ---- inputs and shapes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tensor", "shape", "planar"),
+    [
+        (OPEN, (3, 8, 9), (3, 8, 9)),
+        (OPEN, [3, 1, 1], (3, 1, 1)),
+        (IMAGE, (3, 4, 5), (3, 4, 5)),
+        (NHWC, (), (3, 4, 5)),
+        (ROWS, (), (1, 1, 7)),
+        (TensorDescription("x", "float32", ("N",)), (), (1, 1, 1)),
+    ],
+)
+def test_shapes(tensor, shape, planar):
+    got = spec(tensor, shape=shape, count=2)
+    assert got.pixels.planar_shape == planar
+    assert got.start.shape == (2, *planar)
+    assert got.feeds["x"].shape == (2, *(shape or tensor.shape[1:]))
+
+
+@pytest.mark.parametrize(
+    ("tensor", "shape", "expected"),
+    [
+        (OPEN, (), r"\[3,\?,\?\]"),
+        (OPEN, (3, 8), r"\[3,\?,\?\]"),
+        (OPEN, (1, 8, 8), r"\[3,\?,\?\]"),
+        (OPEN, (3, 0, 8), r"\[3,\?,\?\]"),
+        (OPEN, (3, -1, 8), r"\[3,\?,\?\]"),
+        (OPEN, (3, 8.5, 8), r"\[3,\?,\?\]"),
+        (OPEN, (3, "H", 8), r"\[3,\?,\?\]"),
+        (IMAGE, (3, 4, 6), r"\[3,4,5\]"),
+    ],
+)
+def test_a_shape_that_does_not_fit(tensor, shape, expected):
+    with pytest.raises(InvalidAscent, match=rf"^shape: expected {expected} with every size given, for input 'x', got \["):
+        spec(tensor, shape=shape)
+
+
+def test_a_shape_that_no_memory_holds():
+    with pytest.raises(InvalidAscent, match="shape"):
+        spec(OPEN, shape=(3, 2**31, 2**31))
+
+
+def test_a_fixed_batch_is_the_count():
+    assert spec(FIXED, count=4).count == 4
+    with pytest.raises(InvalidAscent, match="^count: expected 4, because input 'x' has a fixed batch, got 1$"):
+        spec(FIXED)
+
+
+def test_jitter_needs_an_image():
+    with pytest.raises(InvalidAscent, match="^jitter: expected 0, because input 'x' is not an image"):
+        spec(ROWS, jitter=1)
+
+
+@pytest.mark.parametrize("float_inputs", [[], ["x", "w"]])
+def test_an_input_must_be_named_where_there_is_not_just_one(float_inputs):
+    with pytest.raises(InvalidAscent, match="^input: expected one of .*, got none$"):
+        resolve({}, [IMAGE, WHOLE], float_inputs)
+
+
+def test_the_input_is_the_only_float_one_or_the_one_named():
+    assert resolve({}, [BATCHED, IMAGE], ["x"]).input == "x"
+    assert resolve({"input": "x"}, [WHOLE, IMAGE], ["w", "x"]).input == "x"
+
+
+@pytest.mark.parametrize(("name", "error"), [("b", NotDifferentiable), ("w", NotDifferentiable), ("z", UnknownInput)])
+def test_an_input_that_cannot_change(name, error):
+    with pytest.raises(error, match=f"^input '{name}': expected "):
+        resolve({"input": name}, [IMAGE, BATCHED, WHOLE], ["x", "w"])
+
+
+def test_other_inputs_are_repeated_for_each_image():
+    feeds = spec(others=[BATCHED, WHOLE], count=3, inputs={"b": [[1, 2]], "w": [0.5, 1.5]}).feeds
+    np.testing.assert_array_equal(feeds["b"], [[1, 2]] * 3)
+    np.testing.assert_array_equal(feeds["w"], [0.5, 1.5])
+
+
+def test_other_inputs_may_differ_from_image_to_image():
+    given = np.arange(6).reshape(3, 2)
+    np.testing.assert_array_equal(spec(others=[BATCHED], count=3, inputs={"b": given}).feeds["b"], given)
+
+
+# ---- the start -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("tensor", "middle", "width"), [(IMAGE, 1.0, 4.0), (FREE, 0.0, 1.0)])
+def test_noise_lies_around_the_middle_in_units_of_the_range(tensor, middle, width):
+    start = spec(tensor, start=Noise(0.05), count=64).start
+    assert abs(start.mean() - middle) < TOLERANCE["mean of 3840 normal numbers"] * 0.05 * width
+    assert abs(start.std() / (0.05 * width) - 1) < TOLERANCE["deviation of 3840 normal numbers"]
+
+
+def test_a_start_is_within_the_bounds():
+    start = spec(start=Noise(5.0), bounds=(0.0, 0.5)).start
+    assert start.min() == 0.0
+    assert start.max() == 0.5
+    assert (spec(start=9.0).start == 3.0).all()
+
+
+def test_no_noise_is_the_middle():
+    assert (spec(start=Noise(0.0)).start == 1.0).all()
+
+
+@pytest.mark.parametrize("value", [0.5, 1, np.float64(0.5), np.array(0.5)])
+def test_a_constant(value):
+    assert (spec(start=value, count=2).start == np.float32(value)).all()
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("tensor", [IMAGE, NHWC, ROWS])
+def test_an_image(tensor, batched):
+    shape = (2, *tensor.shape[1:]) if batched else tensor.shape[1:]
+    given = np.random.default_rng(0).uniform(0, 1, shape)
+    got = spec(tensor, start=given, count=2)
+    expected = np.broadcast_to(given, (2, *tensor.shape[1:])).astype(np.float32)
+    np.testing.assert_array_equal(got.pixels.from_planar(got.start), expected)
+
+
+def test_the_callers_image_is_never_written_to():
+    given = np.zeros((1, 3, 4, 5), np.float32)
+    got = spec(start=given)
+    run_once(got)
+    assert (given == 0).all()
+
+
+# ---- random numbers --------------------------------------------------------------------------------------------------
+
+
+def drawn(**settings):
+    got = spec(FREE, jitter=3, steps=20, **settings)
+    return got.start, got.offsets.swapaxes(0, 1)
+
+
+def test_the_same_seed_gives_the_same_bytes():
+    for a, b in zip(drawn(seed=5, count=3), drawn(seed=5, count=3), strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+def test_other_settings_do_not_change_the_start():
+    assert spec(FREE, seed=5).start.tobytes() == spec(FREE, seed=5, jitter=3, steps=7, optimizer=Sgd(1.0)).start.tobytes()
+
+
+def test_an_image_is_the_same_alone_and_in_company():
+    few, many = drawn(seed=5, count=2), drawn(seed=5, count=5)
+    for a, b in zip(few, many, strict=True):
+        assert a.tobytes() == b[:2].tobytes()
+
+
+@pytest.mark.parametrize("seed", [1, 2**32, 2**63, 2**64 - 1])
+def test_another_seed_gives_other_images_at_every_index(seed):
+    """2**32 and above: a seed of two words must not be taken for a seed and an index."""
+    every = [image.tobytes() for s in (0, seed) for image in drawn(seed=s, count=4)[0]]
+    assert len(set(every)) == len(every)
+    every = [offsets.tobytes() for s in (0, seed) for offsets in drawn(seed=s, count=4)[1]]
+    assert len(set(every)) == len(every)
+
+
+def test_seeds_that_share_a_low_word_differ():
+    assert drawn(seed=5, count=2)[0][1].tobytes() != drawn(seed=5 + 2**32)[0][0].tobytes()
+
+
+@pytest.mark.parametrize("jitter", [1, 3])
+def test_jitter_takes_every_shift_both_ways(jitter):
+    offsets = spec(jitter=jitter, steps=500).offsets
+    assert offsets.shape == (500, 1, 2)
+    assert offsets.dtype == np.int32
+    assert set(np.unique(offsets)) == set(range(-jitter, jitter + 1))
+    assert not np.array_equal(offsets[..., 0], offsets[..., 1])
+
+
+# ---- through the loop ------------------------------------------------------------------------------------------------
+
+
+def run_once(got):
+    """An ascent on a model whose gradient is 1 everywhere."""
+    batch = got.feeds[got.input]
+    values, gradient = np.zeros(got.count, np.float32), np.ones_like(batch)
+    return list(ascend(got, lambda: None, batch, values, gradient))
+
+
+def test_adam_arrives_at_the_kernels_as_adam():
+    """Its first update is the learning rate, whatever the gradient's size."""
+    got = spec(FREE, optimizer=Adam(0.125), steps=1, start=0.0)
+    got.feeds["x"][...] = 0
+    batch, gradient = got.feeds["x"], np.full((1, 3, 4, 5), 1000, np.float32)
+    *_, last = ascend(got, lambda: None, batch, np.zeros(1, np.float32), gradient)
+    np.testing.assert_allclose(last.image, 0.125, rtol=TOLERANCE["float32 operator"])
+
+
+def test_the_kernels_normalizations_are_the_clients():
+    assert {member.value for member in kernels.GradientNormalization} == {member.value for member in GradientNormalization}
+
+
+@pytest.mark.parametrize(("steps", "every", "expected"), [(3, 1, [0, 1, 2, 3]), (5, 2, [0, 2, 4, 5]), (2, 10, [0, 2])])
+def test_reports(steps, every, expected):
+    reports = run_once(spec(steps=steps, report_every=every))
+    assert [report.index for report in reports] == expected
+    assert [report.stop_reason for report in reports] == [None] * (len(expected) - 1) + [StopReason.FINISHED]
+    assert [report.image is not None for report in reports] == [False] * (len(expected) - 1) + [True]

@@ -1,0 +1,174 @@
+"""Objectives: the algebra, the constructors, the text form."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradserve import objectives as O
+from gradserve.errors import InvalidObjective
+
+A, B = O.unit("a", 1), 3.0 * O.channel("b", 2)
+RANKS = {"logits": 2, "vector": 1, "relu3": 4, "tokens": 3, "blk:0": 4, "tensor:0": 2, "x@y": 4, "a^2": 4}
+
+
+def spelled(objective):
+    return [
+        (scale, type(term).__name__, {k: np.asarray(v).tolist() for k, v in vars(term).items()})
+        for scale, term in objective.terms
+    ]
+
+
+def scales(objective):
+    return [scale for scale, _ in objective.terms]
+
+
+# ---- algebra ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [
+        (A, [1]),
+        (A + B, [1, 3]),
+        (A - B, [1, -3]),
+        (B - A, [3, -1]),
+        (-B, [-3]),
+        (A * 2, [2]),
+        (2 * A, [2]),
+        (np.float32(2) * A, [2]),
+        (A * np.int64(2), [2]),
+        (0.5 * (A + B), [0.5, 1.5]),
+        (A - 2 * (B - A), [1, -6, 2]),
+        (-(A - B), [-1, 3]),
+    ],
+)
+def test_objectives_add_and_scale(objective, expected):
+    assert isinstance(objective, O.Objective)
+    assert scales(objective) == expected
+
+
+def test_addition_keeps_the_terms_in_order():
+    assert [term.layer for _, term in (A + B - A).terms] == ["a", "b", "a"]
+
+
+def test_operands_are_not_changed():
+    before = spelled(A), spelled(B)
+    A + B, A - B, -A, 2 * A
+    assert (spelled(A), spelled(B)) == before
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda: A + 1, lambda: 1 + A, lambda: A - 1, lambda: A * A, lambda: A * "2", lambda: A * None, lambda: A + "b"]
+)
+def test_what_has_no_meaning_is_a_type_error(wrong):
+    with pytest.raises(TypeError):
+        wrong()
+
+
+@given(st.lists(st.floats(-10, 10).filter(bool), min_size=1, max_size=4))
+def test_a_sum_scales_term_by_term(factors):
+    total = factors[0] * A
+    for factor in factors[1:]:
+        total = total + factor * A
+    assert scales(-2 * total) == [-2 * factor for factor in factors]
+
+
+# ---- constructors ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("objective", "kind", "fields"),
+    [
+        (O.unit("l", np.int64(7)), "Unit", {"index": 7}),
+        (O.neuron("l", 4), "Neuron", {"channel": 4, "position": []}),
+        (O.neuron("l", 4, 5, 6), "Neuron", {"channel": 4, "position": [5, 6]}),
+        (O.channel("l", 4), "Channel", {"channel": 4, "axis": 1}),
+        (O.channel("l", 4, axis=-1), "Channel", {"channel": 4, "axis": -1}),
+        (O.channel_energy("l", 4, axis=3), "ChannelEnergy", {"channel": 4, "axis": 3}),
+        (O.layer("l"), "LayerEnergy", {}),
+        (O.direction("l", [1, 2]), "Direction", {"vector": [1.0, 2.0]}),
+        (O.cotangent("l", [[1, 2]]), "Cotangent", {"array": [[1.0, 2.0]]}),
+    ],
+)
+def test_a_constructor_makes_one_term(objective, kind, fields):
+    assert spelled(objective) == [(1.0, kind, {"layer": "l", **fields})]
+
+
+def test_every_kind_of_term_has_a_constructor_and_is_exported():
+    made = {
+        type(objective.terms[0][1])
+        for objective in (A, B, O.neuron("l", 1), O.channel_energy("l", 1), O.layer("l"), O.direction("l", [1]))
+    } | {O.Cotangent}
+    assert made == set(O.Term.__subclasses__())
+    assert {cls.__name__ for cls in made} <= set(O.__all__)
+
+
+@pytest.mark.parametrize("make", [O.direction, O.cotangent])
+def test_arrays_are_float32(make):
+    ((_, term),) = make("l", np.ones(3, np.float64)).terms
+    assert next(v for v in vars(term).values() if isinstance(v, np.ndarray)).dtype == np.float32
+
+
+# ---- text ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("logits:7", O.unit("logits", 7)),
+        ("vector:7", O.unit("vector", 7)),
+        ("unknown:7", O.unit("unknown", 7)),
+        ("relu3:4", O.channel("relu3", 4)),
+        ("tokens:4", O.channel("tokens", 4)),
+        ("relu3:4@5,6", O.neuron("relu3", 4, 5, 6)),
+        ("tokens:4@5", O.neuron("tokens", 4, 5)),
+        ("relu3:4^2", O.channel_energy("relu3", 4)),
+        ("logits:4^2", O.channel_energy("logits", 4)),
+        ("relu3", O.layer("relu3")),
+        ("logits", O.layer("logits")),
+        ("unknown", O.layer("unknown")),
+        ("blk:0", O.layer("blk:0")),
+        ("blk:0:4", O.channel("blk:0", 4)),
+        ("blk:0:4@5,6", O.neuron("blk:0", 4, 5, 6)),
+        ("blk:0:4^2", O.channel_energy("blk:0", 4)),
+        ("tensor:0", O.layer("tensor:0")),
+        ("tensor:0:12", O.unit("tensor:0", 12)),
+        ("x@y:1", O.channel("x@y", 1)),
+        ("a^2", O.layer("a^2")),
+        ("a^2:1^2", O.channel_energy("a^2", 1)),
+        ("/conv/Conv_output_0:3", O.unit("/conv/Conv_output_0", 3)),
+        ("relu3:007", O.channel("relu3", 7)),
+    ],
+)
+def test_the_command_lines_text(text, expected):
+    assert spelled(O.parse(text, RANKS)) == spelled(expected)
+
+
+@pytest.mark.parametrize("text", ["relu3:", "relu3:-1", "relu3:4@", "relu3:4@5,", "relu3:4^3", "relu3:4.5", ":4", "relu3:x"])
+def test_text_that_fits_no_row_is_a_layer_name_that_no_model_has(text):
+    assert spelled(O.parse(text, RANKS)) == spelled(O.layer(text))
+
+
+# ---- checks ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nothing", [O.Objective(()), None, "logits:7", (1.0, A)])
+def test_an_objective_without_terms(nothing):
+    with pytest.raises(InvalidObjective, match=r"^objective: expected one made by gradserve\.objectives .*, got "):
+        O.terms_of(nothing)
+
+
+@pytest.mark.parametrize("scale", [0, -0.0, math.nan, math.inf, -math.inf])
+def test_a_scale_that_asks_for_nothing(scale):
+    with pytest.raises(InvalidObjective, match=r"^objective on 'a': expected a finite scale other than 0, got "):
+        O.terms_of(A * scale)
+
+
+@pytest.mark.parametrize("scale", [1e300, -1e39, 1e-300])
+def test_a_scale_that_float32_turns_into_infinity_or_nothing(scale):
+    """Weights are float32: these would give NaN, or a silent zero."""
+    with pytest.raises(InvalidObjective, match="^objective on 'a': "):
+        O.terms_of(A * scale)

@@ -1,0 +1,294 @@
+"""Values to messages and back, and that nothing was forgotten on the way."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gradserve import (
+    Adam,
+    AscentSettings,
+    GradientNormalization,
+    ImageDescription,
+    Layer,
+    ModelDescription,
+    Noise,
+    Sgd,
+    Step,
+    StopReason,
+    TensorDescription,
+    wire,
+)
+from gradserve import objectives as O
+from gradserve.errors import GradserveError, InvalidAscent, InvalidObjective, InvalidTensor
+from gradserve.tensors import to_wire
+from gradserve.v1 import gradient_service_pb2 as pb
+from gradserve.v1 import objective_pb2
+
+TERMS = [
+    O.unit("l", 2**40),
+    O.unit("l", 0),
+    O.neuron("l", 1),
+    O.neuron("l", 0, 0, 0),
+    O.channel("l", 3),
+    O.channel("l", 3, axis=-1),
+    O.channel_energy("l", 3, axis=2),
+    O.layer("l"),
+    O.direction("l", [1, -2.5]),
+    O.cotangent("l", np.arange(6).reshape(1, 2, 3)),
+]
+SETTINGS: dict[str, list] = {
+    "version": ["3", ""],
+    "input": ["image"],
+    "inputs": [{"other": np.arange(3), "mask": np.array([True])}, {}],
+    "steps": [1, 256, 0, 2**32 - 1],
+    "seed": [1, 2**64 - 1],
+    "count": [5],
+    "shape": [(3, 8, 8)],
+    "start": [0.0, 0.5, Noise(0.0), Noise(0.25), np.ones((1, 3), np.float32)],
+    "optimizer": [Sgd(0.25), Adam(), Adam(0.5, 0.0, 0.5, 1e-3)],
+    "gradient_normalization": list(GradientNormalization),
+    "weight_decay": [0.5],
+    "jitter": [4],
+    "bounds": [(-math.inf, math.inf), (0.0, 0.0), (-1.0, 0.5)],
+    "report_every": [10],
+    "image_every": [7],
+}
+
+
+def through(message):
+    """As the network carries it."""
+    return type(message).FromString(message.SerializeToString())
+
+
+def ascent_through(settings):
+    return wire.ascent_from_wire(through(wire.ascent_to_wire("m", O.layer("l"), settings)))
+
+
+def assert_fields_equal(got, expected):
+    assert type(got) is type(expected)
+    for name, value in vars(expected).items():
+        np.testing.assert_array_equal(getattr(got, name), value, strict=isinstance(value, np.ndarray), err_msg=name)
+
+
+# ---- objectives ------------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_term_is_in_this_test_and_on_the_wire():
+    kinds = {type(objective.terms[0][1]) for objective in TERMS}
+    assert kinds == set(O.Term.__subclasses__())
+    assert kinds == set(wire._TERM_TO_WIRE)
+    forms = {field.name for field in objective_pb2.Term.DESCRIPTOR.oneofs_by_name["form"].fields}
+    assert forms == set(wire._TERM_FROM_WIRE)
+
+
+@pytest.mark.parametrize("objective", TERMS)
+def test_a_term_survives(objective):
+    ((scale, term),) = wire.objective_from_wire(through(wire.objective_to_wire(-0.1 * objective))).terms
+    assert scale == -0.1
+    assert_fields_equal(term, objective.terms[0][1])
+
+
+def test_terms_survive_in_order():
+    objective = O.unit("a", 1) - 2 * O.channel("b", 3) + O.unit("a", 1)
+    got = wire.objective_from_wire(through(wire.objective_to_wire(objective)))
+    assert [(scale, term.layer) for scale, term in got.terms] == [(1, "a"), (-2, "b"), (1, "a")]
+
+
+def test_an_unset_axis_is_1():
+    message = objective_pb2.Objective(terms=[objective_pb2.Term(scale=1, layer="l", channel=objective_pb2.Channel())])
+    assert wire.objective_from_wire(message).terms[0][1].axis == 1
+
+
+def test_a_term_without_a_form():
+    message = objective_pb2.Objective(terms=[objective_pb2.Term(scale=1, layer="l")])
+    with pytest.raises(InvalidObjective, match="^objective on 'l': expected one of unit, .*, cotangent, got none$"):
+        wire.objective_from_wire(message)
+
+
+@pytest.mark.parametrize("objective", [O.Objective(()), 0 * O.unit("l", 1), None])
+def test_an_objective_that_is_none_is_not_sent(objective):
+    with pytest.raises(InvalidObjective):
+        wire.objective_to_wire(objective)
+
+
+@pytest.mark.parametrize("form", ["direction", "cotangent"])
+@pytest.mark.parametrize("array", [np.array(["no", "number"], object), np.ones(2, np.complex64)])
+def test_an_array_that_holds_no_numbers_is_refused(form, array):
+    field = {"direction": "vector", "cotangent": "tensor"}[form]
+    data = to_wire(array) if array.dtype == object else {"dtype": "complex64", "shape": [2], "data": array.tobytes()}
+    message = objective_pb2.Objective(terms=[{"scale": 1, "layer": "l", form: {field: data}}])
+    with pytest.raises((InvalidTensor, InvalidObjective), match="l"):
+        wire.objective_from_wire(message)
+
+
+# ---- ascents ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_setting_is_in_this_test():
+    assert SETTINGS.keys() == AscentSettings.__annotations__.keys()
+
+
+def test_every_field_of_the_request_is_a_setting():
+    fields = set(pb.AscendRequest.DESCRIPTOR.fields_by_name) - {"model", "objective"}
+    assert fields | {"version"} == AscentSettings.__annotations__.keys()
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in SETTINGS.items() for value in values])
+def test_a_setting_survives(name, value):
+    got = ascent_through({name: value})[name]
+    if isinstance(value, dict):
+        assert got.keys() == value.keys()
+        for key, array in value.items():
+            np.testing.assert_array_equal(got[key], array, strict=True)
+    elif isinstance(value, np.ndarray):
+        np.testing.assert_array_equal(got, value, strict=True)
+    else:
+        assert got == value
+        assert type(got) is type(value)
+
+
+def test_all_settings_survive_together():
+    settings = {name: values[0] for name, values in SETTINGS.items() if name != "inputs"}
+    assert {name: value for name, value in ascent_through(settings).items() if name != "inputs"} == settings
+
+
+def test_settings_left_out_stay_out():
+    assert ascent_through({}) == {"steps": 256, "version": "", "inputs": {}}
+
+
+def test_no_bounds_are_left_out():
+    assert "bounds" not in ascent_through({"bounds": None})
+
+
+@pytest.mark.parametrize("name", GradientNormalization)
+def test_a_normalization_may_be_text(name):
+    assert ascent_through({"gradient_normalization": str(name)})["gradient_normalization"] is GradientNormalization(name)
+
+
+@pytest.mark.parametrize("start", [np.float64(0.25), np.array(0.25), 1])
+def test_a_number_is_a_constant_start(start):
+    assert ascent_through({"start": start})["start"] == float(start)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"steps": -1}, "^steps: expected int in the range of the wire, got -1$"),
+        ({"steps": 2**32}, "^steps: expected int"),
+        ({"steps": "many"}, "^steps: expected int .*, got 'many'$"),
+        ({"seed": -1}, "^seed: "),
+        ({"seed": 2**64}, "^seed: "),
+        ({"count": 1.5}, "^count: "),
+        ({"input": 3}, "^input: expected str"),
+        ({"weight_decay": "much"}, "^weight_decay: expected float"),
+        ({"gradient_normalization": "softmax"}, "^gradient_normalization: expected one of none, std, .*, got 'softmax'$"),
+        ({"optimizer": "adam"}, "^optimizer: expected Sgd or Adam, got str"),
+        ({"optimizer": Sgd("fast")}, "learning_rate"),
+        ({"start": None}, "^start: "),
+        ({"start": "noise"}, "^start: "),
+        ({"shape": (3, 8.5)}, "^shape: "),
+        ({"shape": ("C", "H")}, "^shape: "),
+        ({"bounds": (0.0,)}, "^bounds: "),
+        ({"bounds": ("a", "b")}, "^bounds: "),
+    ],
+)
+def test_a_setting_that_no_message_can_hold(settings, error):
+    with pytest.raises(InvalidAscent, match=error):
+        wire.ascent_to_wire("m", O.layer("l"), settings)
+
+
+def test_a_setting_that_does_not_exist_is_refused():
+    with pytest.raises((TypeError, InvalidAscent), match="learning_rate"):
+        wire.ascent_to_wire("m", O.layer("l"), {"learning_rate": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (pb.AscendRequest(gradient_normalization=99), "^gradient_normalization: .*, got number 99$"),
+        (pb.AscendRequest(start=pb.Start(image={"dtype": "float32", "shape": [1]})), "^start image: expected 4 bytes"),
+        (pb.AscendRequest(inputs=[{"name": "x"}]), "^tensor 'x': "),
+    ],
+)
+def test_a_request_that_cannot_be_read(request_, error):
+    with pytest.raises(GradserveError, match=error):
+        wire.ascent_from_wire(request_)
+
+
+def test_unset_numbers_of_adam_get_their_defaults():
+    request = pb.AscendRequest(optimizer=pb.Optimizer(adam=pb.Adam(learning_rate=0.25)))
+    assert wire.ascent_from_wire(request)["optimizer"] == Adam(0.25)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "prefix"),
+    [
+        (GradientNormalization, pb.GradientNormalization, "GRADIENT_NORMALIZATION_"),
+        (StopReason, pb.StopReason, "STOP_REASON_"),
+    ],
+)
+def test_enums_agree(ours, theirs, prefix):
+    assert {prefix + member.name for member in ours} == set(theirs.keys()) - {prefix + "UNSPECIFIED"}
+    assert all(member.value == member.name.lower() for member in ours)
+
+
+# ---- reports and descriptions ----------------------------------------------------------------------------------------
+
+IMAGE = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+STEPS = [
+    Step(0, np.array([0.1]), np.array([0.0])),
+    Step(2**32 - 1, np.array([1e-300, -1.0]), np.array([math.inf, 0.1]), IMAGE, StopReason.FINISHED),
+    Step(3, np.array([math.nan]), np.array([math.nan]), None, StopReason.NON_FINITE),
+]
+LAYERS = [
+    Layer("relu3", "Relu", "float32", ("N", 3, None, 0), True),
+    Layer("x", "ArgMax", "int64", (), False, "integers"),
+]
+DESCRIPTION = ModelDescription(
+    name="digits",
+    version="3",
+    sha256="ab",
+    opset=17,
+    inputs=(
+        TensorDescription("x", "float32", ("N", 3, 8, None), ImageDescription("NHWC", "BGR", -1.0, 2.0, (0.1,), (0.2,))),
+    ),
+    outputs=(TensorDescription("y", "float32", ("N", 2), labels=("cat", "")), TensorDescription("z", "int64", ())),
+    rewrites=("folded a", "dropped b"),
+    rewrite_error=1e-7,
+    backend="training",
+    backend_reason="because",
+)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_survives(step):
+    assert_fields_equal(wire.step_from_wire(through(wire.step_to_wire(step))), step)
+
+
+def test_a_steps_means():
+    step = Step(0, np.array([1.0, 3.0]), np.array([2.0, 6.0]))
+    assert (step.value, step.gradient_norm) == (2.0, 4.0)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_survives(layer):
+    assert wire.layer_from_wire(through(wire.layer_to_wire(layer))) == layer
+
+
+def test_a_description_survives():
+    assert wire.description_from_wire(through(wire.description_to_wire(DESCRIPTION))) == DESCRIPTION
+
+
+def test_an_unknown_rewrite_error_survives():
+    description = replace(DESCRIPTION, rewrite_error=math.nan)
+    assert math.isnan(wire.description_from_wire(through(wire.description_to_wire(description))).rewrite_error)
+
+
+@pytest.mark.parametrize("value", [DESCRIPTION, DESCRIPTION.inputs[0], DESCRIPTION.inputs[0].image, *STEPS[1:2], LAYERS[1]])
+def test_no_field_is_at_its_default_in_this_test(value):
+    """So that a field forgotten on the way cannot come back right by chance."""
+    defaults = {name: getattr(type(value), name) for name in vars(value) if hasattr(type(value), name)}
+    same = {name for name, default in defaults.items() if np.array_equal(getattr(value, name), default)}
+    assert same <= {"labels"}

@@ -1,0 +1,156 @@
+"""Every operator on the verified list, at every opset where it is spelled otherwise, against float64 finite differences."""
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnx_ir as ir
+import pytest
+from support.reference import central_differences, evaluate, relative_error
+from support.tolerances import TOLERANCE
+from support.training_cases import CASES, IMAGE, Case
+
+from gradserve.errors import NotDifferentiable, UnsupportedGradient
+from gradserve_server.graph.autodiff.names import cotangent_name, gradient_name
+from gradserve_server.graph.autodiff.ort_training import build_vjp
+from gradserve_server.graph.autodiff.path import check, reach
+from gradserve_server.graph.autodiff.training_ops import OPSETS_VERIFIED, PROVEN_ZERO, VERIFIED
+from gradserve_server.graph.inference_form import to_inference_form
+from gradserve_server.runtime.session import Session
+
+TYPES = {onnx.TensorProto.FLOAT: "float", onnx.TensorProto.DOUBLE: "double"}
+
+
+def parse(body: str, inputs: dict[str, tuple[int, ...]], opset: int, dtype: int = onnx.TensorProto.FLOAT) -> onnx.ModelProto:
+    name = TYPES[dtype]
+    body = body.replace("= TYPE", f"= {dtype}").replace("T {", f"{name} {{")
+    declared = ", ".join(
+        f"{name}[{','.join('N' if open_batch(key, i) else str(size) for i, size in enumerate(shape))}] {key}"
+        for key, shape in inputs.items()
+    )
+    model = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : {opset}]> g ({declared}) => ({name} Y) {{ {body} }}'
+    )
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    return model
+
+
+def open_batch(name: str, axis: int) -> bool:
+    """X and XX have a symbolic batch, as served models have: some backward operators work only with sizes known before."""
+    return name in ("X", "XX") and axis == 0
+
+
+def draw(case: Case) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    drawn = {}
+    for name, shape in case.inputs.items():
+        size = int(np.prod(shape))
+        if case.distinct:
+            values = random.permutation(size) / size * 4 - 2
+        elif case.positive:
+            values = random.uniform(0.5, 1.5, size)
+        else:
+            values = random.normal(size=size)
+            values = np.where(np.abs(values) < 0.05, 0.05 + np.abs(values), values)
+        drawn[name] = values.reshape(shape)
+    return drawn
+
+
+def served(case: Case, opset: int) -> ir.Model:
+    return to_inference_form(ir.from_proto(parse(case.body, case.inputs, opset))).model
+
+
+PAIRS = [pytest.param(case, opset, id=f"{case.op}-{opset}-{i}") for i, case in enumerate(CASES) for opset in case.opsets]
+
+
+@pytest.mark.parametrize(("case", "opset"), PAIRS)
+def test_gradient_equals_finite_differences(case, opset):
+    inputs = draw(case)
+    function = evaluate(parse(case.body, case.inputs, opset, onnx.TensorProto.DOUBLE))
+    output = function(inputs)
+    cotangent = np.random.default_rng(1).normal(size=output.shape)
+    model = served(case, opset)
+    for name in case.inputs:
+        check(model, [name], ["Y"])
+        feeds = {key: array.astype(np.float32) for key, array in inputs.items()}
+        results = Session(build_vjp(model, [name]), 1).run(feeds | {cotangent_name("Y"): cotangent.astype(np.float32)})
+        expected = central_differences(function, inputs, name, cotangent)
+        assert relative_error(results[gradient_name(name)], expected) < TOLERANCE["float32 operator"], name
+
+
+def test_every_verified_operator_has_a_case():
+    assert {case.op for case in CASES} == set(VERIFIED)
+
+
+@pytest.mark.parametrize("op", sorted(VERIFIED))
+def test_every_verified_operator_is_tried_at_the_newest_opset_it_covers(op):
+    opsets = {opset for case in CASES if case.op == op for opset in case.opsets}
+    assert max(opsets) == OPSETS_VERIFIED.stop - 1
+
+
+REFUSED = (
+    Case("Elu", "Y = Elu(X)"),
+    Case("Pow", "two = Constant<value = T {2.0}>() Y = Pow(two, X)"),
+    Case("Clip", "nine = Constant<value = T {9.0}>() Y = Clip(nine, X)", {"X": ()}),
+    Case("Where", "zero = Constant<value = T {0.0}>() c = Greater(X, zero) Y = Where(c, X, zero)"),
+    Case("Conv", 'Y = Conv<auto_pad = "SAME_UPPER">(X, W)', {"X": (1, 1, 5, 5), "W": (1, 1, 2, 2)}),
+    Case("Gelu", 'Y = Gelu<approximate = "tanh">(X)'),
+    Case("Reshape", "s = Shape(X) Y = Reshape<allowzero = 1>(X, s)"),
+    Case("AveragePool", "Y = AveragePool<kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1>(X)", IMAGE),
+    Case("MaxPool", 'Y = MaxPool<auto_pad = "SAME_LOWER", kernel_shape = [2, 2]>(X)', IMAGE),
+)
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.op)
+def test_what_the_builder_would_get_wrong_is_refused(case):
+    with pytest.raises(UnsupportedGradient, match=rf"\({case.op}, opset 20\)"):
+        check(served(case, 20), ["X"], ["Y"])
+
+
+@pytest.mark.parametrize("opset", [12, 22])
+def test_an_opset_that_is_not_verified_is_refused(opset):
+    case = Case("Relu", "Y = Relu(X)")
+    with pytest.raises(UnsupportedGradient, match=f"Relu, opset {opset}.*verified for opsets 13 to 21"):
+        check(served(case, opset), ["X"], ["Y"])
+
+
+def test_float64_is_refused():
+    model = to_inference_form(ir.from_proto(parse("Y = Relu(X)", {"X": (2,)}, 17, onnx.TensorProto.DOUBLE))).model
+    with pytest.raises(UnsupportedGradient, match="float32 only"):
+        check(model, ["X"], ["Y"])
+
+
+def test_every_problem_is_named_at_once():
+    case = Case("Elu", "A = Elu(X) B = Selu(A) Y = Add(B, X)")
+    with pytest.raises(UnsupportedGradient, match=r"Elu, opset 17\).*Selu, opset 17\)"):
+        check(served(case, 17), ["X"], ["Y"])
+
+
+def test_nodes_beside_the_path_do_not_matter():
+    case = Case("Mul", "A = Elu(B) Y = Mul(X, A)", {"X": (2, 3), "B": (2, 3)})
+    check(served(case, 17), ["X"], ["Y"])
+
+
+@pytest.mark.parametrize("op", ["Floor", "Ceil", "Round", "Sign"])
+def test_what_is_piecewise_constant_has_no_derivative_to_ask_for(op):
+    with pytest.raises(NotDifferentiable, match="does not depend on input 'X'"):
+        check(served(Case(op, f"Y = {op}(X)"), 17), ["X"], ["Y"])
+
+
+def test_an_integer_input_is_refused():
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (int64[2] X) => (float[2] Y) { Y = Cast<to = 1>(X) }'
+    )
+    with pytest.raises(NotDifferentiable, match="expected a float type"):
+        check(ir.from_proto(model), ["X"], ["Y"])
+
+
+def test_zero_and_verified_do_not_overlap():
+    assert not PROVEN_ZERO.keys() & VERIFIED.keys()
+
+
+def test_integers_stop_the_derivative():
+    case = Case("Cast", "A = Cast<to = 7>(X) Z = Cast<to = 1>(A) Y = Mul(Z, X)")
+    model = served(case, 17)
+    values = ir.convenience.create_value_mapping(model.graph)
+    assert values["Z"] not in reach(model, ["X"]).problems
+    assert reach(model, ["X"]).differentiable(values["Y"])
