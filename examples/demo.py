@@ -120,7 +120,7 @@ def show_ascents(client: gradserve.Client, runs: list[list[Step]], sheet: Path, 
 
 
 def in_training_form(x: float, epsilon: float = 1e-3, momentum: float = 0.9) -> float:
-    """What BatchNorm answers for x once a gradient call in training form has moved its statistics towards those of x alone."""
+    """What BatchNorm answers for x once a gradient call in training form has moved its statistics towards x."""
     mean, variance = momentum * 0.0 + (1 - momentum) * x, momentum * 1.0 + (1 - momentum) * 0.0
     return (x - mean) / (variance + epsilon) ** 0.5
 

@@ -32,7 +32,10 @@ def from_rpc_error(error: Any) -> errors.GradserveError:
     """The exception that a failed call (`grpc.RpcError`) stands for: by its `ErrorInfo.reason`, else by its status code."""
     code, details = error.code(), error.details() or ""
     cls = _BY_CODE.get(code, errors.CallError)
-    status = rpc_status.from_call(error)
+    try:
+        status = rpc_status.from_call(error)
+    except ValueError:  # something on the way has changed the status, and it no longer fits its details
+        status = None
     for detail in status.details if status is not None else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == errors.DOMAIN:

@@ -1,5 +1,6 @@
 """The asynchronous client: `async with gradserve.aio.Client("localhost:8001") as client: ...`."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
@@ -12,6 +13,7 @@ from gradserve._calls import Array, Call, GradientResult
 from gradserve._status import MAX_MESSAGE_BYTES, channel_options, from_rpc_error
 from gradserve.ascents import AscentSettings, Step
 from gradserve.descriptions import Layer, ModelDescription
+from gradserve.errors import ServerUnavailable
 from gradserve.objectives import Objective
 from gradserve.v1.gradient_service_pb2_grpc import GradientServiceStub
 from gradserve.v1.model_service_pb2_grpc import ModelServiceStub
@@ -96,6 +98,14 @@ class Client:
     async def inspect(self, model: str, *, version: str = "") -> ModelDescription:
         """As `gradserve.Client.inspect`."""
         return await self._invoke(_calls.inspect(model, version))
+
+    async def wait_until_ready(self, timeout: float) -> None:
+        """As `gradserve.Client.wait_until_ready`."""
+        try:
+            await asyncio.wait_for(self._channel.channel_ready(), timeout)
+        except TimeoutError:
+            msg = f"no server answered within {timeout} s"
+            raise ServerUnavailable(msg) from None
 
     async def close(self) -> None:
         """Ends the connection and cancels what still runs on it."""

@@ -12,6 +12,7 @@ from gradserve._calls import Array, Call, GradientResult
 from gradserve._status import MAX_MESSAGE_BYTES, channel_options, from_rpc_error
 from gradserve.ascents import AscentSettings, Step
 from gradserve.descriptions import Layer, ModelDescription
+from gradserve.errors import ServerUnavailable
 from gradserve.objectives import Objective
 from gradserve.v1.gradient_service_pb2_grpc import GradientServiceStub
 from gradserve.v1.model_service_pb2_grpc import ModelServiceStub
@@ -153,8 +154,6 @@ class Client:
         try:
             grpc.channel_ready_future(self._channel).result(timeout)
         except grpc.FutureTimeoutError:
-            from gradserve.errors import ServerUnavailable
-
             msg = f"no server answered within {timeout} s"
             raise ServerUnavailable(msg) from None
 

@@ -161,4 +161,4 @@ def by_reason() -> dict[str, type[GradserveError]]:
     def walk(cls: type[GradserveError]) -> list[type[GradserveError]]:
         return [cls, *(below for child in cls.__subclasses__() for below in walk(child))]
 
-    return {cls.reason: cls for cls in walk(GradserveError) if cls.reason is not None}
+    return {cls.reason: cls for cls in walk(GradserveError) if cls.reason is not None and "reason" in vars(cls)}

@@ -31,6 +31,7 @@ __all__ = [
     "layer",
     "neuron",
     "parse",
+    "terms_of",
     "unit",
 ]
 
@@ -158,6 +159,8 @@ def cotangent(layer: str, array: npt.ArrayLike) -> Objective:
     return _one(Cotangent(layer, np.asarray(array, dtype=np.float32)))
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 _TEXT = re.compile(r"(?P<layer>.+?)(?::(?P<index>\d+)(?:(?P<energy>\^2)|@(?P<position>\d+(?:,\d+)*))?)?")
 
 
@@ -184,7 +187,8 @@ def parse(text: str, ranks: dict[str, int]) -> Objective:
         return channel_energy(name, index)
     if match["position"]:
         return neuron(name, index, *(int(p) for p in match["position"].split(",")))
-    return unit(name, index) if ranks.get(name, 2) <= 2 else channel(name, index)
+    # channel is right for both where the rank is not known: the mean of a channel without spatial axes is the unit.
+    return unit(name, index) if ranks.get(name) in (1, 2) else channel(name, index)
 
 
 def terms_of(objective: Objective) -> Sequence[tuple[float, Term]]:
@@ -197,7 +201,7 @@ def terms_of(objective: Objective) -> Sequence[tuple[float, Term]]:
         msg = f"objective: expected one made by gradserve.objectives with at least one term, got {objective!r}"
         raise InvalidObjective(msg)
     for scale, term in objective.terms:
-        if not np.isfinite(scale) or scale == 0.0:
-            msg = f"objective on '{term.layer}': expected a finite scale other than 0, got {scale}"
+        if not 0.0 < abs(scale) <= _LARGEST or np.float32(scale) == 0.0:  # weights are float32
+            msg = f"objective on '{term.layer}': expected a scale other than 0 that float32 holds, got {scale}"
             raise InvalidObjective(msg)
     return objective.terms

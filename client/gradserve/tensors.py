@@ -110,7 +110,7 @@ def from_wire(tensor: Tensor, *, what: str = "tensor") -> Array:
     if len(tensor.data) != expected:
         msg = f"{what}: expected {expected} bytes for {dtype.name} {list(shape)}, got {len(tensor.data)}"
         raise InvalidTensor(msg)
-    return np.frombuffer(tensor.data, dtype=dtype.numpy).reshape(shape)
+    return _shaped(np.frombuffer(tensor.data, dtype=dtype.numpy), shape, what)
 
 
 def named_to_wire(arrays: Mapping[str, npt.ArrayLike]) -> list[NamedTensor]:
@@ -139,7 +139,11 @@ def _pack_strings(array: Array, what: str) -> bytes:
         if not isinstance(element, str):
             msg = f"{what}: expected str elements, got {type(element).__name__}"
             raise InvalidTensor(msg)
-        encoded = element.encode()
+        try:
+            encoded = element.encode()
+        except UnicodeEncodeError as error:
+            msg = f"{what}: expected text that UTF-8 can hold, got {element!r}"
+            raise InvalidTensor(msg) from error
         packed += len(encoded).to_bytes(4, "little") + encoded
     return bytes(packed)
 
@@ -161,4 +165,12 @@ def _unpack_strings(data: bytes, shape: tuple[int, ...], what: str) -> Array:
     if len(elements) != prod(shape):
         msg = f"{what}: expected {prod(shape)} strings for shape {list(shape)}, got {len(elements)}"
         raise InvalidTensor(msg)
-    return np.array(elements, dtype=object).reshape(shape)
+    return _shaped(np.array(elements, dtype=object), shape, what)
+
+
+def _shaped(flat: Array, shape: tuple[int, ...], what: str) -> Array:
+    try:
+        return flat.reshape(shape)
+    except ValueError as error:  # no elements, but sizes or a rank that NumPy cannot hold
+        msg = f"{what}: expected a shape that an array can have, got {list(shape)}"
+        raise InvalidTensor(msg) from error

@@ -11,7 +11,7 @@ import numpy as np
 
 from gradserve.ascents import Adam, AscentSettings, GradientNormalization, Noise, Sgd, Step, StopReason
 from gradserve.descriptions import Dimension, ImageDescription, Layer, ModelDescription, TensorDescription
-from gradserve.errors import InvalidAscent, InvalidObjective
+from gradserve.errors import InvalidAscent, InvalidObjective, InvalidTensor
 from gradserve.objectives import (
     Channel,
     ChannelEnergy,
@@ -24,9 +24,10 @@ from gradserve.objectives import (
     Unit,
     terms_of,
 )
-from gradserve.tensors import from_wire, named_from_wire, named_to_wire, to_wire
+from gradserve.tensors import Array, from_wire, named_from_wire, named_to_wire, to_wire
 from gradserve.v1 import gradient_service_pb2 as pb
 from gradserve.v1 import model_service_pb2, objective_pb2
+from gradserve.v1.tensor_pb2 import Tensor
 
 # ---- objectives ------------------------------------------------------------------------------------------------------
 
@@ -46,8 +47,8 @@ _TERM_FROM_WIRE: dict[str, Callable[[str, Any], Term]] = {
     "channel": lambda layer, m: Channel(layer, m.channel, m.axis or 1),
     "channel_energy": lambda layer, m: ChannelEnergy(layer, m.channel, m.axis or 1),
     "layer_energy": lambda layer, _: LayerEnergy(layer),
-    "direction": lambda layer, m: Direction(layer, from_wire(m.vector, what=f"direction in '{layer}'")),
-    "cotangent": lambda layer, m: Cotangent(layer, from_wire(m.tensor, what=f"cotangent of '{layer}'")),
+    "direction": lambda layer, m: Direction(layer, _numbers(m.vector, f"direction in '{layer}'")),
+    "cotangent": lambda layer, m: Cotangent(layer, _numbers(m.tensor, f"cotangent of '{layer}'")),
 }
 
 
@@ -78,6 +79,14 @@ def objective_from_wire(message: objective_pb2.Objective) -> Objective:
     return Objective(tuple(terms))
 
 
+def _numbers(tensor: Tensor, what: str) -> Array:
+    array = from_wire(tensor, what=what)
+    if array.dtype == object:
+        msg = f"{what}: expected numbers, got strings"
+        raise InvalidTensor(msg)
+    return array
+
+
 # ---- ascents ---------------------------------------------------------------------------------------------------------
 
 _PLAIN_SETTINGS = ("input", "steps", "seed", "count", "weight_decay", "jitter", "report_every", "image_every")
@@ -91,30 +100,36 @@ def ascent_to_wire(model: str, objective: Objective, settings: AscentSettings) -
     Raises:
         InvalidAscent: A setting that no message can hold.
     """
+    check_settings(settings)
     request = pb.AscendRequest(
         model=pb.ModelRef(name=model, version=settings.get("version", "")),
         objective=objective_to_wire(objective),
         inputs=named_to_wire(settings.get("inputs", {})),
-        shape=settings.get("shape", ()),
         steps=256,
     )
-    for name in _PLAIN_SETTINGS:
-        if name in settings:
-            value = cast("Mapping[str, Any]", settings)[name]
-            try:
+    for name, value in cast("Mapping[str, Any]", settings).items():
+        try:
+            if name in _SETTING_TO_WIRE:
+                _SETTING_TO_WIRE[name](request, value)
+            elif name in _PLAIN_SETTINGS:
                 setattr(request, name, value)
-            except (TypeError, ValueError) as error:
-                msg = f"{name}: expected {type(getattr(request, name)).__name__} in the range of the wire, got {value!r}"
-                raise InvalidAscent(msg) from error
-    if "start" in settings:
-        request.start.CopyFrom(_start_to_wire(settings["start"]))
-    if "optimizer" in settings:
-        request.optimizer.CopyFrom(_optimizer_to_wire(settings["optimizer"]))
-    if "gradient_normalization" in settings:
-        request.gradient_normalization = _normalization_to_wire(settings["gradient_normalization"])
-    if (bounds := settings.get("bounds")) is not None:
-        request.bounds.CopyFrom(pb.Bounds(low=bounds[0], high=bounds[1]))
+        except (TypeError, ValueError, IndexError) as error:
+            kind = type(getattr(request, name)).__name__ if name in _PLAIN_SETTINGS else "what AscentSettings says,"
+            msg = f"{name}: expected {kind} in the range of the wire, got {value!r}"
+            raise InvalidAscent(msg) from error
     return request
+
+
+def check_settings(settings: AscentSettings) -> None:
+    """Makes sure that every setting exists.
+
+    Raises:
+        InvalidAscent: One does not.
+    """
+    for name in settings:
+        if name not in AscentSettings.__annotations__:
+            msg = f"{name}: expected one of the settings {', '.join(AscentSettings.__annotations__)}"
+            raise InvalidAscent(msg)
 
 
 def ascent_from_wire(request: pb.AscendRequest) -> AscentSettings:
@@ -165,7 +180,8 @@ def step_to_wire(step: Step) -> pb.AscendResponse:
 
 def step_from_wire(message: pb.AscendResponse) -> Step:
     """A message as a report."""
-    reason = pb.StopReason.Name(message.stop_reason).removeprefix(_STOP_PREFIX) if message.stop_reason else None
+    known = message.stop_reason in pb.StopReason.values()  # a newer server may have reasons of its own
+    reason = pb.StopReason.Name(message.stop_reason).removeprefix(_STOP_PREFIX) if message.stop_reason and known else None
     return Step(
         index=message.index,
         values=np.array(message.values),
@@ -184,6 +200,9 @@ def _start_to_wire(start: Any) -> pb.Start:
 
 
 def _optimizer_to_wire(optimizer: Sgd | Adam) -> pb.Optimizer:
+    if not isinstance(optimizer, (Sgd, Adam)):
+        msg = f"optimizer: expected Sgd or Adam, got {type(optimizer).__name__}"
+        raise InvalidAscent(msg)
     fields = vars(optimizer)
     return pb.Optimizer(adam=pb.Adam(**fields)) if isinstance(optimizer, Adam) else pb.Optimizer(sgd=pb.Sgd(**fields))
 
@@ -201,6 +220,25 @@ def _normalization_from_wire(number: int) -> GradientNormalization:
         msg = f"gradient_normalization: expected one of {pb.GradientNormalization.keys()}, got number {number}"
         raise InvalidAscent(msg)
     return GradientNormalization[pb.GradientNormalization.Name(number).removeprefix(_NORMALIZATION_PREFIX)]  # type: ignore[arg-type, unused-ignore]
+
+
+def _bounds_to_wire(bounds: tuple[float, float] | None) -> pb.Bounds | None:
+    if bounds is None:
+        return None
+    low, high = bounds
+    return pb.Bounds(low=low, high=high)
+
+
+_SETTING_TO_WIRE: dict[str, Callable[[pb.AscendRequest, Any], object]] = {
+    "shape": lambda request, value: request.shape.extend(value),
+    "start": lambda request, value: request.start.CopyFrom(_start_to_wire(value)),
+    "optimizer": lambda request, value: request.optimizer.CopyFrom(_optimizer_to_wire(value)),
+    "gradient_normalization": lambda request, value: setattr(
+        request, "gradient_normalization", _normalization_to_wire(value)
+    ),
+    "bounds": lambda request, value: request.MergeFrom(pb.AscendRequest(bounds=_bounds_to_wire(value))),
+}
+"""Settings that are messages of their own; `_PLAIN_SETTINGS` are fields."""
 
 
 # ---- descriptions ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """The verbs, in process: what `gradserve.Client` asks of a server, without the server."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
@@ -40,6 +42,7 @@ class Engine:
 
     def __init__(self, repository: str | Path, *, config: EngineConfig | None = None) -> None:
         config = config or EngineConfig()
+        self._closed = threading.Event()
         self._models: dict[str, dict[int, Model]] = {
             entry.name: {
                 version: Model(
@@ -109,10 +112,7 @@ class Engine:
         shapes = served.layer_shapes(layers, feeds)
         extra: dict[str, Array] = {}
         for name, layer in asked.items():
-            array = contiguous(np.asarray(cotangents[name], np.float32))
-            if array.shape != shapes[layer]:
-                msg = f"cotangent '{name}': expected float32 {list(shapes[layer])}, got {list(array.shape)}"
-                raise InvalidTensor(msg)
+            array = _cotangent(name, cotangents[name], shapes[layer])
             extra[cotangent_name(layer)] = array + extra.get(cotangent_name(layer), np.float32(0))
         results = plan.run(feeds, extra)
         return {name: results[layer] for name, layer in asked.items()}, plan.gradients(results)
@@ -158,7 +158,8 @@ class Engine:
         values = np.empty(spec.count, np.float32)
         gradient = np.empty_like(feeds[spec.input])
         run = plan.bind(feeds, objective_weights, values, gradient)
-        return ascend(spec, run, feeds[spec.input], values, gradient, should_stop)
+        stop = lambda: self._closed.is_set() or should_stop()  # noqa: E731
+        return ascend(spec, run, feeds[spec.input], values, gradient, stop)
 
     def layers(self, model: str, *, version: str = "") -> list[Layer]:
         """The tensors that objectives and `activations` can name. See `gradserve.Client.layers`."""
@@ -193,7 +194,8 @@ class Engine:
         return versions[int(version)]
 
     def close(self) -> None:
-        """Lets go of every model."""
+        """Ends the ascents that run within one step, and lets go of every model."""
+        self._closed.set()
         self._models.clear()
 
     def __enter__(self) -> Self:
@@ -205,8 +207,18 @@ class Engine:
         self.close()
 
 
+def _cotangent(name: str, given: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
+    try:
+        array = contiguous(np.asarray(given, np.float32))
+    except (TypeError, ValueError) as error:
+        msg = f"cotangent '{name}': expected float32 {list(shape)}, got something that is not numbers"
+        raise InvalidTensor(msg) from error
+    if array.shape != shape:
+        msg = f"cotangent '{name}': expected float32 {list(shape)}, got {list(array.shape)}"
+        raise InvalidTensor(msg)
+    return array
+
+
 def _resolved(model: Model, objective: Objective) -> list[tuple[float, Term]]:
     """The terms, each with the layer's name as the graph has it."""
-    from dataclasses import replace
-
     return [(scale, replace(term, layer=model.resolve(term.layer))) for scale, term in terms_of(objective)]

@@ -114,6 +114,9 @@ class Ascender:
         if len(sample_shape) != 3 or min(sample_shape) < 1:
             msg = f"sample_shape: expected three positive sizes (C, H, W), got {sample_shape}"
             raise ValueError(msg)
+        if not isinstance(rule, Sgd | Adam):
+            msg = f"rule: expected Sgd or Adam, got {type(rule).__name__}"
+            raise TypeError(msg)
         # The kernel reads Adam's numbers only when the optimizer is Adam.
         adam = rule if isinstance(rule, Adam) else Adam(rule.learning_rate)
         _check_rule(adam)

@@ -54,12 +54,13 @@ def ascend(
     state = ascender.new_state(spec.count)
     image = spec.start.copy()
     model_batch, model_gradient = pixels.buffer(batch), pixels.buffer(gradient)
+    jitter = spec.offsets()
     finite = np.ones(spec.count, np.bool_)
     for index in range(spec.steps + 1):
         if should_stop():
             return
         last = index == spec.steps
-        offsets = None if last or spec.offsets is None else spec.offsets[index]
+        offsets = None if last else next(jitter)
         ascender.prepare(image, offsets, model_batch)
         run()
         wanted = spec.image_every and index % spec.image_every == 0

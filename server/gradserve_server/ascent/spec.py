@@ -1,7 +1,7 @@
 """What an ascent was asked to do, checked against the model, with every default filled in."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,20 @@ import numpy.typing as npt
 
 from gradserve import Adam, AscentSettings, GradientNormalization, ImageDescription, Noise, Sgd, TensorDescription
 from gradserve.errors import InvalidAscent, NotDifferentiable, UnknownInput
+from gradserve.wire import check_settings
 from gradserve_server.ascent.pixels import PixelSpace
 
 MAX_STEPS = 1_000_000
 """Beyond this a number of steps is a mistake."""
+
+
+MAX_BATCH_BYTES = 1 << 30
+"""Of the images of one ascent; an ascent holds about six arrays of this size."""
+
+STEPS_DRAWN = 64
+"""Jitter is drawn for so many steps at a time; another number would give other jitter for the same seed."""
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,14 +39,26 @@ class AscentSpec:
     """[count, C, H, W], within the bounds."""
     steps: int
     count: int
-    offsets: npt.NDArray[np.int32] | None
-    """The jitter of each step, [steps, count, 2]."""
+    jitter: int
+    """Largest shift, each way."""
+    shift_seeds: Sequence[np.random.SeedSequence]
+    """Of the jitter of each image."""
     optimizer: Sgd | Adam
     gradient_normalization: GradientNormalization
     weight_decay: float
     bounds: tuple[float, float]
     report_every: int
     image_every: int
+
+    def offsets(self) -> Iterator[npt.NDArray[np.int32] | None]:
+        """The jitter of each step without end, [count, 2] (rows, columns); None where there is none."""
+        generators = [np.random.Generator(np.random.Philox(seed)) for seed in self.shift_seeds]
+        while True:
+            if not self.jitter:
+                yield None
+                continue
+            drawn = [g.integers(-self.jitter, self.jitter + 1, (STEPS_DRAWN, 2), np.int32) for g in generators]
+            yield from np.stack(drawn, axis=1)
 
 
 def resolve(settings: AscentSettings, inputs: Sequence[TensorDescription], float_inputs: Sequence[str]) -> AscentSpec:
@@ -52,6 +74,7 @@ def resolve(settings: AscentSettings, inputs: Sequence[TensorDescription], float
         UnknownInput: The model has no such input.
         NotDifferentiable: The input is not of floats.
     """
+    check_settings(settings)
     tensor = _changing_input(settings.get("input", ""), inputs, float_inputs)
     steps = _whole("steps", settings.get("steps", 256), 1, MAX_STEPS)
     seed = _whole("seed", settings.get("seed", 0), 0, 2**64 - 1)
@@ -63,7 +86,7 @@ def resolve(settings: AscentSettings, inputs: Sequence[TensorDescription], float
         msg = f"jitter: expected 0, because input '{tensor.name}' is not an image [N,C,H,W], got {jitter}"
         raise InvalidAscent(msg)
     # Each image has streams of its own, so that it comes out the same alone and in company.
-    streams = [np.random.SeedSequence([seed, index]).spawn(2) for index in range(count)]
+    streams = [np.random.SeedSequence(seed, spawn_key=(index,)).spawn(2) for index in range(count)]
     return AscentSpec(
         input=tensor.name,
         feeds=_feeds(tensor.name, settings.get("inputs", {}), inputs, pixels, count),
@@ -71,7 +94,8 @@ def resolve(settings: AscentSettings, inputs: Sequence[TensorDescription], float
         start=_start(settings.get("start", Noise()), bounds, pixels, [noise for noise, _ in streams]),
         steps=steps,
         count=count,
-        offsets=_offsets(jitter, steps, [shift for _, shift in streams]) if jitter else None,
+        jitter=jitter,
+        shift_seeds=[shift for _, shift in streams],
         optimizer=_optimizer(settings.get("optimizer", Adam())),
         gradient_normalization=_normalization(settings.get("gradient_normalization", GradientNormalization.NONE)),
         weight_decay=_number("weight_decay", settings.get("weight_decay", 0.0), 0.0, 1.0),
@@ -107,13 +131,17 @@ def _sample_shape(tensor: TensorDescription, given: Sequence[int], count: int) -
     known = [size if isinstance(size, int) else None for size in sizes]
     shape = tuple(given) or tuple(size or 0 for size in known)
     fits = len(shape) == len(known) and all(
-        size > 0 and expected in (None, size) for size, expected in zip(shape, known, strict=True)
+        isinstance(size, (int, np.integer)) and size > 0 and expected in (None, size)
+        for size, expected in zip(shape, known, strict=True)
     )
     if not fits:
         spelled = ",".join("?" if size is None else str(size) for size in known)
         msg = f"shape: expected [{spelled}] with every size given, for input '{tensor.name}', got {list(given)}"
         raise InvalidAscent(msg)
-    return shape
+    if count * math.prod(shape) * 4 > MAX_BATCH_BYTES:
+        msg = f"shape: expected at most {MAX_BATCH_BYTES} bytes for all images, got {count} of {list(shape)} float32"
+        raise InvalidAscent(msg)
+    return tuple(int(size) for size in shape)
 
 
 def _feeds(
@@ -141,11 +169,19 @@ def _feeds(
 def _bounds(given: tuple[float, float] | None, image: ImageDescription | None) -> tuple[float, float]:
     if given is None:
         return (image.low, image.high) if image is not None else (-math.inf, math.inf)
-    low, high = given
+    try:
+        low, high = (float(bound) for bound in given)
+    except (TypeError, ValueError) as error:
+        msg = f"bounds: expected two numbers, got {given!r}"
+        raise InvalidAscent(msg) from error
     if not low < high:
         msg = f"bounds: expected the smaller first, got {low} and {high}"
         raise InvalidAscent(msg)
-    return float(low), float(high)
+    for bound in (low, high):
+        if _LARGEST < abs(bound) < math.inf:
+            msg = f"bounds: expected numbers that float32 holds, or infinity, got {low} and {high}"
+            raise InvalidAscent(msg)
+    return low, high
 
 
 def _start(
@@ -158,42 +194,47 @@ def _start(
     if isinstance(start, Noise):
         bounded = all(map(math.isfinite, bounds))
         middle, width = (sum(bounds) / 2, bounds[1] - bounds[0]) if bounded else (0.0, 1.0)
-        deviation = _number("start: standard deviation", start.standard_deviation, 0.0, math.inf) * width
+        deviation = _number("start: standard deviation", start.standard_deviation, 0.0, _LARGEST) * width
         generators = [np.random.Generator(np.random.Philox(stream)) for stream in streams]
         image = np.stack([generator.standard_normal(shape[1:], np.float32) for generator in generators])
         image = image * np.float32(deviation) + np.float32(middle)
     elif np.ndim(start) == 0:
-        image = np.full(shape, _number("start", start, -math.inf, math.inf), np.float32)
+        image = np.full(shape, _number("start", start, -_LARGEST, _LARGEST), np.float32)
     else:
-        given = np.asarray(start, np.float32)
-        if given.shape not in (pixels.model_shape, (len(streams), *pixels.model_shape)):
-            msg = f"start: expected an image of shape {list(pixels.model_shape)}, got {list(given.shape)}"
-            raise InvalidAscent(msg)
-        if not np.isfinite(given).all():
-            msg = "start: expected finite values, got NaN or infinity"
+        given = _start_image(start)
+        one, all_ = list(pixels.model_shape), [len(streams), *pixels.model_shape]
+        if list(given.shape) not in (one, all_):
+            msg = f"start: expected an image of shape {one}, or {all_} for one each, got {list(given.shape)}"
             raise InvalidAscent(msg)
         image = pixels.to_planar(np.broadcast_to(given, (len(streams), *pixels.model_shape)))
     return np.ascontiguousarray(np.clip(image, *bounds), np.float32)
 
 
-def _offsets(jitter: int, steps: int, streams: Sequence[np.random.SeedSequence]) -> npt.NDArray[np.int32]:
-    generators = [np.random.Generator(np.random.Philox(stream)) for stream in streams]
-    drawn = [generator.integers(-jitter, jitter + 1, (steps, 2), np.int32) for generator in generators]
-    return np.stack(drawn, axis=1)
+def _start_image(start: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    try:
+        with np.errstate(over="ignore"):
+            image = np.asarray(start, np.float32)
+    except (TypeError, ValueError) as error:
+        msg = "start: expected numbers, got an array of something else"
+        raise InvalidAscent(msg) from error
+    if not np.isfinite(image).all():
+        msg = "start: expected finite values that float32 holds, got NaN or infinity"
+        raise InvalidAscent(msg)
+    return image
 
 
 def _optimizer(optimizer: Sgd | Adam) -> Sgd | Adam:
-    largest = float(np.finfo(np.float32).max)
     if not isinstance(optimizer, (Sgd, Adam)):
         msg = f"optimizer: expected Sgd or Adam, got {type(optimizer).__name__}"
         raise InvalidAscent(msg)
-    if not 0 < optimizer.learning_rate <= largest:
-        msg = f"learning_rate: expected a number above 0, got {optimizer.learning_rate}"
+    rate = optimizer.learning_rate
+    if not isinstance(rate, (int, float, np.number)) or not 0 < rate <= _LARGEST:
+        msg = f"learning_rate: expected a number above 0, got {rate}"
         raise InvalidAscent(msg)
     if isinstance(optimizer, Adam):
         for name in ("beta1", "beta2"):
             _number(name, getattr(optimizer, name), 0.0, math.nextafter(1.0, 0.0))
-        _number("epsilon", optimizer.epsilon, float(np.finfo(np.float32).smallest_subnormal), largest)
+        _number("epsilon", optimizer.epsilon, float(np.finfo(np.float32).smallest_subnormal), _LARGEST)
     return optimizer
 
 

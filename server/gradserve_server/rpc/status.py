@@ -29,6 +29,10 @@ STATUS: dict[type[errors.GradserveError], grpc.StatusCode] = {
 """Every error that travels (each class with a `reason`)."""
 
 
+MAX_TEXT_BYTES = 1000
+"""Of a message: it travels twice in headers that gRPC limits to 8 KiB, once with up to three characters for a byte."""
+
+
 class RpcStatus(NamedTuple):
     """A status as `ServicerContext.abort_with_status` takes it. Grpc checks the fields, not the class."""
 
@@ -46,8 +50,16 @@ def to_status(error: Exception, rpc: str) -> RpcStatus:
         request_id = uuid.uuid4().hex
         _log.error("%s: request %s failed", rpc, request_id, exc_info=error)
         error = errors.InternalError(f"internal error; request id {request_id}")
-    code = STATUS[type(error)]  # type: ignore[index]
+    kind = next(cls for cls in type(error).__mro__ if cls in STATUS)
+    code, text = STATUS[kind], _shortened(str(error))
     info = any_pb2.Any()
-    info.Pack(error_details_pb2.ErrorInfo(reason=type(error).reason, domain=errors.DOMAIN))  # type: ignore[attr-defined]
-    status = status_pb2.Status(code=code.value[0], message=str(error), details=[info])
-    return RpcStatus(code, str(error), (("grpc-status-details-bin", status.SerializeToString()),))
+    info.Pack(error_details_pb2.ErrorInfo(reason=kind.reason, domain=errors.DOMAIN))
+    status = status_pb2.Status(code=code.value[0], message=text, details=[info])
+    return RpcStatus(code, text, (("grpc-status-details-bin", status.SerializeToString()),))
+
+
+def _shortened(text: str) -> str:
+    encoded = text.encode()
+    if len(encoded) <= MAX_TEXT_BYTES:
+        return text
+    return encoded[:MAX_TEXT_BYTES].decode(errors="ignore") + " ..."

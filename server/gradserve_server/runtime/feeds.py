@@ -47,7 +47,11 @@ def check_feeds(inputs: Sequence[TensorDescription], given: Mapping[str, npt.Arr
         if tensor.name not in given:
             msg = f"input '{tensor.name}': expected {_spell(tensor.dtype, tensor.shape)}, got nothing"
             raise InvalidTensor(msg)
-        array = np.asarray(given[tensor.name])
+        try:
+            array = np.asarray(given[tensor.name])
+        except ValueError as error:
+            msg = f"input '{tensor.name}': expected {_spell(tensor.dtype, tensor.shape)}, got lists that make no array"
+            raise InvalidTensor(msg) from error
         _check(tensor, array, symbols)
         feeds[tensor.name] = contiguous(array)
     return feeds

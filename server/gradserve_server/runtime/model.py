@@ -28,6 +28,9 @@ _log = logging.getLogger(__name__)
 
 Shape = tuple[int, ...]
 
+MAX_SEEN_SHAPES = 1024
+"""Shapes of layers remembered, for models whose graphs do not tell."""
+
 
 class Model:
     """One version of a served model.
@@ -87,7 +90,8 @@ class Model:
         )
         self._check_descriptions(set(images or {}), set(labels or {}))
         self._plans: LRUCache[PlanKey, Plan] = LRUCache(max_plans)
-        self._shapes: dict[tuple[str, tuple[Shape, ...]], Shape] = {}
+        self._shapes: LRUCache[tuple[str | Shape, ...], Shape] = LRUCache(MAX_SEEN_SHAPES)
+        self._shapes_lock = threading.Lock()
         self._building = threading.Condition()
         _log.info("model '%s' version %d: %s", name, version, "; ".join(form.rewrites) or "already in inference form")
 
@@ -118,16 +122,15 @@ class Model:
         reached = path.reach(self._model, self.float_inputs)
         return tuple(
             Layer(
-                name=value.name,
+                name=name,
                 op=node.op_type,
                 dtype=dtype_name(value),
                 shape=shape_of(value) or (),
                 differentiable=reached.differentiable(value),
                 reason="; ".join(reached.problems.get(value, ("does not depend on a float input",))),
             )
-            for node in self._model.graph
-            for value in node.outputs
-            if value.name
+            for name, value in self._layer_values.items()
+            if (node := value.producer()) is not None
         )
 
     def resolve(self, layer: str) -> str:
@@ -137,32 +140,40 @@ class Model:
             UnknownLayer: There is none; the text names the nearest that is left.
         """
         layer = self._renames.same.get(layer, layer)
-        if layer in self._values and not self._values[layer].is_initializer():
+        if layer in self._layer_values:
             return layer
         if layer in self._renames.folded:
             nearest = self._renames.folded[layer]
             msg = f"layer '{layer}': was folded away with the BatchNormalization after it; the nearest layer is '{nearest}'"
             raise UnknownLayer(msg)
-        close = difflib.get_close_matches(layer, (known.name for known in self.layers), n=3)
+        close = difflib.get_close_matches(layer, self._layer_values, n=3)
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "`layers` lists them"
         msg = f"layer '{layer}': model '{self.name}' has no such layer; {hint}"
         raise UnknownLayer(msg)
 
     def layer_shapes(self, layers: Sequence[str], feeds: dict[str, Array]) -> dict[str, Shape]:
         """The shapes that layers have for these inputs: known from the graph, or seen by running it once."""
-        batch = {array.shape[0] for array in feeds.values() if array.ndim}
+        sizes = {
+            symbol: size
+            for tensor in self.inputs
+            for symbol, size in zip(tensor.shape, feeds[tensor.name].shape, strict=True)
+            if isinstance(symbol, str)
+        }
         shapes: dict[str, Shape] = {}
         for layer in layers:
-            static = shape_of(self._values[layer])
-            if static is not None and len(batch) == 1 and static and all(isinstance(size, int) for size in static[1:]):
-                size = static[0] if isinstance(static[0], int) else next(iter(batch))
-                shapes[layer] = (size, *(size for size in static[1:] if isinstance(size, int)))
-                continue
-            key = (layer, tuple(array.shape for array in feeds.values()))
-            if key not in self._shapes:
-                self._shapes[key] = self.plan(PlanKey((), (layer,))).run(feeds)[layer].shape
-            shapes[layer] = self._shapes[key]
+            static = shape_of(self._layer_values[layer])
+            known = tuple(sizes.get(size, 0) if isinstance(size, str) else size or 0 for size in static or (None,))
+            # 0 marks what the graph does not tell (and an empty axis, which then is seen by running).
+            shapes[layer] = known if all(known) else self._seen_shape(layer, feeds)
         return shapes
+
+    @cachedmethod(
+        lambda self: self._shapes,
+        key=lambda _, layer, feeds: (layer, *(array.shape for array in feeds.values())),
+        lock=lambda self: self._shapes_lock,
+    )
+    def _seen_shape(self, layer: str, feeds: dict[str, Array]) -> Shape:
+        return self.plan(PlanKey((), (layer,))).run(feeds)[layer].shape
 
     # ---- plans -------------------------------------------------------------------------------------------------------
 
@@ -212,7 +223,7 @@ class Model:
         found = tuple(
             name
             for name in self.float_inputs
-            if any(self._values[layer] in self._reached[name].problems for layer in layers)
+            if any(self._layer_values[layer] in self._reached[name].problems for layer in layers)
         )
         if not found:
             msg = f"layer {', '.join(map(repr, layers))}: does not depend on a float input of model '{self.name}'"
@@ -224,14 +235,28 @@ class Model:
         return {name: path.reach(self._model, [name]) for name in self.float_inputs}
 
     @cached_property
-    def _values(self) -> dict[str, ir.Value]:
-        return dict(ir.convenience.create_value_mapping(self._model.graph))
+    def _layer_values(self) -> dict[str, ir.Value]:
+        return {value.name: value for node in self._model.graph for value in node.outputs if value.name}
 
     def _check_descriptions(self, images: set[str], labels: set[str]) -> None:
-        for kind, names, known in (
-            ("gradserve.input.", images, {tensor.name for tensor in self._description.inputs}),
-            ("label_filename of output ", labels, {tensor.name for tensor in self._description.outputs}),
+        for kind, names, tensors in (
+            ("gradserve.input.", images, self._description.inputs),
+            ("label_filename of output ", labels, self._description.outputs),
         ):
-            for name in names - known:
-                msg = f"model '{self.name}': config.pbtxt: {kind}{name}: expected one of {', '.join(sorted(known))}"
+            known = sorted(tensor.name for tensor in tensors)
+            for name in names - set(known):
+                msg = f"model '{self.name}': config.pbtxt: {kind}{name}: expected one of {', '.join(known)}"
                 raise InvalidModel(msg)
+        for tensor in self._description.inputs:
+            if tensor.image is not None:
+                _check_channels(self.name, tensor, tensor.image)
+
+
+def _check_channels(model: str, tensor: TensorDescription, image: ImageDescription) -> None:
+    axis = 1 if image.layout == "NCHW" else -1
+    channels = tensor.shape[axis] if len(tensor.shape) > 1 else 1
+    for key, values in (("mean", image.mean), ("std", image.std)):
+        if isinstance(channels, int) and len(values) not in (1, channels):
+            where = f"model '{model}': config.pbtxt: gradserve.input.{tensor.name}.{key}"
+            msg = f"{where}: expected 1 or {channels} numbers, got {len(values)}"
+            raise InvalidModel(msg)

@@ -10,6 +10,7 @@
 | `mean`, `std` | one number for each channel, or one for all, in pixel units | 0, 1 |
 """
 
+import math
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
@@ -48,7 +49,7 @@ def read_config(folder: Path) -> Any:
     if path.exists():
         try:
             text_format.Parse(path.read_text(encoding="utf-8"), config)
-        except (text_format.ParseError, UnicodeDecodeError) as error:
+        except (text_format.ParseError, UnicodeDecodeError, OSError) as error:
             msg = f"model '{folder.name}': config.pbtxt: {error}"
             raise InvalidModel(msg) from error
     if config.name not in ("", folder.name):
@@ -77,7 +78,12 @@ def read_labels(config: Any, folder: Path) -> dict[str, tuple[str, ...]]:
             if folder.resolve() not in path.parents or not path.is_file():
                 msg = f"model '{folder.name}': expected label file '{output.label_filename}' in its folder, got none"
                 raise InvalidModel(msg)
-            labels[output.name] = tuple(path.read_text(encoding="utf-8").splitlines())
+            try:
+                text = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                msg = f"model '{folder.name}': label file '{output.label_filename}': expected UTF-8 text, got {error}"
+                raise InvalidModel(msg) from error
+            labels[output.name] = tuple(text.removesuffix("\n").split("\n")) if text else ()
     return labels
 
 
@@ -103,7 +109,7 @@ def read_images(config: Any, model: str) -> dict[str, ImageDescription]:
 
 def _numbers(text: str) -> tuple[float, ...]:
     numbers = tuple(float(word) for word in text.split())
-    if not numbers:
+    if not numbers or not all(map(math.isfinite, numbers)):
         raise ValueError(text)
     return numbers
 

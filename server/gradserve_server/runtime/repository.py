@@ -37,6 +37,7 @@ def scan(repository: Path) -> list[Entry]:
         ModelNotFound: There is no such folder or file, or no model in it.
         InvalidModel: A configuration that cannot be read, or a version without its file.
     """
+    repository = repository.resolve()
     if repository.is_file():
         return [_read_file(repository)]
     if _is_model(repository):
@@ -71,7 +72,11 @@ def _read(folder: Path) -> list[Entry]:
         return []
     config = read_config(folder)
     filename = config.default_model_filename or "model.onnx"
-    files = {version: folder / str(version) / filename for version in choose_versions(config, present)}
+    versions = choose_versions(config, present)
+    if not versions:
+        msg = f"model '{folder.name}': expected a version policy that serves one of {sorted(present)}, got none served"
+        raise InvalidModel(msg)
+    files = {version: folder / str(version) / filename for version in versions}
     for version, path in files.items():
         if path.parent != folder / str(version) or not path.is_file():
             msg = f"model '{folder.name}' version {version}: expected a file '{filename}' in its folder, got none"
@@ -80,4 +85,4 @@ def _read(folder: Path) -> list[Entry]:
 
 
 def _is_version(name: str) -> bool:
-    return name.isdecimal() and not name.startswith("0")
+    return name.isascii() and name.isdecimal() and not name.startswith("0")

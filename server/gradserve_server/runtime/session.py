@@ -79,4 +79,4 @@ class Session:
 def contiguous(array: npt.ArrayLike) -> Array:
     """The array as onnxruntime takes it: C-contiguous, in this machine's byte order; a copy only if it must be."""
     array = np.asarray(array)
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")

@@ -120,7 +120,7 @@ def test_arrays_are_float32(make):
     [
         ("logits:7", O.unit("logits", 7)),
         ("vector:7", O.unit("vector", 7)),
-        ("unknown:7", O.unit("unknown", 7)),
+        ("unknown:7", O.channel("unknown", 7)),
         ("relu3:4", O.channel("relu3", 4)),
         ("tokens:4", O.channel("tokens", 4)),
         ("relu3:4@5,6", O.neuron("relu3", 4, 5, 6)),
@@ -139,7 +139,7 @@ def test_arrays_are_float32(make):
         ("x@y:1", O.channel("x@y", 1)),
         ("a^2", O.layer("a^2")),
         ("a^2:1^2", O.channel_energy("a^2", 1)),
-        ("/conv/Conv_output_0:3", O.unit("/conv/Conv_output_0", 3)),
+        ("/conv/Conv_output_0:3", O.channel("/conv/Conv_output_0", 3)),
         ("relu3:007", O.channel("relu3", 7)),
     ],
 )
@@ -163,7 +163,7 @@ def test_an_objective_without_terms(nothing):
 
 @pytest.mark.parametrize("scale", [0, -0.0, math.nan, math.inf, -math.inf])
 def test_a_scale_that_asks_for_nothing(scale):
-    with pytest.raises(InvalidObjective, match=r"^objective on 'a': expected a finite scale other than 0, got "):
+    with pytest.raises(InvalidObjective, match=r"^objective on 'a': expected a scale other than 0 that float32 holds, got "):
         O.terms_of(A * scale)
 
 

@@ -263,7 +263,7 @@ def test_every_rank_is_broadcast_along_the_channels(x):
 
 @pytest.mark.parametrize(
     ("opset", "attributes", "shape"),
-    [(6, "is_test = 1", (4,)), (7, "spatial = 0", (4, 3, 5)), (6, "is_test = 1, spatial = 0", (4, 3, 5))],
+    [(7, "spatial = 1", (4,)), (7, "spatial = 0", (4, 3, 5)), (8, "spatial = 0", (4, 3, 5))],
 )
 def test_the_spellings_before_opset_9(opset, attributes, shape):
     bn = BATCHNORM.replace("(", f"<{attributes}>(", 1)
@@ -331,9 +331,6 @@ def test_coefficients_are_computed_in_float64_and_rounded_once(before):
 # ---- training form ---------------------------------------------------------------------------------------------------
 
 TRAINING_FORMS = [
-    (6, "y = BatchNormalization(h, gain, offset, mean, variance)"),
-    (6, "y = BatchNormalization<is_test = 0>(h, gain, offset, mean, variance)"),
-    (6, "y, m, v, sm, sv = BatchNormalization(h, gain, offset, mean, variance)"),
     (7, "y, m, v, sm, sv = BatchNormalization(h, gain, offset, mean, variance)"),
     (8, "y, m, v = BatchNormalization(h, gain, offset, mean, variance)"),
     (9, "y, m, v, sm, sv = BatchNormalization(h, gain, offset, mean, variance)"),
@@ -422,9 +419,6 @@ def test_batch_statistics_that_are_read_are_refused(reader, saved):
 # ---- Dropout ---------------------------------------------------------------------------------------------------------
 
 DROPOUTS = [
-    (6, "h = Dropout<is_test = 1, ratio = 0.5>(r)", False),
-    (6, "h = Dropout(r)", True),
-    (6, "h, mask = Dropout<is_test = 0>(r)", True),
     (7, "h = Dropout<ratio = 0.9>(r)", False),
     (10, "h, mask = Dropout(r)", False),
     (12, "h = Dropout(r)", False),
@@ -453,7 +447,7 @@ def test_dropout_goes(opset, dropout, trains):
 @pytest.mark.parametrize("reader", ["", "z = Cast<to = 1>(mask)"])
 @pytest.mark.parametrize(
     ("opset", "dropout"),
-    [(6, "Dropout<is_test = 0>(x)"), (7, "Dropout(x)"), (10, "Dropout(x)"), (13, "Dropout(x, ratio, yes)")],
+    [(7, "Dropout(x)"), (10, "Dropout(x)"), (13, "Dropout(x, ratio, yes)")],
 )
 def test_a_mask_that_is_used_is_refused(opset, dropout, reader):
     extra = "float[] z" if reader else f"{'float' if opset < 10 else 'bool'}[] mask"

@@ -44,6 +44,12 @@ def test_the_file_format_is_one_that_the_training_wheel_reads(tmp_path, ir_versi
     assert load(save(small(ir_version=ir_version), tmp_path / "m.onnx")).model.ir_version == min(ir_version, MAX_IR_VERSION)
 
 
+@pytest.mark.parametrize("opset", [1, 6])
+def test_an_opset_that_onnxruntime_does_not_run_is_refused(tmp_path, opset):
+    with pytest.raises(InvalidModel, match=rf"^model file 'm\.onnx': expected opset 7 or newer, got {opset}"):
+        load(save(small(opset=opset), tmp_path / "m.onnx"))
+
+
 def test_functions_are_inlined(tmp_path):
     model = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["" : 17, "local" : 1]> g (float[N] x) => (float[N] y) { y = local.twice(x) }'

@@ -11,6 +11,7 @@ An operator that is not lowered (sizes not known, weights not constant) stays wh
 
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +77,7 @@ def _conv_grad(graph: ir.Graph, node: ir.Node, values: Values) -> list[ir.Node] 
     kernel = weight.shape[2:]
     reach = [dilation * (k - 1) for dilation, k in zip(dilations, kernel, strict=True)]
     flipped_pads = [r - pad for r, pad in zip(reach * 2, pads, strict=True)]
-    common = {"group": group, "dilations": dilations, "kernel_shape": list(kernel)}
+    common: dict[str, Any] = {"group": group, "dilations": dilations, "kernel_shape": list(kernel)}
     if set(strides) == {1} and min(flipped_pads) >= 0:
         blocks = weight.reshape(group, -1, *weight.shape[1:]).swapaxes(1, 2)
         flipped = np.flip(blocks, axis=tuple(range(3, 3 + rank))).reshape(-1, weight.shape[0] // group, *kernel)
@@ -86,7 +87,7 @@ def _conv_grad(graph: ir.Graph, node: ir.Node, values: Values) -> list[ir.Node] 
         (n + begin + end - r - 1) % stride
         for n, begin, end, r, stride in zip(size, pads[:rank], pads[rank:], reach, strides, strict=True)
     ]
-    attributes = {"pads": pads, "strides": strides, "output_padding": left_over, **common}
+    attributes: dict[str, Any] = {"pads": pads, "strides": strides, "output_padding": left_over, **common}
     return [ir.node("ConvTranspose", [cotangent, weight_value], attributes, name=node.name)]
 
 
@@ -114,7 +115,7 @@ def _average_pool_grad(graph: ir.Graph, node: ir.Node, values: Values) -> list[i
     ]
     share = ir.node("Mul", [cotangent, shares], name=f"{node.name}/share")
     share.outputs[0].name = f"{node.name}/share"
-    attributes = {
+    attributes: dict[str, Any] = {
         "group": shape[1],
         "kernel_shape": kernel,
         "strides": strides,

@@ -66,8 +66,8 @@ def _no_approximation(node: ir.Node) -> str | None:
 
 
 def _no_zero_in_shape(node: ir.Node) -> str | None:
-    # The builder copies allowzero to the backward Reshape, whose shape has a 0 that means "as it was": a batch of 0 comes out,
-    # and convolutions of it. `ort_training` drops the attribute where it says nothing, which is where this lets it pass.
+    # The builder copies allowzero to the backward Reshape, whose shape has a 0 that means "as it was": a batch of 0 comes
+    # out. `ort_training` drops the attribute where it says nothing, which is where this lets it pass.
     if not attribute(node, "allowzero", 0):
         return None
     shape = constant(node.inputs[1])

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveUnusedNodesPass, ShapeInferencePass
 
+from gradserve.errors import InvalidModel
 from gradserve_server.graph.inference_form.drop_identities import drop_identities
 from gradserve_server.graph.inference_form.fold_batchnorm import fold_batchnorm
 from gradserve_server.graph.inference_form.switch_mode import switch_mode
@@ -46,8 +47,18 @@ def to_inference_form(source: ir.Model) -> InferenceForm:
     """Puts a model into inference form. The source is not changed.
 
     Raises:
-        InvalidModel: A node is in training form and cannot be switched; the text says why.
+        InvalidModel: A node is in training form and cannot be switched, or the graph makes no sense; the text says why.
     """
+    try:
+        return _rewritten(source)
+    except InvalidModel:
+        raise
+    except Exception as error:  # a broken graph breaks a pass anywhere, each with an exception of its own
+        msg = f"expected a graph that can be put into inference form, got {type(error).__name__}: {error}"
+        raise InvalidModel(msg) from error
+
+
+def _rewritten(source: ir.Model) -> InferenceForm:
     reference = source.clone()
     # Lifting first, because switching must see whether a mode or a statistic is a constant.
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(reference)

@@ -24,6 +24,9 @@ import onnx_ir as ir
 
 from gradserve_server.graph.values import attribute, constant, describe, is_op, opset_of, supersede, unused_name
 
+EPSILON = float(np.float32(1e-5))
+"""The default that ONNX gives; attributes are float32."""
+
 Float64 = npt.NDArray[np.float64]
 
 
@@ -63,6 +66,9 @@ def fold_batchnorm(model: ir.Model, folded: dict[str, str]) -> list[str]:
             _rewrite(model.graph, node, affine)
         else:
             done.append(f"kept {describe(node, opset)}, whose input has no known rank")
+    # Two in a row after one operator: the second takes away the name that the first left.
+    for name, nearest in folded.items():
+        folded[name] = folded.get(nearest, nearest)
     return done
 
 
@@ -71,7 +77,7 @@ def _affine(node: ir.Node) -> _Affine | None:
     if any(parameter is None for parameter in parameters):
         return None
     gain, offset, mean, variance = (np.asarray(parameter, np.float64) for parameter in parameters)
-    scale = gain / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
+    scale = gain / np.sqrt(variance + attribute(node, "epsilon", EPSILON))
     return _Affine(scale, offset - mean * scale)
 
 
@@ -137,12 +143,12 @@ def _rewrite(graph: ir.Graph, node: ir.Node, affine: _Affine) -> None:
     x, out = node.inputs[0], node.outputs[0]
     assert x is not None
     assert x.shape is not None
-    weight = constant(node.inputs[1])
-    assert weight is not None
-    # [C] stands along axis 1; opset 6's spatial=0 gives [C, H, W], which stands as it is.
+    # From opset 15 the parameters may be of another float type than the data.
+    dtype = x.dtype.numpy() if x.dtype is not None else np.dtype(np.float32)
+    # [C] stands along axis 1; opset 7's spatial=0 gives [C, H, W], which stands as it is.
     trailing = [1] * (len(x.shape) - 1 - affine.scale.ndim)
     scale, shift = (
-        _initializer(graph, f"{out.name}/{name}", value.reshape(*value.shape, *trailing), weight.dtype)
+        _initializer(graph, f"{out.name}/{name}", value.reshape(*value.shape, *trailing), dtype)
         for name, value in (("scale", affine.scale), ("shift", affine.shift))
     )
     multiply = ir.node("Mul", [x, scale], name=f"{node.name or out.name}/Mul")

@@ -4,10 +4,8 @@ How a node says that it is in training form depends on the opset:
 
 | operator | opset | training form |
 |---|---|---|
-| BatchNormalization | 1-6 | `is_test` = 0, which is the default |
 | BatchNormalization | 7-13 | more than one output |
 | BatchNormalization | 14- | `training_mode` = 1 |
-| Dropout | 1-6 | `is_test` = 0, which is the default |
 | Dropout | 12- | third input true, or not known before the run |
 
 BatchNormalization is switched only where its statistics were trained: a running mean of all 0 and variance of all 1 is what
@@ -24,7 +22,7 @@ from gradserve_server.graph.values import attribute, constant, describe, is_op, 
 
 
 def switch_mode(model: ir.Model) -> list[str]:
-    """Switches every node in training form, in place.
+    """Switches every node in training form, in place. A Dropout becomes an Identity in any case.
 
     Returns:
         What was switched, in words.
@@ -42,15 +40,14 @@ def switch_mode(model: ir.Model) -> list[str]:
             if _used(node.outputs[1:]):
                 msg = f"{describe(node, opset)}: expected an unused mask output, got one that is used"
                 raise InvalidModel(msg)
-            if _dropout_trains(node, opset):
+            if _dropout_trains(node):
                 done.append(f"switched off {describe(node, opset)}, which was in training form")
-            _switch_off_dropout(node)
+            _pass_through(node, node.inputs[0], node.outputs[0])
+            _remove(node)
     return done
 
 
 def _batchnorm_trains(node: ir.Node, opset: int) -> bool:
-    if opset < 7:
-        return attribute(node, "is_test", 0) == 0
     if opset < 14:
         return len([value for value in node.outputs if value.name]) > 1
     return attribute(node, "training_mode", 0) == 1
@@ -69,20 +66,16 @@ def _switch_batchnorm(node: ir.Node, opset: int) -> None:
         raise InvalidModel(msg)
     # In inference form the running statistics pass through unchanged (outputs 1 and 2); the saved ones do not exist.
     for value, statistic in zip(node.outputs[1:3], node.inputs[3:5], strict=False):
-        if _used([value]) and statistic is not None:
+        if _used([value]):
             _pass_through(node, statistic, value)
     if _used(node.outputs[3:]):
         msg = f"{describe(node, opset)}: expected its batch statistics unused, got readers; they exist only in training"
         raise InvalidModel(msg)
     node.resize_outputs(1)
-    if opset < 7:
-        node.attributes["is_test"] = ir.AttrInt64("is_test", 1)
     node.attributes.pop("training_mode", None)
 
 
-def _dropout_trains(node: ir.Node, opset: int) -> bool:
-    if opset < 7:
-        return attribute(node, "is_test", 0) == 0
+def _dropout_trains(node: ir.Node) -> bool:
     mode = node.inputs[2] if len(node.inputs) > 2 else None
     if mode is None:
         return False
@@ -90,20 +83,16 @@ def _dropout_trains(node: ir.Node, opset: int) -> bool:
     return known is None or bool(known)
 
 
-def _switch_off_dropout(node: ir.Node) -> None:
-    """An inference-form Dropout is the identity, in every opset."""
-    data = node.inputs[0]
-    assert data is not None
-    assert node.graph is not None
-    _pass_through(node, data, node.outputs[0])
-    node.graph.remove(node, safe=True)
-
-
-def _pass_through(node: ir.Node, x: ir.Value, y: ir.Value) -> None:
+def _pass_through(node: ir.Node, x: ir.Value | None, y: ir.Value) -> None:
     """The node's output y becomes x, by an Identity that `drop_identities` removes where it may."""
     identity = ir.node("Identity", [x], name=f"{node.name}/{y.name}")
     node.append(identity)
     supersede(y, identity.outputs[0])
+
+
+def _remove(node: ir.Node) -> None:
+    assert node.graph is not None
+    node.graph.remove(node, safe=True)
 
 
 def _used(values: Sequence[ir.Value]) -> bool:

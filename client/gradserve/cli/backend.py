@@ -1,0 +1,106 @@
+"""Who answers: a server, or an engine in this process. The only module of the client that knows `gradserve_server`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, Unpack
+
+import numpy.typing as npt
+
+from gradserve import AscentSettings, Client, GradientResult, Layer, ModelDescription, Objective, Step
+from gradserve.errors import BackendMissing, ServerUnavailable
+
+DEFAULT_SERVER = "localhost:8001"
+
+Array = npt.NDArray[Any]
+
+
+class Verbs(Protocol):
+    """What `gradserve.Client` and `gradserve_server.Engine` both do, as far as the commands need it."""
+
+    def infer(
+        self, model: str, inputs: Mapping[str, npt.ArrayLike], *, outputs: Sequence[str] = (), version: str = ""
+    ) -> dict[str, Array]:
+        """Runs the model."""
+        ...
+
+    def gradient(
+        self,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        objective: Objective,
+        *,
+        wrt: Sequence[str] = (),
+        version: str = "",
+    ) -> GradientResult:
+        """The objective for each sample and its gradient."""
+        ...
+
+    def ascend(self, model: str, objective: Objective, **settings: Unpack[AscentSettings]) -> Iterator[Step]:
+        """Changes an input step by step so that the objective grows."""
+        ...
+
+    def layers(self, model: str, *, version: str = "") -> list[Layer]:
+        """The tensors that objectives can name."""
+        ...
+
+    def inspect(self, model: str, *, version: str = "") -> ModelDescription:
+        """Inputs, outputs and what was done to the file."""
+        ...
+
+    def close(self) -> None:
+        """Lets go, and cancels what still runs."""
+        ...
+
+
+@contextmanager
+def open_model(model: str, server: str | None) -> Iterator[tuple[Verbs, str]]:
+    """Finds who serves a model.
+
+    Args:
+        model: An ONNX file or a model's folder, to be run in this process; or a name on a server.
+        server: Where; then `model` is a name, whatever files there are.
+
+    Yields:
+        The verbs, and the name by which they know the model.
+
+    Raises:
+        GradserveError: As the verbs do; a server that does not answer is named.
+    """
+    if server is None and _is_local(model):
+        with _server_package().Engine(model) as engine:
+            yield engine, engine.models[0]
+        return
+    address = server or DEFAULT_SERVER
+    with Client(address) as client:
+        try:
+            yield client, model
+        except ServerUnavailable as error:
+            msg = f"no server answers at {address}: {error}"
+            raise ServerUnavailable(msg) from error
+
+
+def serve(arguments: Sequence[str]) -> int:
+    """`gradserve serve`, which the server package brings; returns the exit code."""
+    _server_package()
+    from gradserve_server.__main__ import main
+
+    return main(arguments, prog="gradserve serve")
+
+
+def _is_local(model: str) -> bool:
+    path = Path(model)
+    if model.endswith(".onnx") or path.is_file():
+        return True
+    return path.is_dir() and any(child.is_dir() and child.name.isdecimal() for child in path.iterdir())
+
+
+def _server_package() -> Any:
+    try:
+        import gradserve_server
+    except ModuleNotFoundError as error:
+        if error.name != "gradserve_server":
+            raise
+        msg = 'this needs gradserve-server: pip install "gradserve-server[training]"'
+        raise BackendMissing(msg) from error
+    return gradserve_server

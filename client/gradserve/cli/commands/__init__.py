@@ -1,0 +1,1 @@
+"""The commands, one per module; `add` makes a command's parser."""
