@@ -4,6 +4,7 @@
 #include <cfloat>
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "parallel.h"
 
@@ -202,52 +203,55 @@ void step(const AscentConfig& config, const Execution& execution, const StepArra
   const int threads = threads_for(execution, config.shape, arrays.samples);
   const StepRule rule = step_rule(config, step_number);
 
-  // On one thread sample after sample, so that the second sweep finds the gradient in the cache.
-  const Index group = threads == 1 ? 1 : std::max<Index>(1, arrays.samples);
-  std::vector<Sums> sums(static_cast<std::size_t>(group * partition.blocks * channels));
-  std::vector<ChannelStep> steps(static_cast<std::size_t>(group * channels));
+  const auto sum_block = [&](Index n, Index b, Sums* sums) {
+    execution.kernels->statistics({.gradient = arrays.gradient + n * size,
+                                   .sums = sums + b * channels,
+                                   .normalization = config.normalization,
+                                   .channels = channels,
+                                   .pixels = partition.pixels,
+                                   .layout = config.layout,
+                                   .block = partition.block(b)});
+  };
+  const auto conclude = [&](Index n, const Sums* sums, ChannelStep* steps) {
+    const Statistics statistics = sample_statistics(config, partition, sums);
+    arrays.gradient_norms[n] = reported_norm(config.normalization, statistics.squares);
+    const double by = divisor(config.normalization, statistics, size);
+    for (Index c = 0; c < channels; ++c) steps[c] = channel_step(config, statistics, by, c);
+  };
+  const auto update_block = [&](Index n, Index b, const ChannelStep* steps) {
+    if (!std::isfinite(arrays.gradient_norms[n])) return;
+    const auto moment = [&](float* array) { return array == nullptr ? nullptr : array + n * size; };
+    execution.kernels->update({.image = arrays.image + n * size,
+                               .first_moment = moment(arrays.first_moment),
+                               .second_moment = moment(arrays.second_moment),
+                               .gradient = arrays.gradient + n * size,
+                               .steps = steps,
+                               .rule = &rule,
+                               .channels = channels,
+                               .layout = config.layout,
+                               .jitter = jitter_of(config.shape, arrays.offsets, n),
+                               .block = partition.block(b)});
+  };
 
-  for (Index first = 0; first < arrays.samples; first += group) {
-    const float* gradient = arrays.gradient + first * size;
-    double* norms = arrays.gradient_norms + first;
-
-    parallel_for(group * partition.blocks, threads, [&](Index task) {
-      execution.kernels->statistics({.gradient = gradient + task / partition.blocks * size,
-                                     .sums = sums.data() + task * channels,
-                                     .normalization = config.normalization,
-                                     .channels = channels,
-                                     .pixels = partition.pixels,
-                                     .layout = config.layout,
-                                     .block = partition.block(task % partition.blocks)});
+  if (arrays.samples >= threads) {
+    // A thread takes sample after sample, so that its second sweep finds the gradient in the cache, and waits
+    // for nobody.
+    parallel_for(arrays.samples, threads, [&](Index n) {
+      std::vector<Sums> sums(static_cast<std::size_t>(partition.blocks * channels));
+      std::vector<ChannelStep> steps(static_cast<std::size_t>(channels));
+      for (Index b = 0; b < partition.blocks; ++b) sum_block(n, b, sums.data());
+      conclude(n, sums.data(), steps.data());
+      for (Index b = 0; b < partition.blocks; ++b) update_block(n, b, steps.data());
     });
-
-    for (Index n = 0; n < group; ++n) {
-      const Statistics statistics =
-          sample_statistics(config, partition, sums.data() + n * partition.blocks * channels);
-      norms[n] = reported_norm(config.normalization, statistics.squares);
-      const double by = divisor(config.normalization, statistics, size);
-      for (Index c = 0; c < channels; ++c) {
-        steps[static_cast<std::size_t>(n * channels + c)] = channel_step(config, statistics, by, c);
-      }
-    }
-
-    parallel_for(group * partition.blocks, threads, [&](Index task) {
-      const Index n = task / partition.blocks;
-      if (!std::isfinite(norms[n])) return;
-      const auto moment = [&](float* array) {
-        return array == nullptr ? nullptr : array + (first + n) * size;
-      };
-      execution.kernels->update({.image = arrays.image + (first + n) * size,
-                                 .first_moment = moment(arrays.first_moment),
-                                 .second_moment = moment(arrays.second_moment),
-                                 .gradient = gradient + n * size,
-                                 .steps = steps.data() + n * channels,
-                                 .rule = &rule,
-                                 .channels = channels,
-                                 .layout = config.layout,
-                                 .jitter = jitter_of(config.shape, arrays.offsets, first + n),
-                                 .block = partition.block(task % partition.blocks)});
-    });
+    return;
+  }
+  // Fewer samples than threads: they share the blocks of one sample.
+  std::vector<Sums> sums(static_cast<std::size_t>(partition.blocks * channels));
+  std::vector<ChannelStep> steps(static_cast<std::size_t>(channels));
+  for (Index n = 0; n < arrays.samples; ++n) {
+    parallel_for(partition.blocks, threads, [&](Index b) { sum_block(n, b, sums.data()); });
+    conclude(n, sums.data(), steps.data());
+    parallel_for(partition.blocks, threads, [&](Index b) { update_block(n, b, steps.data()); });
   }
 }
 
