@@ -117,6 +117,7 @@ class Client:
     def ascend(self, model: str, objective: Objective, **settings: Unpack[AscentSettings]) -> Iterator[Step]:
         """Changes an input step by step so that the objective grows.
 
+        Nothing is asked of the server before the iterator is first read, and errors come then.
         Closing the iterator, or leaving the loop over it, stops the server within one step.
 
         Args:

@@ -10,6 +10,7 @@
     ├── ModelError               the model cannot do it
     │   ├── ModelNotFound        no such model or version
     │   ├── InvalidModel         the file cannot be served
+    │   ├── RunFailed            the model broke off while it ran
     │   ├── UnsupportedGradient  an operator on the path has no gradient
     │   └── NotDifferentiable    the target does not depend on the input, or the input is of integers
     ├── BackendMissing           the installed onnxruntime cannot do it
@@ -41,6 +42,7 @@ __all__ = [
     "ModelError",
     "ModelNotFound",
     "NotDifferentiable",
+    "RunFailed",
     "ServerUnavailable",
     "UnknownInput",
     "UnknownLayer",
@@ -107,6 +109,12 @@ class InvalidModel(ModelError):
     """The model file cannot be served; the text names the node."""
 
     reason = "INVALID_MODEL"
+
+
+class RunFailed(ModelError):
+    """The model broke off while it ran: sizes that its own operators refuse, for example."""
+
+    reason = "RUN_FAILED"
 
 
 class UnsupportedGradient(ModelError):

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gradserve import AscentSettings, GradientResult, Layer, ModelDescription, Objective, Step
-from gradserve.errors import InvalidTensor, ModelNotFound
+from gradserve.errors import InvalidObjective, InvalidTensor, ModelNotFound
 from gradserve.objectives import Term, terms_of
+from gradserve_server import kernels
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.spec import resolve
 from gradserve_server.config import EngineConfig
@@ -43,6 +44,7 @@ class Engine:
     def __init__(self, repository: str | Path, *, config: EngineConfig | None = None) -> None:
         config = config or EngineConfig()
         self._closed = threading.Event()
+        kernels.set_num_threads(config.threads)  # of the process: its ascents share one pool
         self._models: dict[str, dict[int, Model]] = {
             entry.name: {
                 version: Model(
@@ -88,8 +90,8 @@ class Engine:
         terms = _resolved(served, objective)
         layers = [term.layer for _, term in terms]
         plan = served.plan(PlanKey(served.wrt(wrt, layers), heads(terms)))
-        results = plan.run(feeds, weights(terms, served.layer_shapes(layers, feeds)))
-        return GradientResult(results[VALUE], plan.gradients(results))
+        results = plan.run(feeds, _weights(served, terms, feeds, plan.key.wrt[0]))
+        return GradientResult(results[VALUE], plan.gradients(results, feeds))
 
     def vjp(
         self,
@@ -113,9 +115,9 @@ class Engine:
         extra: dict[str, Array] = {}
         for name, layer in asked.items():
             array = _cotangent(name, cotangents[name], shapes[layer])
-            extra[cotangent_name(layer)] = array + extra.get(cotangent_name(layer), np.float32(0))
+            extra[cotangent_name(layer)] = np.asarray(array + extra.get(cotangent_name(layer), np.float32(0)))
         results = plan.run(feeds, extra)
-        return {name: results[layer] for name, layer in asked.items()}, plan.gradients(results)
+        return {name: results[layer] for name, layer in asked.items()}, plan.gradients(results, feeds)
 
     def activations(
         self, model: str, inputs: Mapping[str, npt.ArrayLike], layers: Sequence[str], *, version: str = ""
@@ -154,7 +156,7 @@ class Engine:
         spec = resolve(settings, served.inputs, served.float_inputs)
         feeds = check_feeds(served.inputs, spec.feeds)
         plan = served.plan(PlanKey(served.wrt([spec.input], layers), heads(terms)))
-        objective_weights = weights(terms, served.layer_shapes(layers, feeds))
+        objective_weights = _weights(served, terms, feeds, spec.input)
         values = np.empty(spec.count, np.float32)
         gradient = np.empty_like(feeds[spec.input])
         run = plan.bind(feeds, objective_weights, values, gradient)
@@ -217,6 +219,18 @@ def _cotangent(name: str, given: npt.ArrayLike, shape: tuple[int, ...]) -> Array
         msg = f"cotangent '{name}': expected float32 {list(shape)}, got {list(array.shape)}"
         raise InvalidTensor(msg)
     return array
+
+
+def _weights(model: Model, terms: Sequence[tuple[float, Term]], feeds: Mapping[str, Array], wrt: str) -> dict[str, Array]:
+    """The run-time inputs of the objective, for layers that have one entry for each sample of the input `wrt`."""
+    shapes = model.layer_shapes([term.layer for _, term in terms], dict(feeds))
+    samples = feeds[wrt].shape[:1]
+    for layer, shape in shapes.items():
+        if not samples or shape[:1] != samples:
+            expected = f"{samples[0]} along axis 0, one for each sample" if samples else "an input with a batch axis"
+            msg = f"layer '{layer}': expected {expected}, got shape {list(shape)}"
+            raise InvalidObjective(msg)
+    return dict(weights(terms, shapes))
 
 
 def _resolved(model: Model, objective: Objective) -> list[tuple[float, Term]]:

@@ -87,7 +87,6 @@ def test_fifty_ascent_steps_through_the_server(served):
                 start=resnet.photograph()[0],
                 optimizer=Sgd(0.02),
                 gradient_normalization="rms",
-                jitter=8,
             )
         )
     assert [step.index for step in steps] == list(range(51))

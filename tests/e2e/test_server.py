@@ -274,6 +274,21 @@ def test_health_of_each_service(server):
         assert error.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+def test_health_watchers_take_no_thread(engine):
+    config = ServerConfig(port=0, max_calls=2, max_ascents=1)
+    with (
+        Server(engine, config) as server,
+        grpc.insecure_channel(server.address) as channel,
+        gradserve.Client(server.address, timeout=10) as client,
+    ):
+        stub = health_pb2_grpc.HealthStub(channel)
+        watchers = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(5)]
+        assert all(next(watcher).status == health_pb2.HealthCheckResponse.SERVING for watcher in watchers)
+        assert client.inspect("digits").name == "digits"
+        for watcher in watchers:
+            watcher.cancel()
+
+
 def test_reflection_lists_the_services(server):
     with grpc.insecure_channel(server.address) as channel:
         assert set(SERVICES) <= set(ProtoReflectionDescriptorDatabase(channel).get_services())

@@ -101,6 +101,17 @@ CASES = (
     Case("LogSoftmax", "Y = LogSoftmax(X)"),
     Case(
         "LayerNormalization",
+        "G = Constant<value = T[4] {0.5, 1.5, -1.0, 2.0}>() Y = LayerNormalization(X, G)",
+        opsets=(17, 20, 21),
+    ),
+    Case(
+        "LayerNormalization",
+        "Y = LayerNormalization<axis = 1>(X, G, B)",
+        {"X": (2, 3, 4), "G": (3, 4), "B": (3, 4)},
+        opsets=(17, 21),
+    ),
+    Case(
+        "LayerNormalization",
         "Y = LayerNormalization(X, G, B)",
         {"X": (2, 3, 4), "G": (4,), "B": (4,)},
         opsets=(17, 20, 21),
@@ -121,6 +132,13 @@ CASES = (
     Case("Squeeze", "a = Constant<value_ints = [2]>() Y = Squeeze(X, a)", {"X": (2, 3, 1)}),
     Case("Unsqueeze", "a = Constant<value_ints = [1]>() Y = Unsqueeze(X, a)"),
     Case("Concat", "Y = Concat<axis = 1>(X, B)", {"X": (2, 3, 4), "B": (2, 5, 4)}),
+    # An output that nothing reads, and one of which only the shape is read.
+    Case("Split", "s = Constant<value_ints = [1, 2]>() A, B = Split<axis = 1>(X, s) Y = Mul(A, A)"),
+    Case(
+        "Split",
+        "s = Constant<value_ints = [1, 1, 1]>() A, B, C = Split<axis = 1>(X, s) "
+        "n = Shape(B) D = Reshape(A, n) Y = Mul(D, C)",
+    ),
     Case("Split", "s = Constant<value_ints = [1, 2]>() A, B = Split<axis = 1>(X, s) Y = Mul(A, B)"),
     Case(
         "Slice",

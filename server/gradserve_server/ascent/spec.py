@@ -158,6 +158,9 @@ def _feeds(
     known = {tensor.name: tensor for tensor in inputs}
     for other, value in given.items():
         array = np.asarray(value)
+        if array.dtype.kind in "OU":
+            msg = f"inputs: expected numbers for '{other}' of a model to ascend on, got strings"
+            raise InvalidAscent(msg)
         batched = other in known and bool(known[other].shape) and not isinstance(known[other].shape[0], int)
         feeds[other] = np.repeat(array, count, axis=0) if batched and array.shape[:1] == (1,) else array
     return feeds

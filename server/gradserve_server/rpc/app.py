@@ -20,6 +20,9 @@ from gradserve_server.rpc.models import ModelServicer
 
 _log = logging.getLogger(__name__)
 
+MAX_WATCHERS = 64
+"""Health watchers answered at a time; more wait for one to leave."""
+
 SERVICES = (
     gradient_service_pb2.DESCRIPTOR.services_by_name["GradientService"].full_name,
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
@@ -49,6 +52,9 @@ class Server:
             options=[
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
                 ("grpc.max_send_message_length", self._config.max_message_bytes),
+                # A client whose network has gone is noticed, and its ascent stopped, after at most 80 s.
+                ("grpc.keepalive_time_ms", 60_000),
+                ("grpc.keepalive_timeout_ms", 20_000),
                 # Two servers on one port would share its connections without anybody noticing.
                 ("grpc.so_reuseport", 0),
             ],
@@ -56,7 +62,10 @@ class Server:
         self._gradients = GradientServicer(engine, self._config.max_ascents)
         add_GradientServiceServicer_to_server(self._gradients, self._server)
         add_ModelServiceServicer_to_server(ModelServicer(engine), self._server)
-        self._health = health.HealthServicer()
+        # Watchers wait on threads of their own. (The servicer's non-blocking mode deadlocks when one leaves while it stops.)
+        self._health = health.HealthServicer(
+            experimental_non_blocking=False, experimental_thread_pool=ThreadPoolExecutor(MAX_WATCHERS, "gradserve-health")
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         address = f"{self._config.host}:{self._config.port}"

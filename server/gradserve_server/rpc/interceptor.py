@@ -1,4 +1,4 @@
-"""Around every RPC, ours and the health service's alike: errors become statuses here and nowhere else."""
+"""Around every RPC of ours: errors become statuses here and nowhere else."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +14,8 @@ class ErrorInterceptor(grpc.ServerInterceptor):
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         """Wraps the handler of a call."""
         handler = continuation(details)
-        if handler is None or handler.request_streaming:
+        # The health service aborts by itself, and its Watch keeps to its own threads only as long as nobody wraps it.
+        if handler is None or handler.request_streaming or details.method.startswith("/grpc."):
             return handler
         wrap, make = (
             (_wrap_stream, grpc.unary_stream_rpc_method_handler)
@@ -49,6 +50,4 @@ def _wrap_stream(behaviour: Callable[[Any, Any], Iterator[Any]], rpc: str) -> Ca
 
 
 def _abort(error: Exception, rpc: str, context: Any) -> None:
-    if context.code() is not None:  # the handler has aborted by itself, as the health service does
-        raise error
     context.abort_with_status(to_status(error, rpc))

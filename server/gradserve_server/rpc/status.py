@@ -20,6 +20,7 @@ STATUS: dict[type[errors.GradserveError], grpc.StatusCode] = {
     errors.InvalidAscent: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
     errors.InvalidModel: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.RunFailed: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UnsupportedGradient: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotDifferentiable: grpc.StatusCode.FAILED_PRECONDITION,
     errors.BackendMissing: grpc.StatusCode.UNIMPLEMENTED,

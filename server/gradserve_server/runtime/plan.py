@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gradserve.errors import UnsupportedGradient
 from gradserve_server.graph.autodiff.names import gradient_name
 from gradserve_server.graph.objectives import VALUE, Head
 from gradserve_server.runtime.session import Array, Session
@@ -41,9 +42,20 @@ class Plan:
         """
         return self.session.run(self._needed(feeds) | dict(extra or {}))
 
-    def gradients(self, results: Mapping[str, Array]) -> dict[str, Array]:
-        """The gradients among the results of a run, by input."""
-        return {name: results[gradient_name(name)] for name in self.key.wrt}
+    def gradients(self, results: Mapping[str, Array], feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """The gradients among the results of a run, by input.
+
+        Raises:
+            UnsupportedGradient: One has not the shape of its input: the builder has not undone a broadcast that only these
+                sizes make.
+        """
+        gradients = {name: results[gradient_name(name)] for name in self.key.wrt}
+        for name, gradient in gradients.items():
+            if gradient.shape != feeds[name].shape:
+                expected, got = list(feeds[name].shape), list(gradient.shape)
+                msg = f"gradient of input '{name}': expected {expected}, got {got}: a broadcast that cannot be undone"
+                raise UnsupportedGradient(msg)
+        return gradients
 
     def bind(
         self,

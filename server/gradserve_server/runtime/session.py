@@ -1,13 +1,14 @@
 """A graph that runs: the only place that imports onnxruntime to run something."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from gradserve.errors import InvalidModel
+from gradserve.errors import InvalidModel, RunFailed
 from gradserve_server.runtime.wheel import installed_wheel
 
 Array = npt.NDArray[Any]
@@ -49,7 +50,8 @@ class Session:
             outputs: Which outputs; all by default.
         """
         names = list(outputs) if outputs else self.outputs
-        return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+        with _run_failures():
+            return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
 
     def bind(self, feeds: Mapping[str, Array], results: Mapping[str, Array]) -> Callable[[], None]:
         """A run that reads and writes the same buffers each time, without allocating or copying.
@@ -71,9 +73,19 @@ class Session:
 
         def run() -> None:
             assert buffers
-            session.run_with_iobinding(binding)
+            with _run_failures():
+                session.run_with_iobinding(binding)
 
         return run
+
+
+@contextmanager
+def _run_failures() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        msg = f"the model broke off while it ran: {error}"
+        raise RunFailed(msg) from error
 
 
 def contiguous(array: npt.ArrayLike) -> Array:

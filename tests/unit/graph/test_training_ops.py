@@ -1,5 +1,7 @@
 """Every operator on the verified list, at every opset where it is spelled otherwise, against float64 finite differences."""
 
+import re
+
 import numpy as np
 import onnx
 import onnx.parser
@@ -22,7 +24,8 @@ TYPES = {onnx.TensorProto.FLOAT: "float", onnx.TensorProto.DOUBLE: "double"}
 
 def parse(body: str, inputs: dict[str, tuple[int, ...]], opset: int, dtype: int = onnx.TensorProto.FLOAT) -> onnx.ModelProto:
     name = TYPES[dtype]
-    body = body.replace("= TYPE", f"= {dtype}").replace("T {", f"{name} {{")
+    body = body.replace("= TYPE", f"= {dtype}")
+    body = re.sub(r"\bT(\[\d+\])? \{", rf"{name}\1 {{", body)
     declared = ", ".join(
         f"{name}[{','.join('N' if open_batch(key, i) else str(size) for i, size in enumerate(shape))}] {key}"
         for key, shape in inputs.items()
@@ -94,6 +97,17 @@ REFUSED = (
     Case("Where", "zero = Constant<value = T {0.0}>() c = Greater(X, zero) Y = Where(c, X, zero)"),
     Case("Conv", 'Y = Conv<auto_pad = "SAME_UPPER">(X, W)', {"X": (1, 1, 5, 5), "W": (1, 1, 2, 2)}),
     Case("Gelu", 'Y = Gelu<approximate = "tanh">(X)'),
+    Case("LeakyRelu", "Y = LeakyRelu<alpha = -0.5>(X)"),
+    Case("MaxPool", "Y = MaxPool<kernel_shape = [2, 2], storage_order = 1>(X)", IMAGE),
+    Case("Pow", "two = Constant<value_int = 2>() Y = Pow(X, two)"),
+    Case("MatMul", "Y = MatMul(X, v)", {"X": (2, 3), "v": (3,)}),
+    Case("Pad", 'p = Constant<value_ints = [0, 1, 0, 0, 1, 0]>() Y = Pad<mode = "reflect">(X, p)'),
+    Case(
+        "Slice",
+        "b = Constant<value_ints = [2]>() e = Constant<value_ints = [-9]>() a = Constant<value_ints = [1]>() "
+        "s = Constant<value_ints = [-1]>() Y = Slice(X, b, e, a, s)",
+    ),
+    Case("Range", "s = ReduceSum<keepdims = 0>(X) one = Constant<value = T {1.0}>() n = Add(s, one) Y = Range(s, n, one)"),
     Case("Reshape", "s = Shape(X) Y = Reshape<allowzero = 1>(X, s)"),
     Case("AveragePool", "Y = AveragePool<kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1>(X)", IMAGE),
     Case("MaxPool", 'Y = MaxPool<auto_pad = "SAME_LOWER", kernel_shape = [2, 2]>(X)', IMAGE),
@@ -154,3 +168,50 @@ def test_integers_stop_the_derivative():
     values = ir.convenience.create_value_mapping(model.graph)
     assert values["Z"] not in reach(model, ["X"]).problems
     assert reach(model, ["X"]).differentiable(values["Y"])
+
+
+BRANCH = """<ir_version: 8, opset_import: ["" : 17]> g (float[N,6] x, bool c) => (float[N,6] y) {
+    h = Exp(x)
+    z = If(c) <then_branch = t () => (float[N,6] a) { a = Sin(h) }, else_branch = e () => (float[N,6] b) { b = Neg(h) }>
+    y = Add(z, x)
+}"""
+
+
+def test_a_branch_that_reads_a_value_on_the_path_is_refused():
+    """The builder would abort the process."""
+    model = to_inference_form(ir.from_proto(onnx.parser.parse_model(BRANCH))).model
+    with pytest.raises(UnsupportedGradient, match=r"If, opset 17\): a branch or body reads 'h'"):
+        check(model, ["x"], ["y"])
+
+
+def test_a_gradient_of_another_shape_than_its_input_is_an_error(tmp_path):
+    """Two symbols that differ, of which one is 1 in this run: the builder does not undo that broadcast."""
+    from gradserve_server import Engine
+
+    path = tmp_path / "mask.onnx"
+    onnx.save(
+        onnx.parser.parse_model(
+            '<ir_version: 8, opset_import: ["" : 17]> '
+            "g (float[N,S,T] x, float[N,M,T] m) => (float[N,P,T] y) { y = Add(x, m) }"
+        ),
+        path,
+    )
+    feeds = {"x": np.ones((2, 3, 4), np.float32), "m": np.ones((2, 1, 4), np.float32)}
+    with Engine(path) as engine:
+        for wrt, works in (("x", True), ("m", False)):
+            try:
+                gradients = engine.vjp("mask", feeds, {"y": np.ones((2, 3, 4))}, wrt=[wrt])[1]
+                assert works or gradients["m"].shape == (2, 1, 4)
+            except UnsupportedGradient:
+                assert not works
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("shape", ["N,4,H,W", "N,C,6,6", "1,4,6,W"])
+def test_pools_of_sizes_not_known_before_the_run_are_refused(op, shape):
+    """With them the backward operators read outside their memory, or give nothing."""
+    head = f'<ir_version: 8, opset_import: ["" : 17]> g (float[{shape}] x) => (float[A,B,P,Q] y)'
+    text = f"{head} {{ y = {op}<kernel_shape = [2, 2]>(x) }}"
+    model = to_inference_form(ir.from_proto(onnx.parser.parse_model(text))).model
+    with pytest.raises(UnsupportedGradient, match="sizes not known"):
+        check(model, ["x"], ["y"])

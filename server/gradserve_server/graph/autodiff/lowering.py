@@ -68,7 +68,7 @@ def _conv_grad(graph: ir.Graph, node: ir.Node, values: Values) -> list[ir.Node] 
     weight = constant(weight_value)
     assert x is not None
     size = _spatial(values.get(x.name or ""))
-    if weight is None or size is None or any(value.uses() for value in node.outputs[1:]):
+    if weight is None or size is None or any(value.uses() or value.is_graph_output() for value in node.outputs[1:]):
         return None
     rank = weight.ndim - 2
     group = int(attribute(node, "group", 1))

@@ -7,8 +7,11 @@ each cotangent flows straight into the backward graph.
 This is the one place under `graph/` that imports onnxruntime: for its builder, not to run anything.
 """
 
+import logging
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
@@ -16,9 +19,12 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
 from gradserve.errors import BackendMissing, UnsupportedGradient
 from gradserve_server.graph.autodiff.lowering import lower
 from gradserve_server.graph.autodiff.names import cotangent_name, gradient_name
+from gradserve_server.graph.autodiff.path import sources
 from gradserve_server.graph.inference_form.drop_identities import drop_identities
 from gradserve_server.graph.reduce import sum_all
-from gradserve_server.graph.values import is_op
+from gradserve_server.graph.values import constant, is_op
+
+_log = logging.getLogger(__name__)
 
 _LOSS = "gradserve/loss"
 
@@ -64,13 +70,15 @@ def build_vjp(forward: ir.Model, wrt: Sequence[str]) -> ir.Model:
         builder.build()
         model = ir.from_proto(onnx.ModelProto.FromString(builder.get_model()))
     except RuntimeError as error:  # what pybind makes of the builder's own exceptions
-        msg = f"onnxruntime-training: no gradient of {', '.join(targets)} with respect to {', '.join(wrt)}: {error}"
+        _log.warning("the gradient builder refused a graph: %s", error)
+        msg = f"onnxruntime-training refused the gradient of {', '.join(targets)} with respect to {', '.join(wrt)}"
         raise UnsupportedGradient(msg) from error
     lower(model, forward)
     return _without_loss(model, targets, wrt)
 
 
 def _with_loss(forward: ir.Model) -> ir.Model:
+    read = {value.name or "" for value in sources(forward, [value.name or "" for value in forward.graph.outputs])}
     model = forward.clone()
     graph = model.graph
     _sidestep_builder_defects(graph)
@@ -83,6 +91,7 @@ def _with_loss(forward: ir.Model) -> ir.Model:
         total = sum_all(product, f"{product.name}/sum")
         graph.append(total)
         terms.append(total.outputs[0])
+    terms += _unread_split_outputs(graph, read)
     loss, *rest = terms
     for number, other in enumerate(rest):
         loss = _append(graph, "Add", [loss, other], f"{_LOSS}/{number}", like=other)
@@ -91,8 +100,35 @@ def _with_loss(forward: ir.Model) -> ir.Model:
     return model
 
 
+def _unread_split_outputs(graph: ir.Graph, read: set[str]) -> list[ir.Value]:
+    """0 * sum of each output of a Split that no target needs: the builder concatenates only the gradients that there are."""
+    terms = []
+    for node in [node for node in graph if is_op(node, "Split")]:
+        for out in node.outputs:
+            if out.name not in read:
+                name = f"gradserve/unread/{out.name}"
+                zero = _append(graph, "Mul", [out, _constant(graph, f"{name}/zero", np.float32(0))], name, like=out)
+                total = sum_all(zero, f"{name}/sum")
+                graph.append(total)
+                terms.append(total.outputs[0])
+    return terms
+
+
+def _constant(graph: ir.Graph, name: str, array: npt.NDArray[np.float32] | np.float32) -> ir.Value:
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(np.shape(array)), const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
 def _sidestep_builder_defects(graph: ir.Graph) -> None:
     for node in list(graph):
+        if is_op(node, "LayerNormalization") and (len(node.inputs) < 3 or node.inputs[2] is None):
+            scale = constant(node.inputs[1])
+            assert scale is not None
+            node.resize_inputs(3)
+            name = f"gradserve/{node.outputs[0].name}/bias"
+            node.replace_input_with(2, _constant(graph, name, np.zeros(scale.shape, np.float32)))
         # Its gradient needs mean and inverse deviation; undeclared, the builder asserts.
         if is_op(node, "LayerNormalization") and len(node.outputs) < 3:
             node.resize_outputs(3)

@@ -4,7 +4,7 @@ Checked before a backward graph is built, so that what has no gradient is an err
 derivative that is merely not implemented never passes for zero.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -32,7 +32,12 @@ def reach(model: ir.Model, wrt: Iterable[str]) -> Reach:
     wanted = set(wrt)
     problems: dict[ir.Value, tuple[str, ...]] = {value: () for value in model.graph.inputs if value.name in wanted}
     for node in model.graph:
-        live = [i for i, value in enumerate(node.inputs) if value is not None and value in problems and is_float(value)]
+        live = [i for i, value in enumerate(node.inputs) if value is not None and value in problems]
+        captured = {value: None for value in _captured(node) if value in problems}
+        if captured:
+            names = ", ".join(repr(value.name) for value in captured)
+            problems.update(dict.fromkeys(node.outputs, (f"{describe(node, opset)}: a branch or body reads {names}",)))
+            continue
         if node.op_type in PROVEN_ZERO and node.domain in DEFAULT_DOMAINS:
             continue
         live = [i for i in live if not _is_zero(node, i)]
@@ -44,6 +49,17 @@ def reach(model: ir.Model, wrt: Iterable[str]) -> Reach:
             if is_float(value) or value.dtype is None:
                 problems[value] = found
     return Reach(problems)
+
+
+def sources(model: ir.Model, targets: Iterable[str]) -> set[ir.Value]:
+    """Every value that a derivative of the targets flows back to."""
+    values = ir.convenience.create_value_mapping(model.graph)
+    found = {values[target] for target in targets}
+    for node in reversed(model.graph):
+        if found.isdisjoint(node.outputs) or (node.op_type in PROVEN_ZERO and node.domain in DEFAULT_DOMAINS):
+            continue
+        found.update(value for i, value in enumerate(node.inputs) if value is not None and not _is_zero(node, i))
+    return found
 
 
 def check(model: ir.Model, wrt: Sequence[str], targets: Sequence[str]) -> None:
@@ -73,6 +89,16 @@ def check(model: ir.Model, wrt: Sequence[str], targets: Sequence[str]) -> None:
     if problems:
         msg = f"no gradient in the training backend for {'; '.join(dict.fromkeys(problems))}"
         raise UnsupportedGradient(msg)
+
+
+def _captured(node: ir.Node) -> Iterator[ir.Value]:
+    """What the node's subgraphs read, values of the main graph among it."""
+    for attr in node.attributes.values():
+        graphs = [attr.as_graph()] if attr.type is ir.AttributeType.GRAPH else ()
+        for graph in attr.as_graphs() if attr.type is ir.AttributeType.GRAPHS else graphs:
+            yield from graph.outputs
+            for below in ir.traversal.RecursiveGraphIterator(graph):
+                yield from (value for value in below.inputs if value is not None)
 
 
 def _is_zero(node: ir.Node, index: int) -> bool:

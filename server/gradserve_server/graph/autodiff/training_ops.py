@@ -46,10 +46,60 @@ def _average_pool(node: ir.Node) -> str | None:
     if any(dilation != 1 for dilation in (node.attributes["dilations"].as_ints() if "dilations" in node.attributes else ())):
         return "dilations"
     # The backward operator of the wheel takes a symbolic batch for a batch of 0; the lowering needs all other sizes.
+    return None if _sizes_known(node) else "sizes not known before the run"
+
+
+def _max_pool(node: ir.Node) -> str | None:
+    if (problem := _no_automatic_padding(node)) is not None:
+        return problem
+    if attribute(node, "storage_order", 0):
+        return "storage_order=1"
+    # With any size but the batch unknown, the backward operator reads outside its memory.
+    return None if _sizes_known(node) else "sizes not known before the run"
+
+
+def _sizes_known(node: ir.Node) -> bool:
     shape = shape_of(node.inputs[0]) if node.inputs[0] is not None else None
+    return shape is not None and all(isinstance(size, int) for size in shape[1:])
+
+
+def _rising(node: ir.Node) -> str | None:
+    # The builder tells the sides apart by the sign of the output.
+    return None if attribute(node, "alpha", 0.01) >= 0 else "alpha below 0"
+
+
+def _constant_exponent(node: ir.Node) -> str | None:
+    exponent = constant(node.inputs[1])
+    if exponent is None or exponent.size != 1 or exponent.dtype.kind != "f":
+        return "exponent other than one constant float"
+    return None
+
+
+def _matrices(node: ir.Node) -> str | None:
+    shapes = [shape_of(value) if value is not None else None for value in node.inputs]
+    return None if all(shape is not None and len(shape) > 1 for shape in shapes) else "a vector, or a rank not known"
+
+
+def _constant_scale(node: ir.Node) -> str | None:
+    # The builder wants a bias; `ort_training` supplies one of zeros, for which it must know the scale.
+    has_bias = len(node.inputs) > 2 and node.inputs[2] is not None
     return (
-        None if shape is not None and all(isinstance(size, int) for size in shape[1:]) else "sizes not known before the run"
+        None if has_bias or constant(node.inputs[1]) is not None else "without a bias, and with a scale that is no constant"
     )
+
+
+def _constant_padding(node: ir.Node) -> str | None:
+    mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "constant"
+    if mode != "constant":
+        return f"mode={mode}"
+    return "axes" if len(node.inputs) > 3 and node.inputs[3] is not None else None
+
+
+def _forward_steps(node: ir.Node) -> str | None:
+    if len(node.inputs) < 5 or node.inputs[4] is None:
+        return None
+    steps = constant(node.inputs[4])
+    return None if steps is not None and np.all(np.asarray(steps, np.int64) > 0) else "steps that are not constants above 0"
 
 
 def _no_broadcast(node: ir.Node) -> str | None:
@@ -88,7 +138,6 @@ VERIFIED: dict[str, Verified] = {
             "Erf",
             "Exp",
             "Identity",
-            "LeakyRelu",
             "Log",
             "Neg",
             "Reciprocal",
@@ -106,20 +155,21 @@ VERIFIED: dict[str, Verified] = {
         ]
     },
     "Gelu": Verified(restriction=_no_approximation),
+    "LeakyRelu": Verified(restriction=_rising),
     "Cast": Verified(restriction=_to_float),
     "Clip": Verified((0,)),
-    "Pow": Verified((0,)),
+    "Pow": Verified((0,), restriction=_constant_exponent),
     "Where": Verified((1, 2), zero=(0,), restriction=_no_broadcast),
     # ---- linear
     "Conv": Verified(restriction=_no_automatic_padding),
     "Gemm": Verified(),
-    "MatMul": Verified(),
+    "MatMul": Verified(restriction=_matrices),
     # ---- pooling
     "AveragePool": Verified(restriction=_average_pool),
     "GlobalAveragePool": Verified(),
-    "MaxPool": Verified(restriction=_no_automatic_padding),
+    "MaxPool": Verified(restriction=_max_pool),
     # ---- normalization
-    "LayerNormalization": Verified(),
+    "LayerNormalization": Verified(restriction=_constant_scale),
     "LogSoftmax": Verified(),
     "Softmax": Verified(),
     # ---- reduction
@@ -132,9 +182,9 @@ VERIFIED: dict[str, Verified] = {
     "Expand": Verified((0,), zero=(1,)),
     "Flatten": Verified(),
     "Gather": Verified((0,), zero=(1,)),
-    "Pad": Verified((0,), zero=(1, 3)),
+    "Pad": Verified((0,), zero=(1, 3), restriction=_constant_padding),
     "Reshape": Verified((0,), zero=(1,), restriction=_no_zero_in_shape),
-    "Slice": Verified((0,), zero=(1, 2, 3, 4)),
+    "Slice": Verified((0,), zero=(1, 2, 3, 4), restriction=_forward_steps),
     "Split": Verified((0,), zero=(1,)),
     "Squeeze": Verified((0,), zero=(1,)),
     "Tile": Verified((0,), zero=(1,)),
@@ -150,6 +200,6 @@ PROVEN_ZERO: dict[str, str] = {
         "truth values are piecewise constant",
     ),
     **dict.fromkeys(("Ceil", "Floor", "Round", "Sign"), "piecewise constant"),
-    **dict.fromkeys(("ConstantOfShape", "EyeLike", "Range"), "does not depend on values"),
+    **dict.fromkeys(("ConstantOfShape", "EyeLike"), "does not depend on values"),
 }
 """Operators whose outputs have the derivative zero almost everywhere, with the reason."""
