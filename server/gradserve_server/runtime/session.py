@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnx_ir as ir
 
-from gradserve.errors import InvalidModel, RunFailed
+from gradserve.errors import BackendMissing, InvalidModel, RunFailed
+from gradserve_server.graph.load import MAX_IR_VERSION
 from gradserve_server.runtime.wheel import installed_wheel
 
 Array = npt.NDArray[Any]
@@ -92,3 +95,23 @@ def contiguous(array: npt.ArrayLike) -> Array:
     """The array as onnxruntime takes it: C-contiguous, in this machine's byte order; a copy only if it must be."""
     array = np.asarray(array)
     return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
+
+
+@cache
+def newest_opset() -> int:
+    """The newest version of the default operator set that the installed onnxruntime loads; found by trying."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    for opset in range(onnx.defs.onnx_opset_version(), 0, -1):
+        value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+        graph = onnx.helper.make_graph([], "probe", [value], [value])
+        model = onnx.helper.make_model(graph, ir_version=MAX_IR_VERSION, opset_imports=[onnx.helper.make_opsetid("", opset)])
+        try:
+            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception:
+            continue
+        return opset
+    msg = "onnxruntime: expected one that loads some opset, got one that loads none"
+    raise BackendMissing(msg)

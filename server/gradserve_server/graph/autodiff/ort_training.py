@@ -19,10 +19,11 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
 from gradserve.errors import BackendMissing, UnsupportedGradient
 from gradserve_server.graph.autodiff.lowering import lower
 from gradserve_server.graph.autodiff.names import cotangent_name, gradient_name
-from gradserve_server.graph.autodiff.path import sources
+from gradserve_server.graph.autodiff.judge import floats
+from gradserve_server.graph.autodiff.training_ops import TrainingJudge
 from gradserve_server.graph.inference_form.drop_identities import drop_identities
 from gradserve_server.graph.reduce import sum_all
-from gradserve_server.graph.values import constant, is_op
+from gradserve_server.graph.values import constant, is_op, opset_of
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def build_vjp(forward: ir.Model, wrt: Sequence[str]) -> ir.Model:
 
 
 def _with_loss(forward: ir.Model) -> ir.Model:
-    read = {value.name or "" for value in sources(forward, [value.name or "" for value in forward.graph.outputs])}
+    read = {value.name or "" for value in _sources(forward)}
     model = forward.clone()
     graph = model.graph
     _sidestep_builder_defects(graph)
@@ -98,6 +99,16 @@ def _with_loss(forward: ir.Model) -> ir.Model:
     loss.name = _LOSS
     graph.outputs.append(loss)
     return model
+
+
+def _sources(forward: ir.Model) -> set[ir.Value]:
+    """Every value that a derivative of the outputs flows back to."""
+    judge = TrainingJudge(forward, opset_of(forward))
+    found = set(forward.graph.outputs)
+    for node in reversed(forward.graph):
+        if not found.isdisjoint(node.outputs):
+            found.update(node.inputs[i] for i in judge.flows(node, floats(node.inputs)))  # type: ignore[misc]
+    return found
 
 
 def _unread_split_outputs(graph: ir.Graph, read: set[str]) -> list[ir.Value]:

@@ -3,16 +3,19 @@
 The builder's own table is keyed by operator name only and stores some derivatives that it lacks as derivatives that do not
 exist (the exponent of Pow), which would be a silent zero. So nothing reaches it that does not stand here, and all that
 stands here is compared with float64 finite differences (`tests/unit/graph/test_training_ops.py`) at each opset in
-`OPSETS_VERIFIED`. An input of an operator is in one of three states: differentiable, proven zero, or unsupported.
+`OPSETS_VERIFIED`. What is proven zero stands in the table that both backends share (`rules`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from gradserve_server.graph.values import FLOATS, attribute, constant, shape_of
+from gradserve_server.graph.autodiff.emitter import Emitter
+from gradserve_server.graph.autodiff.judge import flows
+from gradserve_server.graph.autodiff.site import Site
+from gradserve_server.graph.values import DEFAULT_DOMAINS, FLOATS, attribute, constant, describe, shape_of
 
 OPSETS_VERIFIED = range(13, 22)
 """Below 13 operators spell their axes otherwise; 21 is the last that the wheel knows."""
@@ -27,8 +30,6 @@ class Verified:
 
     differentiable: tuple[int, ...] | None = None
     """Inputs with a derivative; None means all."""
-    zero: tuple[int, ...] = ()
-    """Inputs whose derivative is zero or undefined by their meaning: shapes, axes, indices, conditions."""
     restriction: Restriction | None = None
 
 
@@ -159,7 +160,7 @@ VERIFIED: dict[str, Verified] = {
     "Cast": Verified(restriction=_to_float),
     "Clip": Verified((0,)),
     "Pow": Verified((0,), restriction=_constant_exponent),
-    "Where": Verified((1, 2), zero=(0,), restriction=_no_broadcast),
+    "Where": Verified((1, 2), restriction=_no_broadcast),
     # ---- linear
     "Conv": Verified(restriction=_no_automatic_padding),
     "Gemm": Verified(),
@@ -173,33 +174,52 @@ VERIFIED: dict[str, Verified] = {
     "LogSoftmax": Verified(),
     "Softmax": Verified(),
     # ---- reduction
-    "ReduceL2": Verified((0,), zero=(1,)),
-    "ReduceLogSumExp": Verified((0,), zero=(1,)),
-    "ReduceMean": Verified((0,), zero=(1,)),
-    "ReduceSum": Verified((0,), zero=(1,)),
+    "ReduceL2": Verified((0,)),
+    "ReduceLogSumExp": Verified((0,)),
+    "ReduceMean": Verified((0,)),
+    "ReduceSum": Verified((0,)),
     # ---- shape
     "Concat": Verified(),
-    "Expand": Verified((0,), zero=(1,)),
+    "Expand": Verified((0,)),
     "Flatten": Verified(),
-    "Gather": Verified((0,), zero=(1,)),
-    "Pad": Verified((0,), zero=(1, 3), restriction=_constant_padding),
-    "Reshape": Verified((0,), zero=(1,), restriction=_no_zero_in_shape),
-    "Slice": Verified((0,), zero=(1, 2, 3, 4), restriction=_forward_steps),
-    "Split": Verified((0,), zero=(1,)),
-    "Squeeze": Verified((0,), zero=(1,)),
-    "Tile": Verified((0,), zero=(1,)),
+    "Gather": Verified((0,)),
+    "Pad": Verified((0,), restriction=_constant_padding),
+    "Reshape": Verified((0,), restriction=_no_zero_in_shape),
+    "Slice": Verified((0,), restriction=_forward_steps),
+    "Split": Verified((0,)),
+    "Squeeze": Verified((0,)),
+    "Tile": Verified((0,)),
     "Transpose": Verified(),
-    "Unsqueeze": Verified((0,), zero=(1,)),
+    "Unsqueeze": Verified((0,)),
 }
 
-PROVEN_ZERO: dict[str, str] = {
-    **dict.fromkeys(("Shape", "Size"), "a shape does not depend on values"),
-    **dict.fromkeys(("ArgMax", "ArgMin", "NonZero"), "indices are piecewise constant"),
-    **dict.fromkeys(
-        ("And", "Equal", "Greater", "GreaterOrEqual", "IsInf", "IsNaN", "Less", "LessOrEqual", "Not", "Or", "Xor"),
-        "truth values are piecewise constant",
-    ),
-    **dict.fromkeys(("Ceil", "Floor", "Round", "Sign"), "piecewise constant"),
-    **dict.fromkeys(("ConstantOfShape", "EyeLike"), "does not depend on values"),
-}
-"""Operators whose outputs have the derivative zero almost everywhere, with the reason."""
+
+class TrainingJudge:
+    """Of onnxruntime-training's builder."""
+
+    backend = "training"
+
+    def __init__(self, model: ir.Model, opset: int) -> None:
+        self._opset = opset
+        self._emitter = Emitter(model.graph, opset, "")  # emits nothing: a Site wants one
+
+    def flows(self, node: ir.Node, live: Sequence[int]) -> list[int]:
+        """See `judge.Judge`."""
+        return flows(Site(self._emitter, node), live)
+
+    def problems(self, node: ir.Node, live: Sequence[int]) -> list[str]:
+        """See `judge.Judge`."""
+        name = describe(node, self._opset)
+        rule = VERIFIED.get(node.op_type) if node.domain in DEFAULT_DOMAINS else None
+        if rule is None:
+            return [f"{name}: not verified"]
+        if self._opset not in OPSETS_VERIFIED:
+            return [f"{name}: verified for opsets {OPSETS_VERIFIED.start} to {OPSETS_VERIFIED.stop - 1}"]
+        problems = []
+        if rule.differentiable is not None:
+            problems += [f"{name} input {i}" for i in live if i not in rule.differentiable]
+        if rule.restriction is not None and (reason := rule.restriction(node)) is not None:
+            problems.append(f"{name}: {reason}")
+        if any(node.inputs[i].dtype not in (ir.DataType.FLOAT, None) for i in live):  # type: ignore[union-attr]
+            problems.append(f"{name}: verified for float32 only")
+        return problems
