@@ -4,7 +4,7 @@
 """
 
 from gradserve import aio, errors, objectives
-from gradserve._calls import GradientResult
+from gradserve._calls import GradientResult, HessianResult
 from gradserve.ascents import Adam, AscentSettings, GradientNormalization, Noise, Sgd, Step, StopReason
 from gradserve.client import Client
 from gradserve.descriptions import ImageDescription, Layer, ModelDescription, TensorDescription
@@ -20,6 +20,7 @@ __all__ = [
     "GradientNormalization",
     "GradientResult",
     "GradserveError",
+    "HessianResult",
     "ImageDescription",
     "Layer",
     "ModelDescription",

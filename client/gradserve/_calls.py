@@ -34,6 +34,18 @@ class GradientResult:
     """d values[n] / d input[n], named and shaped like the inputs."""
 
 
+@dataclass(frozen=True, eq=False)
+class HessianResult:
+    """The answer of `hvp`."""
+
+    values: npt.NDArray[np.float32]
+    """The objective for each sample, [N]."""
+    gradients: dict[str, Array]
+    """d values[n] / d input[n], for each input or layer that has a tangent."""
+    products: dict[str, Array]
+    """H t: how those gradients change along the tangents, all at once."""
+
+
 @dataclass(frozen=True)
 class Call(Generic[R]):
     """One RPC to make."""
@@ -72,6 +84,35 @@ def vjp(
         "VectorJacobianProduct",
         request,
         lambda response: (named_from_wire(response.outputs), named_from_wire(response.gradients)),
+    )
+
+
+def jvp(
+    model: str, inputs: Arrays, tangents: Arrays, outputs: Sequence[str], version: str
+) -> Call[tuple[dict[str, Array], dict[str, Array]]]:
+    request = pb.JacobianVectorProductRequest(
+        model=_ref(model, version), inputs=named_to_wire(inputs), tangents=named_to_wire(tangents), outputs=outputs
+    )
+    return Call(
+        "JacobianVectorProduct",
+        request,
+        lambda response: (named_from_wire(response.outputs), named_from_wire(response.tangents)),
+    )
+
+
+def hvp(model: str, inputs: Arrays, objective: Objective, tangents: Arrays, version: str) -> Call[HessianResult]:
+    request = pb.HessianVectorProductRequest(
+        model=_ref(model, version),
+        inputs=named_to_wire(inputs),
+        objective=wire.objective_to_wire(objective),
+        tangents=named_to_wire(tangents),
+    )
+    return Call(
+        "HessianVectorProduct",
+        request,
+        lambda response: HessianResult(
+            from_wire(response.values), named_from_wire(response.gradients), named_from_wire(response.products)
+        ),
     )
 
 

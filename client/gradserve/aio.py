@@ -9,7 +9,7 @@ import grpc
 import numpy.typing as npt
 
 from gradserve import _calls
-from gradserve._calls import Array, Call, GradientResult
+from gradserve._calls import Array, Call, GradientResult, HessianResult
 from gradserve._status import MAX_MESSAGE_BYTES, channel_options, from_rpc_error
 from gradserve.ascents import AscentSettings, Step
 from gradserve.descriptions import Layer, ModelDescription
@@ -72,6 +72,30 @@ class Client:
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """As `gradserve.Client.vjp`."""
         return await self._invoke(_calls.vjp(model, inputs, cotangents, wrt, version))
+
+    async def jvp(
+        self,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        tangents: Mapping[str, npt.ArrayLike],
+        *,
+        outputs: Sequence[str] = (),
+        version: str = "",
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """The Jacobian-vector product. See `gradserve.Client.jvp`."""
+        return await self._invoke(_calls.jvp(model, inputs, tangents, outputs, version))
+
+    async def hvp(
+        self,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        objective: Objective,
+        tangents: Mapping[str, npt.ArrayLike],
+        *,
+        version: str = "",
+    ) -> HessianResult:
+        """The Hessian-vector product of an objective. See `gradserve.Client.hvp`."""
+        return await self._invoke(_calls.hvp(model, inputs, objective, tangents, version))
 
     async def activations(
         self, model: str, inputs: Mapping[str, npt.ArrayLike], layers: Sequence[str], *, version: str = ""

@@ -8,7 +8,7 @@ import grpc
 import numpy.typing as npt
 
 from gradserve import _calls
-from gradserve._calls import Array, Call, GradientResult
+from gradserve._calls import Array, Call, GradientResult, HessianResult
 from gradserve._status import MAX_MESSAGE_BYTES, channel_options, from_rpc_error
 from gradserve.ascents import AscentSettings, Step
 from gradserve.descriptions import Layer, ModelDescription
@@ -80,7 +80,8 @@ class Client:
             model: Its name.
             inputs: An array for each model input, with its batch axis.
             objective: What to differentiate (`gradserve.objectives`).
-            wrt: With respect to which inputs; every float input by default.
+            wrt: With respect to which inputs or layers; every float input by default. A layer is how a text model, whose
+                inputs are integers, is differentiated: name what its embedding gives.
             version: The latest by default.
         """
         return self._invoke(_calls.gradient(model, inputs, objective, wrt, version))
@@ -100,13 +101,57 @@ class Client:
             model: Its name.
             inputs: An array for each model input, with its batch axis.
             cotangents: An array for each output or layer that takes part, shaped like it.
-            wrt: With respect to which inputs; every float input by default.
+            wrt: With respect to which inputs or layers; every float input by default. A layer is how a text model, whose
+                inputs are integers, is differentiated: name what its embedding gives.
             version: The latest by default.
 
         Returns:
             The values of the layers named in `cotangents`, and J^T v by input.
         """
         return self._invoke(_calls.vjp(model, inputs, cotangents, wrt, version))
+
+    def jvp(
+        self,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        tangents: Mapping[str, npt.ArrayLike],
+        *,
+        outputs: Sequence[str] = (),
+        version: str = "",
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """The Jacobian-vector product: how outputs change along a direction.
+
+        Args:
+            model: Its name.
+            inputs: An array for each model input, with its batch axis.
+            tangents: A direction, shaped like the input or layer it is named after, for each that moves.
+            outputs: Which outputs or layers; every output of the model by default.
+            version: The latest by default.
+
+        Returns:
+            The values of the outputs, and J t by output.
+        """
+        return self._invoke(_calls.jvp(model, inputs, tangents, outputs, version))
+
+    def hvp(
+        self,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        objective: Objective,
+        tangents: Mapping[str, npt.ArrayLike],
+        *,
+        version: str = "",
+    ) -> HessianResult:
+        """The Hessian-vector product of an objective: how its gradient changes along a direction.
+
+        Args:
+            model: Its name.
+            inputs: An array for each model input, with its batch axis.
+            objective: What to differentiate twice (`gradserve.objectives`).
+            tangents: A direction, shaped like the input or layer it is named after, for each that moves.
+            version: The latest by default.
+        """
+        return self._invoke(_calls.hvp(model, inputs, objective, tangents, version))
 
     def activations(
         self, model: str, inputs: Mapping[str, npt.ArrayLike], layers: Sequence[str], *, version: str = ""

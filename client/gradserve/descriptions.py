@@ -73,8 +73,8 @@ class ModelDescription:
     """What was changed to put the graph into inference form, in words."""
     rewrite_error: float = 0.0
     """Largest difference that made to an output, relative to its largest value, on a random batch."""
-    backend: str = "none"
-    """What makes the gradients: "training", or "none"."""
+    backend: str = "auto"
+    """Who makes the gradients: "auto", "training" or "portable"; with "auto" each layer has its own."""
     backend_reason: str = ""
 
     def input(self, name: str) -> TensorDescription:
@@ -95,3 +95,7 @@ class Layer:
     """Whether its gradient with respect to some float input can be asked for."""
     reason: str = ""
     """Why not."""
+    backend: str = ""
+    """Who makes its gradient: "training" or "portable"; empty where there is none."""
+    backend_reason: str = ""
+    """Why that one."""

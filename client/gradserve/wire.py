@@ -266,6 +266,8 @@ def layer_from_wire(message: model_service_pb2.Layer) -> Layer:
         shape=_shape_from_wire(message.shape),
         differentiable=message.differentiable,
         reason=message.reason,
+        backend=message.backend,
+        backend_reason=message.backend_reason,
     )
 
 

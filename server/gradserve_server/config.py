@@ -10,6 +10,9 @@ class EngineConfig:
 
     threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
     """Threads that share one run of a model: the cores this process may use."""
+    backend: str = "auto"
+    """Who makes the gradients: "training" (onnxruntime-training, verified operators only), "portable" (any onnxruntime), or
+    "auto": the first where it can, else the second."""
     max_plans: int = 32
     """Graphs kept ready for each model; the one unused for longest goes. Each holds a copy of the weights it needs."""
 

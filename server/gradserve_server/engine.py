@@ -10,18 +10,18 @@ from typing import Self, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from gradserve import AscentSettings, GradientResult, Layer, ModelDescription, Objective, Step
+from gradserve import AscentSettings, GradientResult, HessianResult, Layer, ModelDescription, Objective, Step
 from gradserve.errors import InvalidObjective, InvalidTensor, ModelNotFound
 from gradserve.objectives import Term, terms_of
 from gradserve_server import kernels
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.spec import resolve
 from gradserve_server.config import EngineConfig
-from gradserve_server.graph.autodiff.names import cotangent_name
+from gradserve_server.graph.autodiff.names import cotangent_name, hvp_name, tangent_name
+from gradserve_server.graph.derivatives import Backend, Product, Wanted
 from gradserve_server.graph.objectives import VALUE, heads, weights
 from gradserve_server.runtime.feeds import check_feeds
 from gradserve_server.runtime.model import Model
-from gradserve_server.runtime.plan import PlanKey
 from gradserve_server.runtime.repository import scan
 from gradserve_server.runtime.session import Array, contiguous
 
@@ -53,6 +53,7 @@ class Engine:
                     file,
                     threads=config.threads,
                     max_plans=config.max_plans,
+                    backend=Backend(config.backend),
                     images=dict(entry.images),
                     labels=dict(entry.labels),
                 )
@@ -89,7 +90,7 @@ class Engine:
         feeds = check_feeds(served.inputs, inputs)
         terms = _resolved(served, objective)
         layers = [term.layer for _, term in terms]
-        plan = served.plan(PlanKey(served.wrt(wrt, layers), heads(terms)))
+        plan = served.plan(Wanted(served.wrt(wrt, layers), heads(terms)))
         results = plan.run(feeds, _weights(served, terms, feeds, plan.key.wrt[0]))
         return GradientResult(results[VALUE], plan.gradients(results, feeds))
 
@@ -110,14 +111,58 @@ class Engine:
             raise InvalidTensor(msg)
         asked = {name: served.resolve(name) for name in cotangents}
         layers = tuple(sorted(set(asked.values())))
-        plan = served.plan(PlanKey(served.wrt(wrt, layers), layers))
+        plan = served.plan(Wanted(served.wrt(wrt, layers), layers))
         shapes = served.layer_shapes(layers, feeds)
         extra: dict[str, Array] = {}
         for name, layer in asked.items():
-            array = _cotangent(name, cotangents[name], shapes[layer])
-            extra[cotangent_name(layer)] = np.asarray(array + extra.get(cotangent_name(layer), np.float32(0)))
+            array = _like("cotangent", name, cotangents[name], shapes[layer], served.dtype(layer))
+            known = extra.get(cotangent_name(layer))
+            extra[cotangent_name(layer)] = array if known is None else np.asarray(array + known)
         results = plan.run(feeds, extra)
         return {name: results[layer] for name, layer in asked.items()}, plan.gradients(results, feeds)
+
+    def jvp(
+        self,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        tangents: Mapping[str, npt.ArrayLike],
+        *,
+        outputs: Sequence[str] = (),
+        version: str = "",
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """The Jacobian-vector product. See `gradserve.Client.jvp`."""
+        served = self.model(model, version)
+        feeds = check_feeds(served.inputs, inputs)
+        names = outputs or [tensor.name for tensor in served.description.outputs]
+        asked = {name: served.resolve(name) for name in names}
+        layers = tuple(sorted(set(asked.values())))
+        extra = _tangents(served, tangents, feeds)
+        plan = served.plan(Wanted(served.wrt(list(tangents), layers), layers, Product.JVP))
+        results = plan.run(feeds, extra)
+        return (
+            {name: results[layer] for name, layer in asked.items()},
+            {name: results[tangent_name(layer)] for name, layer in asked.items()},
+        )
+
+    def hvp(
+        self,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        objective: Objective,
+        tangents: Mapping[str, npt.ArrayLike],
+        *,
+        version: str = "",
+    ) -> HessianResult:
+        """The Hessian-vector product of an objective. See `gradserve.Client.hvp`."""
+        served = self.model(model, version)
+        feeds = check_feeds(served.inputs, inputs)
+        terms = _resolved(served, objective)
+        layers = [term.layer for _, term in terms]
+        extra = _tangents(served, tangents, feeds)
+        plan = served.plan(Wanted(served.wrt(list(tangents), layers), heads(terms), Product.HVP))
+        results = plan.run(feeds, extra | _weights(served, terms, feeds, plan.key.wrt[0]))
+        products = {name: results[hvp_name(name)] for name in plan.key.wrt}
+        return HessianResult(results[VALUE], plan.gradients(results, feeds), products)
 
     def activations(
         self, model: str, inputs: Mapping[str, npt.ArrayLike], layers: Sequence[str], *, version: str = ""
@@ -129,7 +174,7 @@ class Engine:
             msg = "layers: expected at least one, got none"
             raise InvalidTensor(msg)
         asked = {name: served.resolve(name) for name in layers}
-        results = served.plan(PlanKey((), tuple(sorted(set(asked.values()))))).run(feeds)
+        results = served.plan(Wanted((), tuple(sorted(set(asked.values()))))).run(feeds)
         return {name: results[layer] for name, layer in asked.items()}
 
     def ascend(
@@ -155,7 +200,7 @@ class Engine:
         layers = [term.layer for _, term in terms]
         spec = resolve(settings, served.inputs, served.float_inputs)
         feeds = check_feeds(served.inputs, spec.feeds)
-        plan = served.plan(PlanKey(served.wrt([spec.input], layers), heads(terms)))
+        plan = served.plan(Wanted(served.wrt([spec.input], layers), heads(terms)))
         objective_weights = _weights(served, terms, feeds, spec.input)
         values = np.empty(spec.count, np.float32)
         gradient = np.empty_like(feeds[spec.input])
@@ -209,14 +254,28 @@ class Engine:
         self.close()
 
 
-def _cotangent(name: str, given: npt.ArrayLike, shape: tuple[int, ...]) -> Array:
+def _tangents(model: Model, given: Mapping[str, npt.ArrayLike], feeds: dict[str, Array]) -> dict[str, Array]:
+    """The directions as inputs of the graph, checked."""
+    if not given:
+        msg = "tangents: expected at least one, got none"
+        raise InvalidTensor(msg)
+    extra: dict[str, Array] = {}
+    for name, start in zip(given, model.wrt(list(given), []), strict=True):
+        shape = feeds[start].shape if start in feeds else model.layer_shapes([start], feeds)[start]
+        extra[tangent_name(start)] = _like("tangent", name, given[name], shape, model.dtype(start))
+    return extra
+
+
+def _like(what: str, name: str, given: npt.ArrayLike, shape: tuple[int, ...], dtype: str) -> Array:
+    """A cotangent or tangent, of the shape and type that it must have."""
+    expected = f"{what} '{name}': expected {dtype} {list(shape)}"
     try:
-        array = contiguous(np.asarray(given, np.float32))
+        array = contiguous(np.asarray(given, dtype))
     except (TypeError, ValueError) as error:
-        msg = f"cotangent '{name}': expected float32 {list(shape)}, got something that is not numbers"
+        msg = f"{expected}, got something that is not numbers"
         raise InvalidTensor(msg) from error
     if array.shape != shape:
-        msg = f"cotangent '{name}': expected float32 {list(shape)}, got {list(array.shape)}"
+        msg = f"{expected}, got {list(array.shape)}"
         raise InvalidTensor(msg)
     return array
 
@@ -224,13 +283,13 @@ def _cotangent(name: str, given: npt.ArrayLike, shape: tuple[int, ...]) -> Array
 def _weights(model: Model, terms: Sequence[tuple[float, Term]], feeds: Mapping[str, Array], wrt: str) -> dict[str, Array]:
     """The run-time inputs of the objective, for layers that have one entry for each sample of the input `wrt`."""
     shapes = model.layer_shapes([term.layer for _, term in terms], dict(feeds))
-    samples = feeds[wrt].shape[:1]
+    samples = (feeds[wrt].shape if wrt in feeds else model.layer_shapes([wrt], dict(feeds))[wrt])[:1]
     for layer, shape in shapes.items():
         if not samples or shape[:1] != samples:
             expected = f"{samples[0]} along axis 0, one for each sample" if samples else "an input with a batch axis"
             msg = f"layer '{layer}': expected {expected}, got shape {list(shape)}"
             raise InvalidObjective(msg)
-    return dict(weights(terms, shapes))
+    return dict(weights(terms, shapes, {layer: model.dtype(layer) for layer in shapes}))
 
 
 def _resolved(model: Model, objective: Objective) -> list[tuple[float, Term]]:

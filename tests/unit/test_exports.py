@@ -12,7 +12,7 @@ import gradserve_server
 from gradserve import aio
 from gradserve.errors import GradserveError
 
-VERBS = ("infer", "gradient", "vjp", "activations", "ascend", "layers", "inspect")
+VERBS = ("infer", "gradient", "vjp", "jvp", "hvp", "activations", "ascend", "layers", "inspect")
 OURS = ("gradserve", "gradserve_server")
 
 

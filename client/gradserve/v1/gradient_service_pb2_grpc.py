@@ -50,6 +50,16 @@ class GradientServiceStub(object):
                 request_serializer=gradserve_dot_v1_dot_gradient__service__pb2.VectorJacobianProductRequest.SerializeToString,
                 response_deserializer=gradserve_dot_v1_dot_gradient__service__pb2.VectorJacobianProductResponse.FromString,
                 _registered_method=True)
+        self.JacobianVectorProduct = channel.unary_unary(
+                '/gradserve.v1.GradientService/JacobianVectorProduct',
+                request_serializer=gradserve_dot_v1_dot_gradient__service__pb2.JacobianVectorProductRequest.SerializeToString,
+                response_deserializer=gradserve_dot_v1_dot_gradient__service__pb2.JacobianVectorProductResponse.FromString,
+                _registered_method=True)
+        self.HessianVectorProduct = channel.unary_unary(
+                '/gradserve.v1.GradientService/HessianVectorProduct',
+                request_serializer=gradserve_dot_v1_dot_gradient__service__pb2.HessianVectorProductRequest.SerializeToString,
+                response_deserializer=gradserve_dot_v1_dot_gradient__service__pb2.HessianVectorProductResponse.FromString,
+                _registered_method=True)
         self.Activations = channel.unary_unary(
                 '/gradserve.v1.GradientService/Activations',
                 request_serializer=gradserve_dot_v1_dot_gradient__service__pb2.ActivationsRequest.SerializeToString,
@@ -83,7 +93,7 @@ class GradientServiceServicer(object):
         INVALID_ARGUMENT: as Infer; or an unknown layer, or an index outside the layer.
         FAILED_PRECONDITION: an operator on the path has no gradient, or the target does not depend on the input; choose
         another layer or another backend.
-        UNIMPLEMENTED: the server's onnxruntime has no gradient backend; install gradserve-server[training].
+        UNIMPLEMENTED: the server was told to use the training backend, and its onnxruntime has none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,6 +101,20 @@ class GradientServiceServicer(object):
 
     def VectorJacobianProduct(self, request, context):
         """Outputs (or layers) and J^T v: the cotangents pulled back to the inputs. Statuses: as Gradient.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def JacobianVectorProduct(self, request, context):
+        """Outputs (or layers) and J t: how they change along a direction of the inputs. Statuses: as Gradient.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HessianVectorProduct(self, request, context):
+        """The objective, its gradient, and H t: how the gradient changes along a direction. Statuses: as Gradient.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,6 +153,16 @@ def add_GradientServiceServicer_to_server(servicer, server):
                     servicer.VectorJacobianProduct,
                     request_deserializer=gradserve_dot_v1_dot_gradient__service__pb2.VectorJacobianProductRequest.FromString,
                     response_serializer=gradserve_dot_v1_dot_gradient__service__pb2.VectorJacobianProductResponse.SerializeToString,
+            ),
+            'JacobianVectorProduct': grpc.unary_unary_rpc_method_handler(
+                    servicer.JacobianVectorProduct,
+                    request_deserializer=gradserve_dot_v1_dot_gradient__service__pb2.JacobianVectorProductRequest.FromString,
+                    response_serializer=gradserve_dot_v1_dot_gradient__service__pb2.JacobianVectorProductResponse.SerializeToString,
+            ),
+            'HessianVectorProduct': grpc.unary_unary_rpc_method_handler(
+                    servicer.HessianVectorProduct,
+                    request_deserializer=gradserve_dot_v1_dot_gradient__service__pb2.HessianVectorProductRequest.FromString,
+                    response_serializer=gradserve_dot_v1_dot_gradient__service__pb2.HessianVectorProductResponse.SerializeToString,
             ),
             'Activations': grpc.unary_unary_rpc_method_handler(
                     servicer.Activations,
@@ -223,6 +257,60 @@ class GradientService(object):
             '/gradserve.v1.GradientService/VectorJacobianProduct',
             gradserve_dot_v1_dot_gradient__service__pb2.VectorJacobianProductRequest.SerializeToString,
             gradserve_dot_v1_dot_gradient__service__pb2.VectorJacobianProductResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def JacobianVectorProduct(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradserve.v1.GradientService/JacobianVectorProduct',
+            gradserve_dot_v1_dot_gradient__service__pb2.JacobianVectorProductRequest.SerializeToString,
+            gradserve_dot_v1_dot_gradient__service__pb2.JacobianVectorProductResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HessianVectorProduct(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradserve.v1.GradientService/HessianVectorProduct',
+            gradserve_dot_v1_dot_gradient__service__pb2.HessianVectorProductRequest.SerializeToString,
+            gradserve_dot_v1_dot_gradient__service__pb2.HessianVectorProductResponse.FromString,
             options,
             channel_credentials,
             insecure,

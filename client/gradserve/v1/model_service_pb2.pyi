@@ -20,20 +20,24 @@ class ListLayersResponse(_message.Message):
     def __init__(self, layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ...) -> None: ...
 
 class Layer(_message.Message):
-    __slots__ = ("name", "op", "dtype", "shape", "differentiable", "reason")
+    __slots__ = ("name", "op", "dtype", "shape", "differentiable", "reason", "backend", "backend_reason")
     NAME_FIELD_NUMBER: _ClassVar[int]
     OP_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     DIFFERENTIABLE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_REASON_FIELD_NUMBER: _ClassVar[int]
     name: str
     op: str
     dtype: str
     shape: _containers.RepeatedScalarFieldContainer[str]
     differentiable: bool
     reason: str
-    def __init__(self, name: _Optional[str] = ..., op: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[str]] = ..., differentiable: bool = ..., reason: _Optional[str] = ...) -> None: ...
+    backend: str
+    backend_reason: str
+    def __init__(self, name: _Optional[str] = ..., op: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[str]] = ..., differentiable: bool = ..., reason: _Optional[str] = ..., backend: _Optional[str] = ..., backend_reason: _Optional[str] = ...) -> None: ...
 
 class InspectRequest(_message.Message):
     __slots__ = ("model",)

@@ -27,7 +27,7 @@ from gradserve_server.graph.values import opset_of
 VALUE = "objective/value"
 """The output of an objective: [N]."""
 
-Weights = npt.NDArray[np.float32]
+Weights = npt.NDArray[Any]
 
 
 class Form(StrEnum):
@@ -73,7 +73,7 @@ def _neuron(term: Neuron, shape: Shape) -> Weights:
 
 def _channel(term: Channel, shape: Shape) -> Weights:
     one_hot = _along_channels(term, shape)
-    return one_hot * np.float32(one_hot.size / np.prod(shape))
+    return one_hot * (one_hot.size / np.prod(shape))
 
 
 def _along_channels(term: Channel | ChannelEnergy, shape: Shape) -> Weights:
@@ -89,7 +89,7 @@ def _along_channels(term: Channel | ChannelEnergy, shape: Shape) -> Weights:
 
 
 def _layer(term: LayerEnergy, shape: Shape) -> Weights:  # noqa: ARG001
-    return np.full([1] * len(shape), 1.0 / np.prod(shape), np.float32)
+    return np.full([1] * len(shape), 1.0 / np.prod(shape))
 
 
 def _direction(term: Direction, shape: Shape) -> Weights:
@@ -97,7 +97,7 @@ def _direction(term: Direction, shape: Shape) -> Weights:
         msg = f"layer '{term.layer}': expected a direction of shape {list(shape[:1])}, got {list(term.vector.shape)}"
         raise InvalidObjective(msg)
     positions = int(np.prod(shape[1:]))
-    return np.asarray(term.vector, np.float32).reshape(-1, *[1] * (len(shape) - 1)) / np.float32(positions)
+    return np.asarray(term.vector, np.float64).reshape(-1, *[1] * (len(shape) - 1)) / positions
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,13 @@ def heads(terms: Sequence[tuple[float, Term]]) -> tuple[Head, ...]:
     return tuple(sorted({Head(term.layer, _WEIGHTS[type(term)].form) for _, term in terms}))
 
 
-def weights(terms: Sequence[tuple[float, Term]], shapes: dict[str, Shape]) -> dict[str, Weights]:
+def weights(terms: Sequence[tuple[float, Term]], shapes: dict[str, Shape], dtypes: dict[str, str]) -> dict[str, Weights]:
     """The run-time inputs of an objective's graph.
 
     Args:
         terms: Scales and terms.
         shapes: The layers' shapes, with the batch axis.
+        dtypes: Their element types.
 
     Returns:
         W for each head, by `Head.weights_name`; scaled, and terms of the same head added.
@@ -144,7 +145,7 @@ def weights(terms: Sequence[tuple[float, Term]], shapes: dict[str, Shape]) -> di
             _cotangent(term, shape) if isinstance(term, Cotangent) else kind.weights(term, shape[1:])[np.newaxis]  # type: ignore[misc]
         )
         name = Head(term.layer, kind.form).weights_name
-        scaled = one * np.float32(scale)
+        scaled = np.asarray(one * scale, dtypes[term.layer])
         feeds[name] = feeds[name] + scaled if name in feeds else scaled
     return feeds
 
@@ -153,11 +154,11 @@ def _cotangent(term: Cotangent, shape: Shape) -> Weights:
     if term.array.shape not in (shape, (1, *shape[1:])):
         msg = f"layer '{term.layer}': expected a cotangent of shape {list(shape)}, got {list(term.array.shape)}"
         raise InvalidObjective(msg)
-    return np.asarray(term.array, np.float32)
+    return np.asarray(term.array)
 
 
 def _one_hot(shape: Shape, index: tuple[Any, ...]) -> Weights:
-    weights = np.zeros(shape, np.float32)
+    weights = np.zeros(shape)
     weights[index] = 1.0
     return weights
 
@@ -204,7 +205,7 @@ def append_heads(vjp: ir.Model, wanted: Sequence[Head]) -> None:
             cotangent = emit("Expand", [weight, size], f"{name}/cotangent", layer)
             product = weighted
         else:
-            cotangent = emit("Mul", [weighted, _scalar(graph, f"{name}/two", 2.0)], f"{name}/cotangent", layer)
+            cotangent = emit("Mul", [weighted, _scalar(graph, f"{name}/two", 2.0, layer)], f"{name}/cotangent", layer)
             product = emit("Mul", [weighted, layer], f"{name}/square", layer)
         cotangents.setdefault(head.layer, []).append(cotangent)
         summed = sum_per_sample(graph, product, opset, f"{name}/value")
@@ -228,8 +229,8 @@ def append_heads(vjp: ir.Model, wanted: Sequence[Head]) -> None:
     graph.sort()
 
 
-def _scalar(graph: ir.Graph, name: str, number: float) -> ir.Value:
-    tensor = ir.tensor(np.float32(number), name=name)
+def _scalar(graph: ir.Graph, name: str, number: float, like: ir.Value) -> ir.Value:
+    tensor = ir.tensor(np.asarray(number, like.dtype.numpy() if like.dtype is not None else np.float32), name=name)
     value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape([]), const_value=tensor)
     graph.register_initializer(value)
     return value

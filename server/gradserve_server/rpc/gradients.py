@@ -69,6 +69,40 @@ class GradientServicer(GradientServiceServicer):
         )
         return pb.VectorJacobianProductResponse(outputs=named_to_wire(outputs), gradients=named_to_wire(gradients))
 
+    def JacobianVectorProduct(  # noqa: N802
+        self,
+        request: pb.JacobianVectorProductRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> pb.JacobianVectorProductResponse:
+        """J t."""
+        outputs, tangents = self._engine.jvp(
+            request.model.name,
+            named_from_wire(request.inputs),
+            named_from_wire(request.tangents),
+            outputs=request.outputs,
+            version=request.model.version,
+        )
+        return pb.JacobianVectorProductResponse(outputs=named_to_wire(outputs), tangents=named_to_wire(tangents))
+
+    def HessianVectorProduct(  # noqa: N802
+        self,
+        request: pb.HessianVectorProductRequest,
+        context: grpc.ServicerContext,  # noqa: ARG002
+    ) -> pb.HessianVectorProductResponse:
+        """H t."""
+        result = self._engine.hvp(
+            request.model.name,
+            named_from_wire(request.inputs),
+            wire.objective_from_wire(request.objective),
+            named_from_wire(request.tangents),
+            version=request.model.version,
+        )
+        return pb.HessianVectorProductResponse(
+            values=to_wire(result.values),
+            gradients=named_to_wire(result.gradients),
+            products=named_to_wire(result.products),
+        )
+
     def Activations(self, request: pb.ActivationsRequest, context: grpc.ServicerContext) -> pb.ActivationsResponse:  # noqa: ARG002, N802
         """The values of layers."""
         values = self._engine.activations(

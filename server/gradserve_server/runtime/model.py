@@ -13,14 +13,13 @@ from cachetools import LRUCache, cachedmethod
 
 from gradserve.descriptions import ImageDescription, Layer, ModelDescription, TensorDescription
 from gradserve.errors import InvalidModel, NotDifferentiable, UnknownInput, UnknownLayer, UnsupportedGradient
-from gradserve_server.graph.autodiff import ort_training, path
+from gradserve_server.graph.autodiff import ort_training
+from gradserve_server.graph.derivatives import Backend, Choice, Wanted, derive, layer_backends
 from gradserve_server.graph.inference_form import to_inference_form
 from gradserve_server.graph.load import load
-from gradserve_server.graph.objectives import Head, append_heads
-from gradserve_server.graph.subgraph import cut
-from gradserve_server.graph.values import FLOATS, opset_of, shape_of
+from gradserve_server.graph.values import FLOATS, is_float, opset_of, shape_of
 from gradserve_server.runtime.feeds import describe_tensor, dtype_name
-from gradserve_server.runtime.plan import Plan, PlanKey
+from gradserve_server.runtime.plan import Plan
 from gradserve_server.runtime.session import Array, Session
 from gradserve_server.runtime.verify import rewrite_error
 
@@ -43,6 +42,7 @@ class Model:
         file: The ONNX file.
         threads: Threads that share one run.
         max_plans: Plans kept ready.
+        backend: Who makes the gradients.
         images: Image descriptions by input.
         labels: Labels by output.
 
@@ -58,6 +58,7 @@ class Model:
         *,
         threads: int,
         max_plans: int,
+        backend: Backend = Backend.AUTO,
         images: dict[str, ImageDescription] | None = None,
         labels: dict[str, tuple[str, ...]] | None = None,
     ) -> None:
@@ -65,6 +66,7 @@ class Model:
         source = load(file)
         form = to_inference_form(source.model)
         self._model, self._renames, self._threads = form.model, form.renames, threads
+        self._backend = backend
         self._predict = Session(form.model, threads)
         self._description = ModelDescription(
             name=name,
@@ -81,15 +83,11 @@ class Model:
             ),
             rewrites=form.rewrites,
             rewrite_error=rewrite_error(name, form, self._predict, threads),
-            backend="training" if ort_training.available() else "none",
-            backend_reason=(
-                "onnxruntime-training is installed"
-                if ort_training.available()
-                else "onnxruntime-training is not installed; gradients need gradserve-server[training]"
-            ),
+            backend=str(backend),
+            backend_reason=_backend_reason(backend),
         )
         self._check_descriptions(set(images or {}), set(labels or {}))
-        self._plans: LRUCache[PlanKey, Plan] = LRUCache(max_plans)
+        self._plans: LRUCache[Wanted, Plan] = LRUCache(max_plans)
         self._shapes: LRUCache[tuple[str | Shape, ...], Shape] = LRUCache(MAX_SEEN_SHAPES)
         self._shapes_lock = threading.Lock()
         self._building = threading.Condition()
@@ -110,6 +108,11 @@ class Model:
         """Inputs that gradients can be taken with respect to."""
         return tuple(value.name or "" for value in self._model.graph.inputs if value.dtype in FLOATS)
 
+    def dtype(self, layer: str) -> str:
+        """The element type of an input or layer in gradient graphs, which compute half types in float32."""
+        values = ir.convenience.create_value_mapping(self._model.graph)
+        return "float64" if values[layer].dtype is ir.DataType.DOUBLE else "float32"
+
     def predict(self, feeds: dict[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """Runs the model as a whole, by one session that nothing else uses: same inputs, same bytes."""
         return self._predict.run(feeds, outputs)
@@ -119,18 +122,22 @@ class Model:
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The tensors that objectives and activations can name, in the order of the graph."""
-        reached = path.reach(self._model, self.float_inputs)
+        reached = layer_backends(self._model, self._starts, self._backend)
+        apart = (Choice(self._backend, ""), ("does not depend on a float input",))
         return tuple(
             Layer(
                 name=name,
                 op=node.op_type,
                 dtype=dtype_name(value),
                 shape=shape_of(value) or (),
-                differentiable=reached.differentiable(value),
-                reason="; ".join(reached.problems.get(value, ("does not depend on a float input",))),
+                differentiable=not problems,
+                reason="; ".join(problems),
+                backend="" if problems else str(choice.backend),
+                backend_reason="" if problems else choice.reason,
             )
             for name, value in self._layer_values.items()
             if (node := value.producer()) is not None
+            for choice, problems in [reached.get(value, apart)]
         )
 
     def resolve(self, layer: str) -> str:
@@ -173,66 +180,78 @@ class Model:
         lock=lambda self: self._shapes_lock,
     )
     def _seen_shape(self, layer: str, feeds: dict[str, Array]) -> Shape:
-        return self.plan(PlanKey((), (layer,))).run(feeds)[layer].shape
+        return self.plan(Wanted((), (layer,))).run(feeds)[layer].shape
 
     # ---- plans -------------------------------------------------------------------------------------------------------
 
     @cachedmethod(lambda self: self._plans, key=lambda _, key: key, condition=lambda self: self._building)
-    def plan(self, key: PlanKey) -> Plan:
+    def plan(self, key: Wanted) -> Plan:
         """The plan for a kind of request, made on first use.
 
         Raises:
             NotDifferentiable: A target does not depend on an input.
             UnsupportedGradient: Nodes on the way have no gradient; the text names them.
-            BackendMissing: The installed onnxruntime makes no gradients.
+            BackendMissing: The backend that was asked for is not installed.
         """
-        layers = list(dict.fromkeys(t.layer if isinstance(t, Head) else t for t in key.targets))
-        if key.wrt:
-            path.check(self._model, key.wrt, layers)
-        graph = cut(self._model, layers)
-        if key.wrt:
-            graph = ort_training.build_vjp(graph, key.wrt)
-        wanted = [target for target in key.targets if isinstance(target, Head)]
-        if wanted:
-            append_heads(graph, wanted)
+        derived = derive(self._model, key, self._backend)
         try:
-            session = Session(graph, self._threads)
+            session = Session(derived.model, self._threads, prepack=False)
         except InvalidModel as error:
             if not key.wrt:
                 raise
-            msg = f"model '{self.name}': the gradient of {', '.join(layers)} does not run: {error}"
+            msg = f"model '{self.name}': the gradient of {', '.join(key.layers)} does not run: {error}"
             raise UnsupportedGradient(msg) from error
-        kept = {value.name for value in graph.graph.inputs}
-        _log.info("model '%s' version %d: plan for %s", self.name, self.version, key)
-        return Plan(key, session, frozenset(tensor.name for tensor in self.inputs if tensor.name in kept))
+        kept = {value.name for value in derived.model.graph.inputs}
+        _log.info("model '%s' version %d: plan for %s by %s", self.name, self.version, key, derived.choice)
+        return Plan(key, session, frozenset(tensor.name for tensor in self.inputs if tensor.name in kept), derived.choice)
 
     def wrt(self, names: Sequence[str], layers: Sequence[str]) -> tuple[str, ...]:
-        """The inputs to differentiate with respect to: those named, or every float input that reaches a layer.
+        """What to differentiate with respect to: the inputs or layers named, or every float input that reaches a layer.
 
         Raises:
-            UnknownInput: A name that the model has not.
+            UnknownInput: A name that is neither an input nor a layer.
             NotDifferentiable: No float input reaches any of the layers.
         """
-        known = {tensor.name for tensor in self.inputs}
-        for name in names:
-            if name not in known:
-                msg = f"input '{name}': expected one of {', '.join(map(repr, sorted(known)))}"
-                raise UnknownInput(msg)
         if names:
-            return tuple(dict.fromkeys(names))
-        found = tuple(
-            name
-            for name in self.float_inputs
-            if any(self._layer_values[layer] in self._reached[name].problems for layer in layers)
-        )
+            return tuple(dict.fromkeys(map(self._start, names)))
+        found = tuple(name for name, reached in self._dependents.items() if any(layer in reached for layer in layers))
         if not found:
             msg = f"layer {', '.join(map(repr, layers))}: does not depend on a float input of model '{self.name}'"
-            raise NotDifferentiable(msg)
+            embeddings = [name for name in self._starts if name not in self.float_inputs]
+            hint = f"; name a layer to differentiate with respect to, such as '{embeddings[0]}'" if embeddings else ""
+            raise NotDifferentiable(msg + hint)
         return found
 
+    def _start(self, name: str) -> str:
+        known = [tensor.name for tensor in self.inputs]
+        if name in known:
+            return name
+        try:
+            return self.resolve(name)
+        except UnknownLayer as error:
+            msg = f"input '{name}': expected one of {', '.join(map(repr, sorted(known)))}, or a layer"
+            raise UnknownInput(msg) from error
+
     @cached_property
-    def _reached(self) -> dict[str, path.Reach]:
-        return {name: path.reach(self._model, [name]) for name in self.float_inputs}
+    def _starts(self) -> tuple[str, ...]:
+        """Where derivatives can begin: the float inputs, and what is looked up with integer ones (embeddings)."""
+        inputs = set(self._model.graph.inputs)
+        looked_up = (
+            node.outputs[0].name or ""
+            for node in self._model.graph
+            if node.op_type == "Gather" and is_float(node.outputs[0]) and node.inputs[0] not in inputs
+            # The indices come from outside: constants and shapes look up nothing.
+            if node.inputs[1] in inputs
+        )
+        return (*self.float_inputs, *looked_up)
+
+    @cached_property
+    def _dependents(self) -> dict[str, set[str]]:
+        """The layers that depend on each float input."""
+        return {
+            name: {value.name or "" for value in layer_backends(self._model, [name], self._backend)}
+            for name in self.float_inputs
+        }
 
     @cached_property
     def _layer_values(self) -> dict[str, ir.Value]:
@@ -260,3 +279,11 @@ def _check_channels(model: str, tensor: TensorDescription, image: ImageDescripti
             where = f"model '{model}': config.pbtxt: gradserve.input.{tensor.name}.{key}"
             msg = f"{where}: expected 1 or {channels} numbers, got {len(values)}"
             raise InvalidModel(msg)
+
+
+def _backend_reason(backend: Backend) -> str:
+    if backend is not Backend.AUTO:
+        return "asked for"
+    if ort_training.available():
+        return "training where every operator on the path is on its verified list, else portable; `layers` says which"
+    return "portable: onnxruntime-training is not installed"

@@ -8,17 +8,9 @@ import numpy.typing as npt
 
 from gradserve.errors import UnsupportedGradient
 from gradserve_server.graph.autodiff.names import gradient_name
-from gradserve_server.graph.objectives import VALUE, Head
+from gradserve_server.graph.derivatives import Choice, Wanted
+from gradserve_server.graph.objectives import VALUE
 from gradserve_server.runtime.session import Array, Session
-
-
-@dataclass(frozen=True)
-class PlanKey:
-    """What a plan was made for. Everything else (indices, directions, cotangents) is an input of its graph."""
-
-    wrt: tuple[str, ...]
-    targets: tuple[Head, ...] | tuple[str, ...]
-    """Heads for an objective; names of layers for a vector-Jacobian product, or (wrt empty) for their values."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +20,12 @@ class Plan:
     `run` wants only the inputs that the graph kept; `inputs` names them.
     """
 
-    key: PlanKey
+    key: Wanted
     session: Session
     inputs: frozenset[str]
     """Model inputs that the graph reads; a cut may need fewer than the model has."""
+    choice: Choice
+    """Who made its gradient, and why."""
 
     def run(self, feeds: Mapping[str, Array], extra: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """Runs once.
@@ -43,7 +37,7 @@ class Plan:
         return self.session.run(self._needed(feeds) | dict(extra or {}))
 
     def gradients(self, results: Mapping[str, Array], feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """The gradients among the results of a run, by input.
+        """The gradients among the results of a run, by input or layer.
 
         Raises:
             UnsupportedGradient: One has not the shape of its input: the builder has not undone a broadcast that only these
@@ -51,7 +45,7 @@ class Plan:
         """
         gradients = {name: results[gradient_name(name)] for name in self.key.wrt}
         for name, gradient in gradients.items():
-            if gradient.shape != feeds[name].shape:
+            if name in feeds and gradient.shape != feeds[name].shape:
                 expected, got = list(feeds[name].shape), list(gradient.shape)
                 msg = f"gradient of input '{name}': expected {expected}, got {got}: a broadcast that cannot be undone"
                 raise UnsupportedGradient(msg)

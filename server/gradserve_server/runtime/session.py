@@ -1,8 +1,11 @@
 """A graph that runs: the only place that imports onnxruntime to run something."""
 
+import mmap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,15 @@ from gradserve_server.runtime.wheel import installed_wheel
 
 Array = npt.NDArray[Any]
 
+PROVIDERS = ["CPUExecutionProvider"]
+
+LARGE_BYTES = 256 * 2**20
+"""Weights from which a model goes to onnxruntime as a file: a serialized copy costs as much memory again, and protobuf ends
+at 2 GiB."""
+
+SHARED_BYTES = 2**20
+"""A large model's constants from this size on are the arrays in memory themselves, shared by all sessions."""
+
 
 class Session:
     """An onnxruntime session. Safe to use from many threads at once; it keeps no state between runs.
@@ -23,13 +35,15 @@ class Session:
     Args:
         model: The graph.
         threads: Threads that share one run.
+        prepack: Whether a large model's matrices may be copied into the layout that multiplies fastest. It doubles their
+            memory, and pays for small batches.
 
     Raises:
         InvalidModel: onnxruntime refuses the graph.
         BackendMissing: No onnxruntime, or more than one.
     """
 
-    def __init__(self, model: ir.Model, threads: int) -> None:
+    def __init__(self, model: ir.Model, threads: int, *, prepack: bool = True) -> None:
         installed_wheel()
         import onnxruntime
 
@@ -37,9 +51,12 @@ class Session:
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # what goes wrong comes back as an exception
         try:
-            self._session = onnxruntime.InferenceSession(
-                ir.to_proto(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            if _weight_bytes(model) < LARGE_BYTES:
+                self._session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options, PROVIDERS)
+            else:
+                if not prepack:
+                    options.add_session_config_entry("session.disable_prepacking", "1")
+                self._session, self._shared = _open_large(model, options)
         except Exception as error:  # onnxruntime's exceptions have no common base
             msg = f"onnxruntime {onnxruntime.__version__} cannot load the graph: {error}"
             raise InvalidModel(msg) from error
@@ -82,6 +99,33 @@ class Session:
         return run
 
 
+def _open_large(model: ir.Model, options: Any) -> tuple[Any, list[Any]]:
+    """A session on a file that is gone once it is open; constants that stay as they are share the model's memory.
+
+    Returns:
+        The session, and what must live as long as it does.
+    """
+    import onnxruntime
+
+    shared = []
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if isinstance(tensor, ir.Tensor) and tensor.nbytes >= SHARED_BYTES and tensor.dtype in _SHAREABLE:
+            shared.append(onnxruntime.OrtValue.ortvalue_from_numpy(contiguous(tensor.numpy())))
+            options.add_initializer(name, shared[-1])
+    with TemporaryDirectory(prefix="gradserve-") as folder:
+        path = Path(folder) / "model.onnx"
+        ir.save(model, path, external_data="weights.bin", alignment=mmap.ALLOCATIONGRANULARITY)
+        return onnxruntime.InferenceSession(path, options, PROVIDERS), shared
+
+
+_SHAREABLE = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT64, ir.DataType.INT32, ir.DataType.INT8})
+
+
+def _weight_bytes(model: ir.Model) -> int:
+    return sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+
+
 @contextmanager
 def _run_failures() -> Iterator[None]:
     try:
@@ -109,7 +153,7 @@ def newest_opset() -> int:
         graph = onnx.helper.make_graph([], "probe", [value], [value])
         model = onnx.helper.make_model(graph, ir_version=MAX_IR_VERSION, opset_imports=[onnx.helper.make_opsetid("", opset)])
         try:
-            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            onnxruntime.InferenceSession(model.SerializeToString(), options, PROVIDERS)
         except Exception:
             continue
         return opset

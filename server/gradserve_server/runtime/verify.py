@@ -35,7 +35,7 @@ def rewrite_error(name: str, form: InferenceForm, served: Session, threads: int)
     """
     if not form.rewrites:
         return 0.0
-    reference = Session(form.reference, threads)
+    reference = Session(form.reference, threads, prepack=False)
     for size in _SIZES:
         feeds = _random_feeds(form.model, size)
         try:

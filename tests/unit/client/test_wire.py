@@ -244,7 +244,7 @@ STEPS = [
 ]
 LAYERS = [
     Layer("relu3", "Relu", "float32", ("N", 3, None, 0), True),
-    Layer("x", "ArgMax", "int64", (), False, "integers"),
+    Layer("x", "ArgMax", "int64", (), False, "integers", "portable", "asked for"),
 ]
 DESCRIPTION = ModelDescription(
     name="digits",

@@ -13,7 +13,7 @@ from gradserve.descriptions import ImageDescription
 from gradserve.errors import InvalidModel, NotDifferentiable, UnknownInput, UnknownLayer
 from gradserve_server.runtime import model as module
 from gradserve_server.runtime.model import Model
-from gradserve_server.runtime.plan import PlanKey
+from gradserve_server.graph.derivatives import Wanted
 
 WAIT = 20.0
 """Seconds after which a thread counts as stuck."""
@@ -36,7 +36,7 @@ def serve(tmp_path):
 
 
 def values(*layers):
-    return PlanKey((), layers)
+    return Wanted((), layers)
 
 
 # ---- names -----------------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_by_default_every_float_input_that_reaches_a_layer(serve, names, layers,
 
 
 def test_an_unknown_input(serve):
-    with pytest.raises(UnknownInput, match="^input 'q': expected one of 'a', 'b', 'c'$"):
+    with pytest.raises(UnknownInput, match="^input 'q': expected one of 'a', 'b', 'c', or a layer$"):
         serve(TWO).wrt(["q"], ["y"])
 
 
@@ -257,7 +257,7 @@ def test_the_same_request_is_the_same_plan(serve, builds):
     first = model.plan(values("r"))
     assert model.plan(values("r")) is first
     assert model.plan(values("y")) is not first
-    assert model.plan(PlanKey(("x",), ("r",))) is not first
+    assert model.plan(Wanted(("x",), ("r",))) is not first
     assert builds.count == 3
 
 
@@ -334,8 +334,8 @@ def test_an_unsupported_gradient_does_not_stop_other_plans(serve):
     model = serve(TWO)
     for _ in range(2):
         with pytest.raises(NotDifferentiable, match="'b'"):
-            model.plan(PlanKey(("b",), ("y",)))
-    assert model.plan(PlanKey(("a",), ("y",))).inputs == {"a", "c"}
+            model.plan(Wanted(("b",), ("y",)))
+    assert model.plan(Wanted(("a",), ("y",))).inputs == {"a", "c"}
 
 
 def test_a_plan_wants_only_what_its_layers_need(serve):

@@ -19,6 +19,8 @@ Array = npt.NDArray[Any]
 Operand = "Expr | ir.Value | npt.ArrayLike | None"
 Dim = int | str | None
 
+SUBGRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+
 MAX_KNOWN_SIZE = 64
 """Elements up to which a constant's values are shown to shape inference: shapes, axes, repeats."""
 
@@ -116,6 +118,7 @@ class _Shared:
     """The main graph, which holds the constants."""
     opset: int
     prefix: str
+    straight_through: bool
     count: int = 0
     constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = field(default_factory=dict)
 
@@ -127,13 +130,14 @@ class Emitter:
         graph: The main graph; gets the constants as initializers.
         opset: The version of the default operator set, 18 or newer.
         prefix: Begins every new name. The graph has no such name yet.
+        straight_through: Quantization passes derivatives as if it rounded nothing.
     """
 
-    def __init__(self, graph: ir.Graph, opset: int, prefix: str) -> None:
+    def __init__(self, graph: ir.Graph, opset: int, prefix: str, *, straight_through: bool = False) -> None:
         self.nodes: list[ir.Node] = []
         self.scope = ""
         """What the nodes are emitted for; stands in their names."""
-        self._shared = _Shared(graph, opset, prefix)
+        self._shared = _Shared(graph, opset, prefix, straight_through)
         self._shapes: dict[ir.Value, ir.Value] = {}
 
     def for_subgraph(self) -> Self:
@@ -148,6 +152,11 @@ class Emitter:
     def opset(self) -> int:
         """The version of the default operator set."""
         return self._shared.opset
+
+    @property
+    def straight_through(self) -> bool:
+        """Whether quantization passes derivatives as if it rounded nothing."""
+        return self._shared.straight_through
 
     # ---- operators ----
 
@@ -174,8 +183,7 @@ class Emitter:
         while values and values[-1] is None:
             values.pop()
         attributes = {name: value for name, value in attributes.items() if value is not None}
-        self._shared.count += 1
-        name = f"{self._shared.prefix}/{self.scope}/{op_type}_{self._shared.count}"
+        name = self.name(op_type)
         node = ir.node(op_type, values, attributes, domain=domain, num_outputs=outputs or 1, name=name)
         for i, out in enumerate(node.outputs):
             out.name = name if len(node.outputs) == 1 else f"{name}/{i}"
@@ -183,6 +191,11 @@ class Emitter:
         self.nodes.append(node)
         results = tuple(Expr(self, out) for out in node.outputs)
         return results if outputs is not None else results[0]
+
+    def name(self, kind: str) -> str:
+        """A name that nothing has."""
+        self._shared.count += 1
+        return f"{self._shared.prefix}/{self.scope}/{kind}_{self._shared.count}"
 
     def of(self, value: ir.Value) -> Expr:
         """A value that is there already."""
@@ -307,7 +320,11 @@ class Emitter:
         return self.op("Where", condition, *(Expr(self, self._operand(side, like)) for side in (yes, no)))  # type: ignore[arg-type]
 
     def transpose(self, x: Expr, permutation: Sequence[int]) -> Expr:
-        """Axes in another order; x where the order is the old one."""
+        """Axes in another order; x where the order is the old one. Of something transposed it is one Transpose, not two."""
+        before = x.value.producer()
+        if before is not None and before.op_type == "Transpose" and not before.domain and "perm" in before.attributes:
+            first = before.attributes["perm"].as_ints()
+            return self.transpose(self.of(_given(before.inputs[0])), [first[axis] for axis in permutation])
         if list(permutation) == list(range(len(permutation))):
             return x
         return self.op("Transpose", x, perm=list(permutation))
@@ -354,7 +371,12 @@ def static(shape: tuple[Dim, ...] | None) -> tuple[int, ...] | None:
 
 
 def infer(node: ir.Node, opset: int) -> None:
-    """Gives a node's outputs their types, and shapes as far as they follow from its inputs."""
+    """Gives a node's outputs their types, and shapes as far as they follow from its inputs.
+
+    Not where the node has subgraphs: onnx would need what they read from outside. Their rules tell the types.
+    """
+    if any(attribute.type in SUBGRAPHS for attribute in node.attributes.values()):
+        return
     inputs = [value for value in node.inputs if value is not None]
     if any(value.type is None for value in inputs) or not onnx.defs.has(node.op_type, opset, node.domain):
         return
@@ -378,6 +400,11 @@ def infer(node: ir.Node, opset: int) -> None:
             out.type = ir.TensorType(ir.DataType(known.tensor_type.elem_type))
             if known.tensor_type.HasField("shape"):
                 out.shape = ir.Shape([_dim(dim) for dim in known.tensor_type.shape.dim])
+
+
+def _given(value: ir.Value | None) -> ir.Value:
+    assert value is not None
+    return value
 
 
 def _type_proto(value: ir.Value) -> onnx.TypeProto:

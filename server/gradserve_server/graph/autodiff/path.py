@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from gradserve.errors import NotDifferentiable, UnsupportedGradient
-from gradserve_server.graph.autodiff.judge import Judge, floats, links
+from gradserve_server.graph.autodiff.judge import Judge, follow
 from gradserve_server.graph.values import is_float
 
 
@@ -29,19 +29,7 @@ class Reach:
 def reach(model: ir.Model, wrt: Iterable[str], judge: Judge) -> Reach:
     """Follows the derivative from inputs or layers through the main graph, in topological order."""
     values = ir.convenience.create_value_mapping(model.graph)
-    starts = {values[name] for name in wrt}
-    problems: dict[ir.Value, tuple[str, ...]] = dict.fromkeys(starts, ())
-    for node in model.graph:
-        read = links(node)
-        live = [i for i in floats(read) if read[i] in problems]
-        live = judge.flows(node, live) if live else []
-        if not live:
-            continue
-        known = [problem for i in live for problem in problems[read[i]]]  # type: ignore[index]
-        found = tuple(dict.fromkeys([*known, *judge.problems(node, live)]))
-        # What is asked for is where the derivative ends: what lies before a layer is no problem of what lies after it.
-        problems.update((node.outputs[i], found) for i in floats(node.outputs) if node.outputs[i] not in starts)
-    return Reach(problems)
+    return Reach(follow(model.graph, dict.fromkeys((values[name] for name in wrt), ()), judge))
 
 
 def check(model: ir.Model, wrt: Sequence[str], targets: Sequence[str], judge: Judge) -> None:

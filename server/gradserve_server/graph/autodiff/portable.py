@@ -11,19 +11,23 @@ from collections.abc import Sequence
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
 
+from gradserve.errors import UnsupportedGradient
 from gradserve_server.graph.autodiff.emitter import Emitter, Expr
+from gradserve_server.graph.autodiff.judge import PortableJudge
 from gradserve_server.graph.autodiff.names import cotangent_name, gradient_name, hvp_name, tangent_name
+from gradserve_server.graph.autodiff.path import reach
 from gradserve_server.graph.autodiff.reverse import pull_back
 from gradserve_server.graph.values import opset_of
 
 
-def build_vjp(forward: ir.Model, wrt: Sequence[str]) -> ir.Model:
+def build_vjp(forward: ir.Model, wrt: Sequence[str], *, straight_through: bool = False) -> ir.Model:
     """Appends the vector-Jacobian product to a model.
 
     Args:
         forward: In inference form, cut at its targets: its outputs are the targets. Not changed. Every node on the path has
             passed `path.check`.
         wrt: Names of what to differentiate with respect to: inputs, or any other float values of the graph.
+        straight_through: Quantization passes derivatives as if it rounded nothing; otherwise it has none, and is refused.
 
     Returns:
         The model with one more input for each target (`cotangent_name`) and one more output for each of `wrt`
@@ -31,7 +35,7 @@ def build_vjp(forward: ir.Model, wrt: Sequence[str]) -> ir.Model:
     """
     model = forward.clone()
     graph = model.graph
-    g = _emitter(model)
+    g = _emitter(model, straight_through=straight_through)
     values = ir.convenience.create_value_mapping(graph)
     cotangents: dict[ir.Value, Expr] = {}
     for target in list(dict.fromkeys(graph.outputs)):
@@ -44,21 +48,18 @@ def build_vjp(forward: ir.Model, wrt: Sequence[str]) -> ir.Model:
     return _tidied(model)
 
 
-def build_jvp(forward: ir.Model, wrt: Sequence[str]) -> ir.Model:
+def build_jvp(forward: ir.Model, wrt: Sequence[str], *, straight_through: bool = False) -> ir.Model:
     """Appends the Jacobian-vector product to a model.
 
     Returns:
         The model with one more input for each of `wrt` and one more output for each target (both `tangent_name`).
     """
-    model = build_vjp(forward, wrt)
+    model = build_vjp(forward, wrt, straight_through=straight_through)
     graph = model.graph
-    g = _emitter(model)
+    g = _emitter(model, straight_through=straight_through)
     values = ir.convenience.create_value_mapping(graph)
     targets = [value.name or "" for value in forward.graph.outputs]
-    seeds: dict[ir.Value, Expr] = {}
-    for name in wrt:
-        seeds[values[gradient_name(name)]] = g.of(_input(graph, tangent_name(name), values[name]))
-    pulled = pull_back(g, list(graph), seeds, [values[cotangent_name(target)] for target in targets])
+    pulled = _pull_again(model, g, wrt, [values[cotangent_name(target)] for target in targets])
     graph.extend(g.nodes)
     graph.outputs[:] = [values[target] for target in targets]
     for target in targets:
@@ -71,12 +72,13 @@ def build_jvp(forward: ir.Model, wrt: Sequence[str]) -> ir.Model:
     return _tidied(model)
 
 
-def build_hvp(gradient: ir.Model, wrt: Sequence[str]) -> ir.Model:
+def build_hvp(gradient: ir.Model, wrt: Sequence[str], *, straight_through: bool = False) -> ir.Model:
     """Appends the Hessian-vector product to a model that gives the gradient of a scalar per sample.
 
     Args:
         gradient: Has an output `gradient_name` for each of `wrt`, made by `build_vjp`. Not changed.
         wrt: Names of inputs.
+        straight_through: As in `build_vjp`.
 
     Returns:
         The model with one more input (`tangent_name`) and one more output (`hvp_name`) for each of `wrt`. Where the
@@ -84,12 +86,9 @@ def build_hvp(gradient: ir.Model, wrt: Sequence[str]) -> ir.Model:
     """
     model = gradient.clone()
     graph = model.graph
-    g = _emitter(model)
+    g = _emitter(model, straight_through=straight_through)
     values = ir.convenience.create_value_mapping(graph)
-    seeds: dict[ir.Value, Expr] = {}
-    for name in wrt:
-        seeds[values[gradient_name(name)]] = g.of(_input(graph, tangent_name(name), values[name]))
-    pulled = pull_back(g, list(graph), seeds, [values[name] for name in wrt])
+    pulled = _pull_again(model, g, wrt, [values[name] for name in wrt])
     graph.extend(g.nodes)
     for name in wrt:
         start = len(g.nodes)
@@ -99,13 +98,32 @@ def build_hvp(gradient: ir.Model, wrt: Sequence[str]) -> ir.Model:
     return _tidied(model)
 
 
-def _emitter(model: ir.Model) -> Emitter:
+def _pull_again(
+    model: ir.Model, g: Emitter, wrt: Sequence[str], wanted: Sequence[ir.Value]
+) -> dict[ir.Value, Expr]:
+    """Pulls a direction, one new input for each of `wrt`, back from the gradients to what they depend on."""
+    graph = model.graph
+    values = ir.convenience.create_value_mapping(graph)
+    gradients = [values[gradient_name(name)] for name in wrt]
+    judge = PortableJudge(model, g.opset, straight_through=g.straight_through)
+    found = reach(model, [value.name or "" for value in wanted], judge).problems
+    if problems := dict.fromkeys(problem for value in gradients for problem in found.get(value, ())):
+        msg = f"no second derivative in the portable backend for {'; '.join(problems)}"
+        raise UnsupportedGradient(msg)
+    seeds = {
+        gradient: g.of(_input(graph, tangent_name(name), values[name]))
+        for name, gradient in zip(wrt, gradients, strict=True)
+    }
+    return pull_back(g, list(graph), seeds, wanted)
+
+
+def _emitter(model: ir.Model, *, straight_through: bool = False) -> Emitter:
     taken = {value.name or "" for node in model.graph.all_nodes() for value in node.outputs} | set(model.graph.initializers)
     prefix, number = "vjp", 1
     while any(name.startswith(f"{prefix}/") for name in taken):
         number += 1
         prefix = f"vjp{number}"
-    return Emitter(model.graph, opset_of(model), prefix)
+    return Emitter(model.graph, opset_of(model), prefix, straight_through=straight_through)
 
 
 def _input(graph: ir.Graph, name: str, like: ir.Value) -> ir.Value:

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import onnx_ir as ir
 
 from gradserve_server.graph.autodiff.emitter import Emitter, Expr
-from gradserve_server.graph.autodiff.judge import flows, links
+from gradserve_server.graph.autodiff.judge import links, paths
 from gradserve_server.graph.autodiff.rules import Cotangent, Expansion, Rule, lookup
 from gradserve_server.graph.autodiff.site import Pull, Site
-from gradserve_server.graph.values import describe, is_float
+from gradserve_server.graph.values import describe
 
 
 def pull_back(
@@ -31,7 +31,7 @@ def pull_back(
         For each wanted value that the given ones depend on, its cotangent.
     """
     wanted = list(wanted)
-    paths = _paths(g, nodes, wanted)
+    through, _ = paths(g, nodes, wanted)
     arrived: dict[ir.Value, list[Expr]] = {value: [expr] for value, expr in cotangents.items()}
     settled: dict[ir.Value, Expr] = {}
 
@@ -41,7 +41,7 @@ def pull_back(
         return settled.get(value)
 
     for node in reversed(nodes):
-        live = paths.get(node)
+        live = through.get(node)
         if live is None or not any(out in arrived for out in node.outputs):
             continue
         g.scope = node.name or (node.outputs[0].name or "")
@@ -50,19 +50,6 @@ def pull_back(
             arrived.setdefault(value, []).append(cotangent)
     g.scope = "sum"
     return {value: cotangent for value in wanted if (cotangent := settle(value)) is not None}
-
-
-def _paths(g: Emitter, nodes: Sequence[ir.Node], wanted: Sequence[ir.Value]) -> dict[ir.Node, frozenset[int]]:
-    """For each node on a path from a wanted value: the links that lie on it."""
-    depends = set(wanted)
-    paths: dict[ir.Node, frozenset[int]] = {}
-    for node in nodes:
-        live = [i for i, value in enumerate(links(node)) if value is not None and value in depends]
-        live = flows(Site(g, node), live) if live else []
-        if live:
-            paths[node] = frozenset(live)
-            depends.update(out for out in node.outputs if out.dtype is None or is_float(out))
-    return paths
 
 
 def _through(

@@ -18,7 +18,7 @@ class Site:
     """
 
     def __init__(self, emitter: Emitter, node: ir.Node) -> None:
-        self.node, self.opset = node, emitter.opset
+        self.emitter, self.node, self.opset = emitter, node, emitter.opset
         self.inputs = tuple(emitter.of(value) if value is not None else None for value in node.inputs)
         self.outputs = tuple(emitter.of(value) for value in node.outputs)
 

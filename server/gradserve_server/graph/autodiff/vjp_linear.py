@@ -30,14 +30,20 @@ def matmul(g: Emitter, n: Pull) -> Sequence[Cotangent]:
     dy = g.unsqueeze(n.dy, [-2] * row + [-1] * column)
 
     def da() -> Expr:
+        if matrix_b.rank == 2:
+            # Gemm reads B transposed where it lies; a Transpose of a weight is a copy of the weight.
+            return g.reshape_like(g.op("Gemm", rows(dy), matrix_b, transB=1), a)
         return g.reshape_like(g.unbroadcast(g.op("MatMul", dy, _transposed(g, matrix_b)), matrix_a), a)
 
     def db() -> Expr:
-        if matrix_b.rank == 2 and matrix_a.rank > 2:
+        if matrix_b.rank == 2:
             # One product instead of one for each matrix of the batch, and a sum.
-            rows = g.reshape(matrix_a, -1, g.size(matrix_a, -1))
-            return g.reshape_like(g.op("Gemm", rows, g.reshape(dy, -1, g.size(dy, -1)), transA=1), b)
+            return g.reshape_like(g.op("Gemm", rows(matrix_a), rows(dy), transA=1), b)
         return g.reshape_like(g.unbroadcast(g.op("MatMul", _transposed(g, matrix_a), dy), matrix_b), b)
+
+    def rows(x: Expr) -> Expr:
+        """All matrices of a batch below one another."""
+        return x if x.rank == 2 else g.reshape(x, -1, g.size(x, -1))
 
     return da, db
 

@@ -10,7 +10,12 @@ Two stages, so that the second can be checked against the first by running both:
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
-from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveUnusedNodesPass, ShapeInferencePass
+from onnx_ir.passes.common import (
+    LiftConstantsToInitializersPass,
+    LiftSubgraphInitializersToMainGraphPass,
+    RemoveUnusedNodesPass,
+    ShapeInferencePass,
+)
 
 from gradserve.errors import InvalidModel
 from gradserve_server.graph.inference_form.drop_identities import drop_identities
@@ -62,6 +67,8 @@ def _rewritten(source: ir.Model) -> InferenceForm:
     reference = source.clone()
     # Lifting first, because switching must see whether a mode or a statistic is a constant.
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(reference)
+    # Subgraphs are copied to differentiate them; what they hold is not.
+    LiftSubgraphInitializersToMainGraphPass()(reference)
     rewrites = switch_mode(reference)
     ShapeInferencePass(check_type=False, strict_mode=False)(reference)
     model = reference.clone()
