@@ -3,7 +3,7 @@
 `Client` and `aio.Client` ask a server; `gradserve_server.Engine` has the same verbs in process.
 """
 
-from gradserve import aio, errors, objectives
+from gradserve import aio, checks, errors, objectives
 from gradserve._calls import GradientResult, HessianResult
 from gradserve.ascents import Adam, AscentSettings, GradientNormalization, Noise, Sgd, Step, StopReason
 from gradserve.client import Client
@@ -31,6 +31,7 @@ __all__ = [
     "StopReason",
     "TensorDescription",
     "aio",
+    "checks",
     "errors",
     "objectives",
 ]

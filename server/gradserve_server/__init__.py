@@ -2,7 +2,8 @@
 
 from gradserve_server.config import EngineConfig, ServerConfig
 from gradserve_server.engine import Engine
+from gradserve_server.gradient_graph import gradient_graph, save_gradient_graph
 
 __version__ = "0.1.0"
 
-__all__ = ["Engine", "EngineConfig", "ServerConfig"]
+__all__ = ["Engine", "EngineConfig", "ServerConfig", "gradient_graph", "save_gradient_graph"]

@@ -13,6 +13,7 @@ from typing import Any
 from gradserve.errors import GradserveError
 from gradserve_server.config import EngineConfig, ServerConfig
 from gradserve_server.engine import Engine
+from gradserve_server.graph.derivatives import Backend
 from gradserve_server.rpc.app import Server
 
 _MIB = 1024 * 1024
@@ -97,6 +98,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         default=engine.threads,
         metavar="N",
         help="threads that share one run of a model (default: the cores of this process, here %(default)s)",
+    )
+    option(
+        "--backend",
+        choices=[str(backend) for backend in Backend],
+        default=engine.backend,
+        help="who makes the gradients: training where it can and else portable, or only one (default: %(default)s)",
     )
     option(
         "--max-message-mib",

@@ -7,7 +7,7 @@ from typing import Any, Protocol, Unpack
 
 import numpy.typing as npt
 
-from gradserve import AscentSettings, Client, GradientResult, Layer, ModelDescription, Objective, Step
+from gradserve import AscentSettings, Client, GradientResult, Layer, ModelDescription, Objective, Step, checks
 from gradserve.errors import BackendMissing, ServerUnavailable
 
 DEFAULT_SERVER = "localhost:8001"
@@ -15,7 +15,7 @@ DEFAULT_SERVER = "localhost:8001"
 Array = npt.NDArray[Any]
 
 
-class Verbs(Protocol):
+class Verbs(checks.Verbs, Protocol):
     """What `gradserve.Client` and `gradserve_server.Engine` both do, as far as the commands need it."""
 
     def infer(
@@ -78,6 +78,15 @@ def open_model(model: str, server: str | None) -> Iterator[tuple[Verbs, str]]:
         except ServerUnavailable as error:
             msg = f"no server answers at {address}: {error}"
             raise ServerUnavailable(msg) from error
+
+
+def save_gradient_graph(model: str, output: Path, **settings: Any) -> Any:
+    """`gradserve_server.save_gradient_graph` of an ONNX file, or of the latest version in a model's folder."""
+    package = _server_package()
+    from gradserve_server.runtime.repository import scan
+
+    (entry,) = scan(Path(model))
+    return package.save_gradient_graph(entry.files[max(entry.files)], output, **settings)
 
 
 def serve(arguments: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, RemoveInitializersFromInputsPass
 
@@ -38,25 +39,50 @@ def load(path: Path) -> ModelFile:
             file's folder.
     """
     try:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         model = ir.load(path)
         _read_external_data(model, path)
-        if model.functions:
-            InlinePass()(model)
-        RemoveInitializersFromInputsPass()(model)
+        _prepare(model)
     except InvalidModel:
         raise
     except Exception as error:  # onnx_ir, protobuf and the operating system each have their own
         msg = f"model file '{path.name}': expected a readable ONNX model, got {type(error).__name__}: {error}"
         raise InvalidModel(msg) from error
+    _check_opset(model, f"model file '{path.name}'")
+    return ModelFile(path, model, sha256)
+
+
+def read(proto: onnx.ModelProto) -> ir.Model:
+    """A model that is in memory already, its external data included; functions are inlined.
+
+    Raises:
+        InvalidModel: As `load`.
+    """
+    try:
+        model = ir.from_proto(proto)
+        _prepare(model)
+    except Exception as error:  # onnx_ir and protobuf each have their own
+        msg = f"model: expected a readable ONNX model, got {type(error).__name__}: {error}"
+        raise InvalidModel(msg) from error
+    _check_opset(model, "model")
+    return model
+
+
+def _prepare(model: ir.Model) -> None:
+    if model.functions:
+        InlinePass()(model)
+    RemoveInitializersFromInputsPass()(model)
+
+
+def _check_opset(model: ir.Model, what: str) -> None:
     if not model.opset_imports:
-        msg = f"model file '{path.name}': expected a readable ONNX model, got one without an operator set"
+        msg = f"{what}: expected a readable ONNX model, got one without an operator set"
         raise InvalidModel(msg)
     if opset_of(model) < MIN_OPSET:
-        msg = f"model file '{path.name}': expected opset {MIN_OPSET} or newer, got {opset_of(model)}; convert it first"
+        msg = f"{what}: expected opset {MIN_OPSET} or newer, got {opset_of(model)}; convert it first"
         raise InvalidModel(msg)
     model.ir_version = min(model.ir_version, MAX_IR_VERSION)
-    return ModelFile(path, model, sha256)
 
 
 def _read_external_data(model: ir.Model, path: Path) -> None:

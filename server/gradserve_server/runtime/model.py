@@ -1,6 +1,5 @@
 """A model in memory: its inference form, the session that predicts, and the plans made from it so far."""
 
-import difflib
 import logging
 import threading
 from collections.abc import Sequence
@@ -12,12 +11,13 @@ import onnx_ir as ir
 from cachetools import LRUCache, cachedmethod
 
 from gradserve.descriptions import ImageDescription, Layer, ModelDescription, TensorDescription
-from gradserve.errors import InvalidModel, NotDifferentiable, UnknownInput, UnknownLayer, UnsupportedGradient
+from gradserve.errors import InvalidModel, UnsupportedGradient
 from gradserve_server.graph.autodiff import ort_training
 from gradserve_server.graph.derivatives import Backend, Choice, Wanted, derive, layer_backends
 from gradserve_server.graph.inference_form import to_inference_form
+from gradserve_server.graph.layers import Layers
 from gradserve_server.graph.load import load
-from gradserve_server.graph.values import FLOATS, is_float, opset_of, shape_of
+from gradserve_server.graph.values import opset_of, shape_of
 from gradserve_server.runtime.feeds import describe_tensor, dtype_name
 from gradserve_server.runtime.plan import Plan
 from gradserve_server.runtime.session import Array, Session
@@ -65,7 +65,8 @@ class Model:
         self.name, self.version = name, version
         source = load(file)
         form = to_inference_form(source.model)
-        self._model, self._renames, self._threads = form.model, form.renames, threads
+        self._model, self._threads = form.model, threads
+        self._names = Layers(name, form)
         self._backend = backend
         self._predict = Session(form.model, threads)
         self._description = ModelDescription(
@@ -106,12 +107,11 @@ class Model:
     @property
     def float_inputs(self) -> tuple[str, ...]:
         """Inputs that gradients can be taken with respect to."""
-        return tuple(value.name or "" for value in self._model.graph.inputs if value.dtype in FLOATS)
+        return self._names.float_inputs
 
     def dtype(self, layer: str) -> str:
         """The element type of an input or layer in gradient graphs, which compute half types in float32."""
-        values = ir.convenience.create_value_mapping(self._model.graph)
-        return "float64" if values[layer].dtype is ir.DataType.DOUBLE else "float32"
+        return self._names.dtype(layer)
 
     def predict(self, feeds: dict[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """Runs the model as a whole, by one session that nothing else uses: same inputs, same bytes."""
@@ -122,7 +122,7 @@ class Model:
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The tensors that objectives and activations can name, in the order of the graph."""
-        reached = layer_backends(self._model, self._starts, self._backend)
+        reached = layer_backends(self._model, self._names.starts, self._backend)
         apart = (Choice(self._backend, ""), ("does not depend on a float input",))
         return tuple(
             Layer(
@@ -135,28 +135,18 @@ class Model:
                 backend="" if problems else str(choice.backend),
                 backend_reason="" if problems else choice.reason,
             )
-            for name, value in self._layer_values.items()
+            for name, value in self._names.values.items()
             if (node := value.producer()) is not None
             for choice, problems in [reached.get(value, apart)]
         )
 
     def resolve(self, layer: str) -> str:
-        """The tensor that a layer's name stands for, names from before the rewriting included.
+        """The tensor that a layer's name stands for. See `graph.layers.Layers.resolve`."""
+        return self._names.resolve(layer)
 
-        Raises:
-            UnknownLayer: There is none; the text names the nearest that is left.
-        """
-        layer = self._renames.same.get(layer, layer)
-        if layer in self._layer_values:
-            return layer
-        if layer in self._renames.folded:
-            nearest = self._renames.folded[layer]
-            msg = f"layer '{layer}': was folded away with the BatchNormalization after it; the nearest layer is '{nearest}'"
-            raise UnknownLayer(msg)
-        close = difflib.get_close_matches(layer, self._layer_values, n=3)
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "`layers` lists them"
-        msg = f"layer '{layer}': model '{self.name}' has no such layer; {hint}"
-        raise UnknownLayer(msg)
+    def wrt(self, names: Sequence[str], layers: Sequence[str]) -> tuple[str, ...]:
+        """What to differentiate with respect to. See `graph.layers.Layers.wrt`."""
+        return self._names.wrt(names, layers)
 
     def layer_shapes(self, layers: Sequence[str], feeds: dict[str, Array]) -> dict[str, Shape]:
         """The shapes that layers have for these inputs: known from the graph, or seen by running it once."""
@@ -168,7 +158,7 @@ class Model:
         }
         shapes: dict[str, Shape] = {}
         for layer in layers:
-            static = shape_of(self._layer_values[layer])
+            static = shape_of(self._names.values[layer])
             known = tuple(sizes.get(size, 0) if isinstance(size, str) else size or 0 for size in static or (None,))
             # 0 marks what the graph does not tell (and an empty axis, which then is seen by running).
             shapes[layer] = known if all(known) else self._seen_shape(layer, feeds)
@@ -204,58 +194,6 @@ class Model:
         kept = {value.name for value in derived.model.graph.inputs}
         _log.info("model '%s' version %d: plan for %s by %s", self.name, self.version, key, derived.choice)
         return Plan(key, session, frozenset(tensor.name for tensor in self.inputs if tensor.name in kept), derived.choice)
-
-    def wrt(self, names: Sequence[str], layers: Sequence[str]) -> tuple[str, ...]:
-        """What to differentiate with respect to: the inputs or layers named, or every float input that reaches a layer.
-
-        Raises:
-            UnknownInput: A name that is neither an input nor a layer.
-            NotDifferentiable: No float input reaches any of the layers.
-        """
-        if names:
-            return tuple(dict.fromkeys(map(self._start, names)))
-        found = tuple(name for name, reached in self._dependents.items() if any(layer in reached for layer in layers))
-        if not found:
-            msg = f"layer {', '.join(map(repr, layers))}: does not depend on a float input of model '{self.name}'"
-            embeddings = [name for name in self._starts if name not in self.float_inputs]
-            hint = f"; name a layer to differentiate with respect to, such as '{embeddings[0]}'" if embeddings else ""
-            raise NotDifferentiable(msg + hint)
-        return found
-
-    def _start(self, name: str) -> str:
-        known = [tensor.name for tensor in self.inputs]
-        if name in known:
-            return name
-        try:
-            return self.resolve(name)
-        except UnknownLayer as error:
-            msg = f"input '{name}': expected one of {', '.join(map(repr, sorted(known)))}, or a layer"
-            raise UnknownInput(msg) from error
-
-    @cached_property
-    def _starts(self) -> tuple[str, ...]:
-        """Where derivatives can begin: the float inputs, and what is looked up with integer ones (embeddings)."""
-        inputs = set(self._model.graph.inputs)
-        looked_up = (
-            node.outputs[0].name or ""
-            for node in self._model.graph
-            if node.op_type == "Gather" and is_float(node.outputs[0]) and node.inputs[0] not in inputs
-            # The indices come from outside: constants and shapes look up nothing.
-            if node.inputs[1] in inputs
-        )
-        return (*self.float_inputs, *looked_up)
-
-    @cached_property
-    def _dependents(self) -> dict[str, set[str]]:
-        """The layers that depend on each float input."""
-        return {
-            name: {value.name or "" for value in layer_backends(self._model, [name], self._backend)}
-            for name in self.float_inputs
-        }
-
-    @cached_property
-    def _layer_values(self) -> dict[str, ir.Value]:
-        return {value.name: value for node in self._model.graph for value in node.outputs if value.name}
 
     def _check_descriptions(self, images: set[str], labels: set[str]) -> None:
         for kind, names, tensors in (

@@ -237,14 +237,14 @@ def builds(monkeypatch):
     class Builds:
         count, fail = 0, 0
 
-        def __call__(self, *arguments):
+        def __call__(self, *arguments, **settings):
             self.count += 1
             time.sleep(0.05)  # long enough for every waiting thread to come
             if self.fail:
                 self.fail -= 1
                 msg = "no session this time"
                 raise MemoryError(msg)
-            return original(*arguments)
+            return original(*arguments, **settings)
 
     original, builds = module.Session, Builds()
     builds.start = lambda: monkeypatch.setattr(module, "Session", builds)

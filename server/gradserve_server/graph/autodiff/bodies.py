@@ -1,14 +1,18 @@
 """Subgraphs: copied into the nodes of an emitter, and made of them."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import onnx_ir as ir
 
-from gradserve_server.graph.autodiff.emitter import SUBGRAPHS, Dim, Emitter, Expr
+from gradserve_server.graph.autodiff.emitter import SUBGRAPHS, Dim, Emitter, Expr, infer
 from gradserve_server.graph.autodiff.site import subgraphs
 
 BACKWARDS = (-1, -(2**63), 0, -1)
 """Slice's start, end, axis and step that turn the first axis around."""
+
+Known = dict[ir.Value, ir.Value | None]
+"""What takes the place of which value; None: of an optional input that is left out."""
+Resolve = Callable[[ir.Attr], ir.Attr | None]
 
 Step = Callable[[Emitter, list[Expr], list[Expr]], tuple[Sequence[Expr], Sequence[Expr]]]
 """Emits one step: of the states and this step's elements, the next states and what is collected."""
@@ -25,39 +29,50 @@ def replay(g: Emitter, graph: ir.Graph, inputs: Sequence[Expr]) -> list[Expr]:
         graph: The subgraph.
         inputs: What takes the place of its inputs.
     """
-    known = dict(zip(graph.inputs, (x.value for x in inputs), strict=True))
-    known.update(_constants(g, graph))
-    g.nodes += [_copy(g, node, known) for node in graph]
-    return [g.of(known.get(value, value)) for value in graph.outputs]
+    known: Known = {value: x.value for value, x in zip(graph.inputs, inputs, strict=True)}
+    known.update(constants(g, graph))
+    g.nodes += [copy(g, node, known) for node in graph]
+    return [g.of(known.get(value) or value) for value in graph.outputs]
 
 
-def _constants(g: Emitter, graph: ir.Graph) -> dict[ir.Value, ir.Value]:
+def constants(g: Emitter, graph: ir.Graph) -> dict[ir.Value, ir.Value]:
     """Those that a subgraph still holds: inference form lifts all that are not outputs."""
     held = ((value, value.const_value) for value in graph.initializers.values())
     return {value: g.const(tensor.numpy()).value for value, tensor in held if tensor is not None}
 
 
-def _copy(g: Emitter, node: ir.Node, known: dict[ir.Value, ir.Value]) -> ir.Node:
-    attributes = [_copy_attribute(g, attribute, known) for attribute in node.attributes.values()]
+def copy(g: Emitter, node: ir.Node, known: Known, resolve: Resolve = lambda given: given) -> ir.Node:
+    """A node like this one. Not put anywhere.
+
+    Args:
+        g: Gives names, and gets constants.
+        node: The original.
+        known: What takes the place of which value; gets the node's outputs.
+        resolve: What each attribute becomes; None leaves it out.
+    """
+    resolved = [attribute for given in node.attributes.values() if (attribute := resolve(given)) is not None]
+    attributes = [_copy_graph(g, given, known, resolve) if given.type in SUBGRAPHS else given for given in resolved]
     inputs = [known.get(value, value) if value is not None else None for value in node.inputs]
-    copy = ir.Node(
+    new = ir.Node(
         node.domain, node.op_type, inputs, attributes, num_outputs=len(node.outputs), name=g.name(node.op_type)
     )
-    for out, original in zip(copy.outputs, node.outputs, strict=True):
+    for out, original in zip(new.outputs, node.outputs, strict=True):
         known[original] = _like(out, original, g.name(node.op_type) if original.name else "")
-    return copy
+    if any(out.type is None for out in new.outputs):
+        infer(new, g.opset)
+        for graph in subgraphs(new) if new.op_type == "If" else ():
+            for out, inside in zip(new.outputs, graph.outputs, strict=True):
+                out.type = out.type or inside.type
+    return new
 
 
-def _copy_attribute(g: Emitter, attribute: ir.Attr, known: dict[ir.Value, ir.Value]) -> ir.Attr:
-    if attribute.type not in SUBGRAPHS:
-        return attribute
+def _copy_graph(g: Emitter, attribute: ir.Attr, outside: Known, resolve: Resolve) -> ir.Attr:
     assert attribute.type is ir.AttributeType.GRAPH, "no operator has a list of graphs"
-    graph, inner = attribute.as_graph(), dict(known)
+    graph = attribute.as_graph()
     inputs = [_like(ir.Value(), value, g.name("in")) for value in graph.inputs]
-    inner.update(zip(graph.inputs, inputs, strict=True))
-    inner.update(_constants(g, graph))
-    nodes = [_copy(g, node, inner) for node in graph]
-    outputs = [inner.get(value, value) for value in graph.outputs]
+    known = outside | dict(zip(graph.inputs, inputs, strict=True)) | constants(g, graph)
+    nodes = [copy(g, node, known, resolve) for node in graph]
+    outputs = [known.get(value) or value for value in graph.outputs]
     return ir.AttrGraph(attribute.name, ir.Graph(inputs, outputs, nodes=nodes, name=g.name("body")))
 
 
@@ -107,7 +122,7 @@ def backwards(g: Emitter, x: Expr) -> Expr:
 
 
 def scan(
-    g: Emitter, states: Sequence[Expr], elements: Sequence[Expr], step: Step, *, shapes: Mapping[int, Expr] | None = None
+    g: Emitter, states: Sequence[Expr], elements: Sequence[Expr], step: Step
 ) -> tuple[list[Expr], list[Expr]]:
     """Emits a Scan along the first axis.
 
@@ -116,7 +131,6 @@ def scan(
         states: At the start.
         elements: What is run through; one at least.
         step: Emits one step. May read any values from outside.
-        shapes: Of what is collected, where inference may not tell: position -> a value of the same shape.
 
     Returns:
         The states at the end, and what was collected, stacked.
@@ -136,11 +150,9 @@ def scan(
     for out, like in zip(results, states, strict=False):
         out.value.type, out.value.shape = ir.TensorType(like.dtype), like.value.shape
     length = read[0].shape[0] if read[0].shape else None
-    for i, (out, one) in enumerate(zip(results[len(states) :], collected, strict=True)):
+    for out, one in zip(results[len(states) :], collected, strict=True):
         out.value.type = ir.TensorType(one.dtype)
-        if shapes is not None and i in shapes:
-            out.value.shape = shapes[i].value.shape
-        elif one.shape is not None:
+        if one.shape is not None:
             out.value.shape = ir.Shape([length, *one.shape])
     return list(results[: len(states)]), list(results[len(states) :])
 

@@ -380,7 +380,7 @@ def infer(node: ir.Node, opset: int) -> None:
     inputs = [value for value in node.inputs if value is not None]
     if any(value.type is None for value in inputs) or not onnx.defs.has(node.op_type, opset, node.domain):
         return
-    types = {value.name or "": _type_proto(value) for value in inputs}
+    types = {value.name or "": type_proto(value) for value in inputs}
     data = {}
     for value in inputs:
         array = constant(value)
@@ -407,7 +407,7 @@ def _given(value: ir.Value | None) -> ir.Value:
     return value
 
 
-def _type_proto(value: ir.Value) -> onnx.TypeProto:
+def type_proto(value: ir.Value) -> onnx.TypeProto:
     shape = shape_of(value)
     return onnx.helper.make_tensor_type_proto(int(value.dtype or ir.DataType.FLOAT), shape)
 

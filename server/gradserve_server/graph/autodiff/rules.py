@@ -33,6 +33,8 @@ NEWEST_OPSET = 28
 """The newest that the table covers; the completeness test holds it to every operator that onnx defines up to here."""
 
 MICROSOFT = "com.microsoft"
+RUNTIME_ONLY = frozenset({"SimplifiedLayerNormalization"})
+"""Operators of the default domain that onnxruntime knows and onnx does not."""
 
 Cotangent = Expr | Callable[[], Expr] | None
 """What flows back into one input: emitted, or to be emitted if it is wanted, or nothing."""
@@ -140,9 +142,13 @@ def unsupported(reason: str, versions: dict[str, Iterable[int]], domain: str = "
 
 
 def key_of(node: ir.Node, opset: int) -> Key | None:
-    """The node's row of the table; None for an operator that onnx does not define."""
+    """The node's row of the table; None for an operator that nobody defines.
+
+    What onnxruntime adds to the default domain on its own account stands among the operators of its domain.
+    """
     if node.domain in DEFAULT_DOMAINS:
-        return _default_key(node.op_type, opset)
+        own = (MICROSOFT, node.op_type, 1)
+        return _default_key(node.op_type, opset) or (own if node.op_type in RUNTIME_ONLY else None)
     return node.domain, node.op_type, 1
 
 

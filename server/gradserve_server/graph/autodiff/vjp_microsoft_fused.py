@@ -149,7 +149,7 @@ def _rounded_activations(n: Site) -> str | None:
         return "no rule for blocks in another order (g_idx)"
     if n.integer("weight_prepacked", 0):
         return "no rule for prepacked weights"
-    if n.integer("accuracy_level", 0) == 4:
+    if n.integer("accuracy_level", 0) == 4 and not n.emitter.straight_through:
         return "accuracy_level 4 rounds the activations to 8 bits, so the value moves in steps"
     return rank_known(n)
 

@@ -14,10 +14,10 @@ from onnx_ir.passes.common import (
     LiftConstantsToInitializersPass,
     LiftSubgraphInitializersToMainGraphPass,
     RemoveUnusedNodesPass,
-    ShapeInferencePass,
 )
 
 from gradserve.errors import InvalidModel
+from gradserve_server.graph.contrib_shapes import infer_shapes
 from gradserve_server.graph.inference_form.drop_identities import drop_identities
 from gradserve_server.graph.inference_form.fold_batchnorm import fold_batchnorm
 from gradserve_server.graph.inference_form.switch_mode import switch_mode
@@ -70,11 +70,11 @@ def _rewritten(source: ir.Model) -> InferenceForm:
     # Subgraphs are copied to differentiate them; what they hold is not.
     LiftSubgraphInitializersToMainGraphPass()(reference)
     rewrites = switch_mode(reference)
-    ShapeInferencePass(check_type=False, strict_mode=False)(reference)
+    infer_shapes(reference)
     model = reference.clone()
     renames = Renames()
     rewrites += drop_identities(model, renames.same)
     rewrites += fold_batchnorm(model, renames.folded)
     RemoveUnusedNodesPass()(model)
-    ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    infer_shapes(model)
     return InferenceForm(reference, model, renames, tuple(rewrites))
