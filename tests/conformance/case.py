@@ -20,7 +20,8 @@ class Draw:
     """How a float input is drawn: so that no kink lies within a difference step.
 
     normal: from the normal distribution, at least 0.05 away from 0. positive: uniform in [0.5, 1.5]. unit: uniform in
-    [-0.9, 0.9]. distinct: a permutation of well separated values in [-2, 2], for maxima and sorting.
+    [-0.9, 0.9]. distinct: a permutation of well separated values in [-2, 2], for maxima and sorting. grid: odd
+    multiples of 1/24 in [-2, 2], which lie between the values and the borders of images of 2, 3 and 4 pixels.
     """
 
     shape: tuple[int, ...]
@@ -35,6 +36,7 @@ class Draw:
             "positive": random.uniform(0.5, 1.5, size),
             "unit": random.uniform(-0.9, 0.9, size),
             "distinct": random.permutation(size) / max(size, 1) * 4 - 2,
+            "grid": (random.integers(-22, 22, size) + 0.5) / 12,
         }[self.how]
         return drawn.reshape(self.shape)
 
@@ -55,6 +57,8 @@ class Case:
     """One for each version of the operator in the table; the runtime skips what it cannot load."""
     others: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Integer or bool inputs."""
+    fixed: tuple[str, ...] = ()
+    """Those of `others` whose sizes the graph always knows: shapes, axes, pads, as long as there are axes."""
     constants: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Initializers. Float64 ones take the float type."""
     outputs: tuple[str, ...] = ("Y",)
@@ -66,7 +70,13 @@ class Case:
     """Whether onnx's reference evaluator computes the forward function rightly in float64."""
     portable_evaluator: bool = True
     """Whether it also runs the gradient graph rightly."""
+    checker: bool = True
+    """Whether onnx's checker takes the forward graph."""
+    straight_through: bool = False
+    """Quantizers pass derivatives as if they rounded nothing; no difference quotient shows that."""
     name: str = ""
+    skip: str = ""
+    """Why the installed onnxruntime cannot run it; empty where it can."""
 
     @property
     def id(self) -> str:
@@ -83,7 +93,7 @@ class Case:
     def model(self, opset: int, *, dynamic: str = "none", dtype: int = FLOAT) -> onnx.ModelProto:
         """As a file."""
         text = self.body.replace("= TYPE", f"= {dtype}")
-        text = re.sub(r"\bT(\[[\d, ]*\])? (\w+ )?\{", lambda m: f"{_NAMES[dtype]}{m[1] or ''} {m[2] or ''}{{", text)
+        text = re.sub(r"\bT(\[[\w, ]*\])?(?= (\w+ ?)?[{,)])", lambda m: f"{_NAMES[dtype]}{m[1] or ''}", text)
         domains = f'"" : {opset}' + (f', "{self.domain}" : 1' if self.domain else "")
         model = onnx.parser.parse_model(f"<ir_version: 10, opset_import: [{domains}]> g () => () {{ {text} }}")
         shapes = {name: draw.shape if isinstance(draw, Draw) else draw for name, draw in self.inputs.items()}
@@ -92,7 +102,8 @@ class Case:
             model.graph.input.append(onnx.helper.make_tensor_value_info(name, dtype, declared))
         for name, array in self.others.items():
             kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-            model.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, _declared(name, array.shape, dynamic)))
+            declared = _declared(name, array.shape, "none" if name in self.fixed else dynamic)
+            model.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, declared))
         for name, array in self.constants.items():
             typed = array.astype(onnx.helper.tensor_dtype_to_np_dtype(dtype)) if array.dtype == np.float64 else array
             model.graph.initializer.append(onnx.numpy_helper.from_array(typed, name))

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import onnx
 from conformance.case import DOUBLE, Case, Drawn
-from support.reference import Erf, Gelu
+from support.reference import Erf, Gelu, Loop
+from support.reference_indexing import INDEXING_OPS
+from support.reference_windows import WINDOW_OPS
 from onnx.reference import ReferenceEvaluator
 
 STEP = 1e-5
@@ -17,7 +19,7 @@ DIRECTIONS = 4
 
 def evaluator(model: onnx.ModelProto) -> ReferenceEvaluator:
     """Onnx's own, with float64 versions of what it computes in float32."""
-    return ReferenceEvaluator(model, new_ops=[Erf, Gelu])
+    return ReferenceEvaluator(model, new_ops=[Erf, Gelu, Loop, *WINDOW_OPS, *INDEXING_OPS])
 
 
 def cotangents_of(outputs: list[np.ndarray], seed: int = 1) -> list[np.ndarray]:
@@ -77,7 +79,7 @@ def autograd(case: Case, inputs: Drawn) -> tuple[list[np.ndarray], Callable[[lis
             outputs, list(leaves.values()), [torch.tensor(c) for c in cotangents], allow_unused=True
         )
         return {
-            name: np.zeros(inputs[name].shape) if gradient is None else gradient.numpy()
+            name: np.zeros(inputs[name].shape) if gradient is None else gradient.numpy(force=True)
             for name, gradient in zip(leaves, gradients, strict=True)
         }
 
@@ -100,7 +102,7 @@ def second_derivative(case: Case, inputs: Drawn, cotangents: list[np.ndarray], d
     if not getattr(product, "requires_grad", False):
         return zeros
     second = torch.autograd.grad(product, list(leaves.values()), allow_unused=True)
-    return zeros | {name: g.numpy() for name, g in zip(leaves, second, strict=True) if g is not None}
+    return zeros | {name: g.numpy(force=True) for name, g in zip(leaves, second, strict=True) if g is not None}
 
 
 def _outputs(case: Case, leaves: dict[str, Any]) -> list[Any]:

@@ -1,11 +1,13 @@
 """Float64 oracles that share no code with us or onnxruntime: onnx's reference evaluator, and central differences on it."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_loop import Loop as _Loop
 from scipy.special import erf
 
 STEP = 1e-5
@@ -25,8 +27,25 @@ class Gelu(OpRun):
     op_domain = ""
 
     def _run(self, x, approximate=None):
-        assert approximate == "none"
-        return (0.5 * x * (1 + erf(x / np.sqrt(2))),)
+        if approximate == "tanh":
+            return (0.5 * x * (1 + np.tanh(math.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),)
+        return (0.5 * x * (1 + erf(x / math.sqrt(2))),)
+
+
+class Loop(_Loop):
+    """onnx's own puts what the steps collect one after the other along axis 0, where the standard stacks it."""
+
+    def _run(self, M, cond, *states, context=None, body=None, attributes=None, bindings=None):  # noqa: N803
+        step, collected, going = 0, [[] for _ in range(self.K)], cond
+        while going and (M is None or step < M):
+            given = [np.array(step, np.int64), np.array(going), *states]
+            inputs = (context or {}) | dict(zip(self.body.input_names, given, strict=True))
+            going, *outputs = self._run_body(inputs, attributes=attributes, bindings=bindings)
+            states = outputs[: self.N]
+            for stack, value in zip(collected, outputs[self.N :], strict=True):
+                stack.append(value)
+            step += 1
+        return (*states, *(np.stack(stack) for stack in collected))
 
 
 def _windows(x: np.ndarray, kernel, pads, strides) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Types and shapes of values that onnxruntime's own operators make: onnx's shape inference does not know those.
+"""Types and shapes of values that onnxruntime's own operators make, and a few others that onnx's inference leaves out.
 
-Without them every value after such an operator would have no rank. A row of `SHAPES` is what one operator makes of its inputs;
-operators that it lacks leave their outputs as they are.
+Without them every value after such an operator would have no rank. A row of `SHAPES` is what one operator makes of its
+inputs; operators that it lacks leave their outputs as they are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +19,9 @@ from gradserve_server.graph.values import DEFAULT_DOMAINS, constant, opset_of, s
 Shape = tuple[Dim, ...] | None
 Made = Sequence["tuple[ir.DataType | None, Shape]"]
 """Of each output: element type and shape, as far as known."""
+
+LEFT_OUT = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
+"""Standard operators, functions in onnx, whose outputs its inference leaves without a shape."""
 
 MAX_ROUNDS = 8
 """A round follows all that does not depend on computed shapes; those need one for each such stretch of the graph."""
@@ -40,7 +43,7 @@ def _infer_standard(model: ir.Model) -> None:
 
 
 def _is_contrib(node: ir.Node) -> bool:
-    return node.domain == MICROSOFT or (node.domain in DEFAULT_DOMAINS and node.op_type in RUNTIME_ONLY)
+    return node.domain == MICROSOFT or (node.domain in DEFAULT_DOMAINS and node.op_type in RUNTIME_ONLY | LEFT_OUT)
 
 
 def _walk(model: ir.Model, opset: int) -> bool:
@@ -201,17 +204,17 @@ def _multi_head_attention(x: Inputs) -> Made:
     if query is None or len(query) != 3:
         return [(x.dtype(), None)]
 
-    def present(index: int) -> tuple[Dim, Dim]:
-        """Length and width of a head."""
+    def keys_or_values(index: int) -> tuple[Dim, Dim, Dim]:
+        """T, the width of a head, and of all heads."""
         shape = x.shape(index)
         if shape is None or len(shape) not in (3, 4):
-            return None, None
-        *_, length, width = shape
-        width = width // heads if len(shape) == 3 and isinstance(width, int) else width if len(shape) == 4 else None
-        return None if x.value(6) is not None else length, width
+            return None, None, None
+        length, width = (None if x.value(6) is not None else shape[-2]), shape[-1]
+        if len(shape) == 3:
+            return length, width // heads if isinstance(width, int) else None, width
+        return length, width, heads * width if isinstance(width, int) else None
 
-    (keys, narrow), (_, wide) = present(1), present(2)
-    width = heads * wide if isinstance(wide, int) else x.shape(2)[2] if x.shape(2) and len(x.shape(2)) == 3 else None
+    (keys, narrow, _), (_, wide, width) = keys_or_values(1), keys_or_values(2)
     return [
         (x.dtype(), (query[0], query[1], width)),
         (x.dtype(), (query[0], heads, keys, narrow)),
@@ -269,21 +272,46 @@ def _unfolded(x: Inputs) -> Made:
 
 def _conv_transpose(x: Inputs) -> Made:
     """The pads are an input."""
-    pads = constant(x.value(2))
+    pads, shape, weights = constant(x.value(2)), x.shape(0), x.shape(1)
+    if shape is None:
+        return [(x.dtype(), None)]
+    channels = weights[1] if weights else None
+    channels = channels * x.integer("group", 1) if isinstance(channels, int) else None
+    rank_alone = (shape[0], channels, *(None for _ in shape[2:]))
     if x.value(2) is not None and pads is None:
-        shape, weights = x.shape(0), x.shape(1)
-        unknown = shape and (shape[0], weights[1] if weights and x.integer("group", 1) == 1 else None, *(None for _ in shape[2:]))
-        return [(x.dtype(), unknown)]
+        return [(x.dtype(), rank_alone)]
     given = {} if pads is None else {"pads": [int(pad) for pad in pads.ravel()]}
-    return x.standard("ConvTranspose", inputs=(0, 1), **given)
+    ((dtype, known),) = x.standard("ConvTranspose", inputs=(0, 1), **given)
+    return [(dtype, known if known is not None else rank_alone)]
 
+
+def _padded(x: Inputs) -> Made:
+    """The pads may have a first axis of size 1."""
+    pads, shape = constant(x.value(1)), x.shape()
+    if shape is None:
+        return [(x.dtype(), None)]
+    if pads is None:
+        return [(x.dtype(), (None,) * len(shape))]
+    total = pads.reshape(2, -1).sum(0)
+    return [
+        (
+            x.dtype(),
+            tuple(
+                size + int(more) if isinstance(size, int) else size if more == 0 else None
+                for size, more in zip(shape, total, strict=True)
+            ),
+        )
+    ]
+
+
+SAME = """
+    BiasGelu BiasSoftmax FastGelu GatedAdd GatedRMSNorm Gelu GemmaRotaryEmbedding GroupNorm Inverse MRotaryEmbedding
+    NGramRepeatBlock QuickGelu RotaryEmbedding SampleOp ScaledSiLU Trilu
+""".split()  # noqa: SIM905
+"""Operators whose output has the type and the shape of their first input."""
 
 SHAPES: Mapping[str, Callable[[Inputs], Made]] = {
-    **dict.fromkeys(
-        "BiasGelu BiasSoftmax FastGelu GatedAdd GatedRMSNorm Gelu GemmaRotaryEmbedding GroupNorm Inverse MRotaryEmbedding "
-        "NGramRepeatBlock QuickGelu RotaryEmbedding SampleOp ScaledSiLU Trilu".split(),
-        _same,
-    ),
+    **dict.fromkeys([*SAME, *LEFT_OUT], _same),
     "Attention": _attention,
     "CDist": _distances,
     "ConvTransposeWithDynamicPads": _conv_transpose,
@@ -301,7 +329,7 @@ SHAPES: Mapping[str, Callable[[Inputs], Made]] = {
     "MatMulIntegerToFloat": _quantized_product(2),
     "MatMulNBits": _product_by_width,
     "MultiHeadAttention": _multi_head_attention,
-    "Pad": _like_standard("Pad"),
+    "Pad": _padded,
     "Range": lambda x: [(x.dtype(), (None,))],
     "SimplifiedLayerNormalization": _root_mean_square,
     "SkipLayerNormalization": _normalized,

@@ -20,6 +20,7 @@ from gradserve_server.graph.autodiff import ort_training, path
 from gradserve_server.graph.autodiff.judge import Judge, PortableJudge
 from gradserve_server.graph.autodiff.portable import build_hvp, build_jvp, build_vjp
 from gradserve_server.graph.autodiff.training_ops import TrainingJudge
+from gradserve_server.graph.inference_form.to_float32 import to_float32
 from gradserve_server.graph.objectives import Head, append_heads
 from gradserve_server.graph.subgraph import cut
 from gradserve_server.graph.values import opset_of
@@ -172,6 +173,7 @@ def _can(wanted: Wanted, backend: Backend, model: ir.Model) -> None:
 
 
 def _build(graph: ir.Model, wanted: Wanted, backend: Backend) -> ir.Model:
+    to_float32(graph, interface=True)  # half numbers would lose the small ones of a gradient
     if wanted.product is Product.JVP:
         return build_jvp(graph, wanted.wrt)
     make = ort_training.build_vjp if backend is Backend.TRAINING else build_vjp

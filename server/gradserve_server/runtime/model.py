@@ -20,7 +20,7 @@ from gradserve_server.graph.load import load
 from gradserve_server.graph.values import opset_of, shape_of
 from gradserve_server.runtime.feeds import describe_tensor, dtype_name
 from gradserve_server.runtime.plan import Plan
-from gradserve_server.runtime.session import Array, Session
+from gradserve_server.runtime.session import Array, Session, newest_opset
 from gradserve_server.runtime.verify import rewrite_error
 
 _log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Model:
     ) -> None:
         self.name, self.version = name, version
         source = load(file)
-        form = to_inference_form(source.model)
+        form = to_inference_form(source.model, newest_opset())
         self._model, self._threads = form.model, threads
         self._names = Layers(name, form)
         self._backend = backend
@@ -73,7 +73,7 @@ class Model:
             name=name,
             version=str(version),
             sha256=source.sha256,
-            opset=opset_of(form.model),
+            opset=opset_of(source.model),
             inputs=tuple(
                 replace(describe_tensor(value), image=(images or {}).get(value.name or ""))
                 for value in form.model.graph.inputs

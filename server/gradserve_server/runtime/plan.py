@@ -12,6 +12,8 @@ from gradserve_server.graph.derivatives import Choice, Wanted
 from gradserve_server.graph.objectives import VALUE
 from gradserve_server.runtime.session import Array, Session
 
+HALVES = ("float16", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -63,4 +65,9 @@ class Plan:
         return self.session.bind(self._needed(feeds) | dict(weights), {VALUE: values, gradient_name(wrt): gradient})
 
     def _needed(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        return {name: array for name, array in feeds.items() if name in self.inputs}
+        needed = {name: array for name, array in feeds.items() if name in self.inputs}
+        # Gradients of half models are computed in float32 (`graph.derivatives`).
+        return {
+            name: array.astype(np.float32) if self.key.wrt and array.dtype.name in HALVES else array
+            for name, array in needed.items()
+        }

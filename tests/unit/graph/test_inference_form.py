@@ -525,7 +525,7 @@ def test_a_value_that_a_branch_reads_is_found_under_its_new_name():
 
 
 def test_what_is_in_inference_form_already_is_left_alone():
-    model = build("h = Conv(x, W) y = Relu(h)", inputs=IMAGE, outputs=ANY, weights={"W": W})
+    model = build("h = Conv(x, W) y = Relu(h)", inputs=IMAGE, outputs=ANY, opset=18, weights={"W": W})
     form, served = rewrite(model)
     assert form.rewrites == ()
     assert ops(served) == ["Conv", "Relu"]

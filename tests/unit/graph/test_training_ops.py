@@ -14,14 +14,13 @@ from support.training_cases import CASES, IMAGE, Case
 from gradserve.errors import NotDifferentiable, UnsupportedGradient
 from gradserve_server.graph.autodiff.names import cotangent_name, gradient_name
 from gradserve_server.graph.autodiff.ort_training import build_vjp
-from gradserve_server.graph.autodiff.path import reach
 from gradserve_server.graph.autodiff.path import check as check_by
-from gradserve_server.graph.autodiff.rules import TABLE, ProvenZero
+from gradserve_server.graph.autodiff.path import reach
+from gradserve_server.graph.autodiff.rules import OLDEST_OPSET, TABLE, ProvenZero
 from gradserve_server.graph.autodiff.training_ops import OPSETS_VERIFIED, VERIFIED, TrainingJudge
 from gradserve_server.graph.inference_form import to_inference_form
 from gradserve_server.graph.values import opset_of
 from gradserve_server.runtime.session import Session
-
 
 
 def judge(model: ir.Model) -> TrainingJudge:
@@ -93,6 +92,37 @@ def test_gradient_equals_finite_differences(case, opset):
         assert relative_error(results[gradient_name(name)], expected) < TOLERANCE["float32 operator"], name
 
 
+NOT_BEFORE_18 = {"DivGrad", "GatherGrad", "LayerNormalizationGrad", "MaxPoolGrad", "SliceGrad"}
+"""Operators whose rules have no spelling in older opsets: models are converted before they come here."""
+
+
+@pytest.mark.parametrize(("case", "opset"), PAIRS)
+def test_no_training_operator_is_left(case, opset):
+    """The lowered graph runs on any onnxruntime."""
+    for name in case.inputs:
+        nodes = build_vjp(served(case, opset), [name]).graph.all_nodes()
+        left = {node.op_type for node in nodes if node.domain or not onnx.defs.has(node.op_type, opset)}
+        assert left <= (NOT_BEFORE_18 if opset < OLDEST_OPSET else set())
+
+
+@pytest.mark.parametrize("name", ["X", "M"])
+def test_a_broadcast_of_sizes_not_known_before_the_run_is_undone_in_standard_operators(name):
+    body = "B = Reshape(M, S) A = Mul(X, B) Y = Sigmoid(A)"
+    head = '<ir_version: 8, opset_import: ["" : 20]> g (float[N,3,4] X, float[4] M, int64[K] S) => (float[P,Q,R] Y)'
+    forward = to_inference_form(ir.from_proto(onnx.parser.parse_model(f"{head} {{ {body} }}"))).model
+    model = build_vjp(forward, [name])
+    assert {node.domain for node in model.graph.all_nodes()} == {""}
+    random = np.random.default_rng(0)
+    x, m, dy = (random.normal(size=shape) for shape in ((2, 3, 4), (4,), (2, 3, 4)))
+    feeds = {"X": x, "M": m, cotangent_name("Y"): dy}
+    feeds = {key: array.astype(np.float32) for key, array in feeds.items()} | {"S": np.array([1, 4])}
+    results = Session(model, 1).run(feeds)
+    y = 1 / (1 + np.exp(-x * m))
+    inner = dy * y * (1 - y)
+    expected = {"X": inner * m, "M": (inner * x).sum((0, 1))}[name]
+    assert relative_error(results[gradient_name(name)], expected) < TOLERANCE["float32 operator"]
+
+
 def test_every_verified_operator_has_a_case():
     assert {case.op for case in CASES} == set(VERIFIED)
 
@@ -133,10 +163,10 @@ def test_what_the_builder_would_get_wrong_is_refused(case):
         check(served(case, 20), ["X"], ["Y"])
 
 
-@pytest.mark.parametrize("opset", [12, 22])
+@pytest.mark.parametrize("opset", [22, 23])
 def test_an_opset_that_is_not_verified_is_refused(opset):
     case = Case("Relu", "Y = Relu(X)")
-    with pytest.raises(UnsupportedGradient, match=f"Relu, opset {opset}.*verified for opsets 13 to 21"):
+    with pytest.raises(UnsupportedGradient, match=f"Relu, opset {opset}.*verified for opsets 18 to 21"):
         check(served(case, opset), ["X"], ["Y"])
 
 
@@ -148,7 +178,7 @@ def test_float64_is_refused():
 
 def test_every_problem_is_named_at_once():
     case = Case("Elu", "A = Elu(X) B = Selu(A) Y = Add(B, X)")
-    with pytest.raises(UnsupportedGradient, match=r"Elu, opset 17\).*Selu, opset 17\)"):
+    with pytest.raises(UnsupportedGradient, match=r"Elu, opset 18\).*Selu, opset 18\)"):
         check(served(case, 17), ["X"], ["Y"])
 
 
@@ -159,8 +189,8 @@ def test_nodes_beside_the_path_do_not_matter():
 
 @pytest.mark.parametrize("op", ["Floor", "Ceil", "Round", "Sign"])
 def test_what_is_piecewise_constant_has_no_derivative_to_ask_for(op):
-    with pytest.raises(NotDifferentiable, match="does not depend on input 'X'"):
-        check(served(Case(op, f"Y = {op}(X)"), 17), ["X"], ["Y"])
+    with pytest.raises(NotDifferentiable, match="'Y': does not depend on 'X'"):
+        check(served(Case(op, f"Y = {op}(X)"), 20), ["X"], ["Y"])
 
 
 def test_an_integer_input_is_refused():
@@ -194,7 +224,7 @@ BRANCH = """<ir_version: 8, opset_import: ["" : 17]> g (float[N,6] x, bool c) =>
 def test_a_branch_that_reads_a_value_on_the_path_is_refused():
     """The builder would abort the process."""
     model = to_inference_form(ir.from_proto(onnx.parser.parse_model(BRANCH))).model
-    with pytest.raises(UnsupportedGradient, match=r"If, opset 17\): a branch or body reads 'h'"):
+    with pytest.raises(UnsupportedGradient, match=r"If, opset 18\): not verified"):
         check(model, ["x"], ["y"])
 
 

@@ -140,6 +140,8 @@ def scan(
     taken = [entry(inner, x.dtype, x.shape[1:] if x.shape is not None else None) for x in elements]
     after, collected = step(inner, held, taken)
     body = closed(inner, [*held, *taken], [*after, *collected])
+    for out, before in zip(body.outputs, held, strict=False):
+        out.shape = out.shape or before.value.shape  # onnxruntime wants to know it, and a state keeps it
     unread = [i for i, x in enumerate(taken) if not x.value.uses()]
     if len(unread) == len(taken):
         unread = unread[1:]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from gradserve_server.graph.values import constant, shape_of
+from gradserve_server.graph.values import constant, is_op, shape_of
 
 Array = npt.NDArray[Any]
 Operand = "Expr | ir.Value | npt.ArrayLike | None"
@@ -161,7 +161,7 @@ class Emitter:
     # ---- operators ----
 
     @overload
-    def op(self, op_type: str, *inputs: Any, domain: str = ..., **attributes: Any) -> Expr: ...
+    def op(self, op_type: str, *inputs: Any, outputs: None = ..., domain: str = ..., **attributes: Any) -> Expr: ...
     @overload
     def op(self, op_type: str, *inputs: Any, outputs: int, domain: str = ..., **attributes: Any) -> tuple[Expr, ...]: ...
 
@@ -319,12 +319,20 @@ class Emitter:
         like = next(side.dtype for side in (yes, no) if isinstance(side, Expr))
         return self.op("Where", condition, *(Expr(self, self._operand(side, like)) for side in (yes, no)))  # type: ignore[arg-type]
 
-    def transpose(self, x: Expr, permutation: Sequence[int]) -> Expr:
-        """Axes in another order; x where the order is the old one. Of something transposed it is one Transpose, not two."""
+    def transpose(self, x: Expr, permutation: Sequence[int], *, merge: bool = False) -> Expr:
+        """Axes in another order; x where the order is the old one.
+
+        Args:
+            x: The value.
+            permutation: For each axis of the result, that of x.
+            merge: Of something that is transposed already, make one Transpose instead of two. The result no longer depends
+                on x then, but on what x was made of: never in an `Expansion`, which the derivative goes back through.
+        """
         before = x.value.producer()
-        if before is not None and before.op_type == "Transpose" and not before.domain and "perm" in before.attributes:
-            first = before.attributes["perm"].as_ints()
-            return self.transpose(self.of(_given(before.inputs[0])), [first[axis] for axis in permutation])
+        if merge and before is not None and is_op(before, "Transpose") and "perm" in before.attributes:
+            (source,), first = before.inputs, before.attributes["perm"].as_ints()
+            assert source is not None
+            return self.transpose(self.of(source), [first[axis] for axis in permutation], merge=True)
         if list(permutation) == list(range(len(permutation))):
             return x
         return self.op("Transpose", x, perm=list(permutation))
@@ -400,11 +408,6 @@ def infer(node: ir.Node, opset: int) -> None:
             out.type = ir.TensorType(ir.DataType(known.tensor_type.elem_type))
             if known.tensor_type.HasField("shape"):
                 out.shape = ir.Shape([_dim(dim) for dim in known.tensor_type.shape.dim])
-
-
-def _given(value: ir.Value | None) -> ir.Value:
-    assert value is not None
-    return value
 
 
 def type_proto(value: ir.Value) -> onnx.TypeProto:

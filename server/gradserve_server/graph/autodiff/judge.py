@@ -77,6 +77,8 @@ def flows(site: Site, live: Sequence[int]) -> list[int]:
     if isinstance(state, ProvenZero) or (isinstance(state, Rule) and state.is_zero is not None and state.is_zero(site)):
         return []
     zero = state.zero if isinstance(state, (Rule, Expansion)) else frozenset()
+    if isinstance(state, Expansion) and state.zero_here is not None:
+        zero |= frozenset(state.zero_here(site))
     live = [index for index in live if index not in zero]
     inside = bodies(site.node) if isinstance(state, Rule) else []
     if not inside:
@@ -155,8 +157,12 @@ class PortableJudge:
         name, state = describe(node, self._opset), lookup(node, self._opset)
         if not isinstance(state, (Rule, Expansion)):
             return [f"{name}: {state.reason}"]
+        if _quantized(node, live) and not is_op(node, *MOVES):
+            return [f"{name}: it computes with integers that a quantizer made"]
         site = Site(self._emitter, node)
         found = [f"{name}: {reason}" for refuse in state.refuse if (reason := refuse(site)) is not None]
+        if isinstance(state, Rule):
+            found += [f"{name}: no derivative by its {what}" for i, what in state.lacks.items() if i in live]
         inside = (problem for body in bodies(node) for problem in self._inside(body, live))
         return found + [f"in {name}: {problem}" for problem in dict.fromkeys(inside)]
 
@@ -177,23 +183,26 @@ class PortableJudge:
 
 QUANTIZED = frozenset(ir.DataType) & {
     getattr(ir.DataType, name)
-    for name in ("INT2 UINT2 INT4 UINT4 INT8 UINT8 INT16 UINT16 FLOAT4E2M1 FLOAT8E4M3FN FLOAT8E4M3FNUZ "
+    for name in ("INT2 UINT2 INT4 UINT4 INT8 UINT8 INT16 UINT16 INT32 FLOAT4E2M1 FLOAT8E4M3FN FLOAT8E4M3FNUZ "
                  "FLOAT8E5M2 FLOAT8E5M2FNUZ FLOAT8E8M0").split()
     if hasattr(ir.DataType, name)
 }  # fmt: skip
-"""Element types that stand for floats after `QuantizeLinear`."""
+"""Element types that stand for floats after a quantizer; int32 after a product of such."""
+MOVES = ("Concat", "DequantizeLinear", "Flatten", "Identity", "Reshape", "Split", "Squeeze", "Transpose", "Unsqueeze")
+"""Operators that do not compute with what a quantizer made."""
 
 
 def carriers(node: ir.Node, live: Sequence[int]) -> list[int]:
     """Indices of the outputs that a derivative comes to: floats, and what a quantizer made of them."""
-    read = links(node)
-    quantized = is_op(node, "QuantizeLinear", "DynamicQuantizeLinear") or any(_quantized(read[i]) for i in live)
+    quantized = is_op(node, "QuantizeLinear", "DynamicQuantizeLinear") or _quantized(node, live)
     found = set(floats(node.outputs))
-    return [i for i, value in enumerate(node.outputs) if i in found or (quantized and _quantized(value))]
+    return [i for i, value in enumerate(node.outputs) if i in found or (quantized and value.dtype in QUANTIZED)]
 
 
-def _quantized(value: ir.Value | None) -> bool:
-    return value is not None and value.dtype in QUANTIZED
+def _quantized(node: ir.Node, live: Sequence[int]) -> bool:
+    """Whether a derivative comes to the node by integers."""
+    read = links(node)
+    return any(value is not None and value.dtype in QUANTIZED for value in (read[i] for i in live))
 
 
 def floats(values: Sequence[ir.Value | None]) -> list[int]:

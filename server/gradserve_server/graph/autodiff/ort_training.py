@@ -151,7 +151,7 @@ def _sidestep_builder_defects(graph: ir.Graph) -> None:
         # Mul(x, x) makes it define x_grad twice; through an Identity each use has its own name.
         for index, value in enumerate(node.inputs):
             if value is not None and value in node.inputs[:index]:
-                copy = ir.node("Identity", [value], name=f"gradserve/{value.name}/again_{index}")
+                copy = ir.node("Identity", [value], name=f"gradserve/{node.outputs[0].name}/again_{index}")
                 copy.outputs[0].name = f"gradserve/{node.outputs[0].name}/input_{index}"
                 copy.outputs[0].type, copy.outputs[0].shape = value.type, value.shape
                 graph.insert_before(node, copy)

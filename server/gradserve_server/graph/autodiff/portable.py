@@ -35,7 +35,7 @@ def build_vjp(forward: ir.Model, wrt: Sequence[str], *, straight_through: bool =
     """
     model = forward.clone()
     graph = model.graph
-    g = _emitter(model, straight_through=straight_through)
+    g = emitter_for(model, straight_through=straight_through)
     values = ir.convenience.create_value_mapping(graph)
     cotangents: dict[ir.Value, Expr] = {}
     for target in list(dict.fromkeys(graph.outputs)):
@@ -56,7 +56,7 @@ def build_jvp(forward: ir.Model, wrt: Sequence[str], *, straight_through: bool =
     """
     model = build_vjp(forward, wrt, straight_through=straight_through)
     graph = model.graph
-    g = _emitter(model, straight_through=straight_through)
+    g = emitter_for(model, straight_through=straight_through)
     values = ir.convenience.create_value_mapping(graph)
     targets = [value.name or "" for value in forward.graph.outputs]
     pulled = _pull_again(model, g, wrt, [values[cotangent_name(target)] for target in targets])
@@ -86,7 +86,7 @@ def build_hvp(gradient: ir.Model, wrt: Sequence[str], *, straight_through: bool 
     """
     model = gradient.clone()
     graph = model.graph
-    g = _emitter(model, straight_through=straight_through)
+    g = emitter_for(model, straight_through=straight_through)
     values = ir.convenience.create_value_mapping(graph)
     pulled = _pull_again(model, g, wrt, [values[name] for name in wrt])
     graph.extend(g.nodes)
@@ -117,7 +117,8 @@ def _pull_again(
     return pull_back(g, list(graph), seeds, wanted)
 
 
-def _emitter(model: ir.Model, *, straight_through: bool = False) -> Emitter:
+def emitter_for(model: ir.Model, *, straight_through: bool = False) -> Emitter:
+    """An emitter whose names are free in the model."""
     taken = {value.name or "" for node in model.graph.all_nodes() for value in node.outputs} | set(model.graph.initializers)
     prefix, number = "vjp", 1
     while any(name.startswith(f"{prefix}/") for name in taken):
@@ -146,7 +147,7 @@ def _output(graph: ir.Graph, expr: Expr, name: str, like: ir.Value) -> None:
 def _drop_cotangents(model: ir.Model, cotangents: Sequence[ir.Value], targets: Sequence[ir.Value]) -> None:
     """A Jacobian-vector product has no cotangents: what still reads one reads only its shape, which is the target's."""
     graph = model.graph
-    g = _emitter(model)
+    g = emitter_for(model)
     for cotangent, target in zip(cotangents, targets, strict=True):
         if cotangent.uses():
             g.scope = "tangent"

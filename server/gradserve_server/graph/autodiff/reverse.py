@@ -37,7 +37,9 @@ def pull_back(
 
     def settle(value: ir.Value) -> Expr | None:
         if value in arrived:
-            settled[value] = _add(g, arrived.pop(value))
+            settled[value] = cotangent = _add(g, arrived.pop(value))
+            if cotangent.value.shape is None:
+                cotangent.value.shape = value.shape
         return settled.get(value)
 
     for node in reversed(nodes):
@@ -61,6 +63,10 @@ def _through(
     if isinstance(state, Expansion):
         start = len(g.nodes)
         expanded = state.expand(g, Site(g, node))
+        # Nothing would flow back into an input that what was spelled out does not read.
+        read = {value for made in g.nodes[start:] for value in links(made)} | {out.value for out in expanded if out}
+        unread = [i for i in live if values[i] not in read]
+        assert not unread, f"{describe(node, g.opset)} is spelled out without its inputs {unread}"
         seeds = {
             out.value: cotangent
             for out, cotangent in zip(expanded, given, strict=False)

@@ -16,8 +16,8 @@ its meaning in a new opset has no rule until somebody has looked at it. Rules li
         return (n.dy * n.y,)
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 
 import onnx
@@ -57,6 +57,8 @@ class Rule:
     refuse: tuple[Refusal, ...] = ()
     is_zero: Callable[[Site], bool] | None = None
     """Whether this node, by its attributes, is a step function."""
+    lacks: Mapping[int, str] = field(default_factory=dict)
+    """Float inputs that the output depends on and the rule gives no cotangent for, and what they are, in words."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Expansion:
     """Emits it; gives one value for each output (None for those that no derivative flows through)."""
     zero: frozenset[int] = frozenset()
     refuse: tuple[Refusal, ...] = ()
+    zero_here: Callable[[Site], Iterable[int]] | None = None
+    """Inputs that, by this node's attributes, change the output only in jumps."""
 
 
 @dataclass(frozen=True)
@@ -105,25 +109,31 @@ def vjp(
     broadcasts: bool = False,
     refuse: Refusal | tuple[Refusal, ...] = (),
     is_zero: Callable[[Site], bool] | None = None,
+    lacks: Mapping[int, str] | None = None,
 ) -> Callable[[Callable[[Emitter, Pull], Sequence[Cotangent]]], Callable[[Emitter, Pull], Sequence[Cotangent]]]:
     """Registers a vector-Jacobian product. See `Rule`."""
 
     def register(pull: Callable[[Emitter, Pull], Sequence[Cotangent]]) -> Callable[[Emitter, Pull], Sequence[Cotangent]]:
         refusals = refuse if isinstance(refuse, tuple) else (refuse,)
-        _register(ops, since, domain, Rule(pull, frozenset(zero), broadcasts, refusals, is_zero))
+        _register(ops, since, domain, Rule(pull, frozenset(zero), broadcasts, refusals, is_zero, lacks or {}))
         return pull
 
     return register
 
 
 def expansion(
-    *ops: str, since: Iterable[int], domain: str = "", zero: Iterable[int] = (), refuse: Refusal | tuple[Refusal, ...] = ()
+    *ops: str,
+    since: Iterable[int],
+    domain: str = "",
+    zero: Iterable[int] = (),
+    refuse: Refusal | tuple[Refusal, ...] = (),
+    zero_here: Callable[[Site], Iterable[int]] | None = None,
 ) -> Callable[[Callable[[Emitter, Site], Sequence[Expr | None]]], Callable[[Emitter, Site], Sequence[Expr | None]]]:
     """Registers a definition in other operators. See `Expansion`."""
 
     def register(expand: Callable[[Emitter, Site], Sequence[Expr | None]]) -> Callable[[Emitter, Site], Sequence[Expr | None]]:
         refusals = refuse if isinstance(refuse, tuple) else (refuse,)
-        _register(ops, since, domain, Expansion(expand, frozenset(zero), refusals))
+        _register(ops, since, domain, Expansion(expand, frozenset(zero), refusals, zero_here))
         return expand
 
     return register

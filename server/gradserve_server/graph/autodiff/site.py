@@ -65,6 +65,10 @@ class Site:
         """A list of integers."""
         return list(self.node.attributes[name].as_ints()) if name in self.node.attributes else list(default)
 
+    def numbers(self, name: str, default: Sequence[float] = ()) -> list[float]:
+        """A list of floats."""
+        return list(self.node.attributes[name].as_floats()) if name in self.node.attributes else list(default)
+
     def string(self, name: str, default: str) -> str:
         """A string attribute."""
         return self.node.attributes[name].as_string() if name in self.node.attributes else default

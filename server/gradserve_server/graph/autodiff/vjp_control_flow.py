@@ -127,7 +127,7 @@ def scan_(g: Emitter, n: Pull) -> Sequence[Cotangent]:
     def again(inner: Emitter, states: list[Expr], elements: list[Expr]) -> tuple[list[Expr], list[Expr]]:
         return replay(inner, body.graph, [*states, *elements])[:count], states
 
-    _, history = scan(g, initial, stacked, again)
+    history = scan(g, initial, stacked, again)[1] if count else []
     steps = _Steps(
         body,
         {},

@@ -1,10 +1,9 @@
-"""Convolutions. A cotangent goes through the adjoint convolution: what is small is the algebra, what is large the geometry,
-which stands in `windows`."""
+"""Convolutions. A cotangent goes through the adjoint convolution; the geometry stands in `windows`."""
 
 from collections.abc import Sequence
 
 from gradserve_server.graph.autodiff.emitter import Emitter, Expr
-from gradserve_server.graph.autodiff.rules import Cotangent, expansion, proven_zero, rank_known, unsupported, vjp
+from gradserve_server.graph.autodiff.rules import Cotangent, expansion, rank_known, unsupported, vjp
 from gradserve_server.graph.autodiff.site import Pull, Site
 from gradserve_server.graph.autodiff.windows import (
     Axis,
@@ -13,6 +12,7 @@ from gradserve_server.graph.autodiff.windows import (
     extents,
     gather,
     halves,
+    ranked,
     scatter,
     skips,
     spatial_sizes,
@@ -33,25 +33,25 @@ def _conv_skips(n: Site) -> str | None:
 
 @vjp("Conv", since=(11, 22), refuse=_conv_skips)
 def conv(g: Emitter, n: Pull) -> Sequence[Cotangent]:
-    """Y = conv(X, W) + B:  dX = conv^T(dY, W), dW = sum over windows of dY X, dB = sum of dY."""
-    group = n.integer("group", 1)
+    """Y = X * W + B:  dX = the adjoint convolution of dY with W, dW = sum over windows of dY X, dB = sum of dY."""
+    group, dy = n.integer("group", 1), ranked(n, n.dy)
     windows = windows_of(g, n, n.x, _kernel(n), n.input(1))
     return (
-        lambda: scatter(g, windows, n.dy, n.input(1), n.x, group, constant=n.constant(1)),
-        lambda: correlate(g, windows, n.x, n.dy, n.input(1), group),
-        lambda: _channel_sums(g, n.dy),
+        lambda: scatter(g, windows, dy, n.input(1), n.x, group, constant=n.constant(1)),
+        lambda: correlate(g, windows, n.x, dy, n.input(1), group),
+        lambda: _channel_sums(g, dy),
     )
 
 
 @vjp("ConvTranspose", since=(11, 22), refuse=rank_known)
 def conv_transpose(g: Emitter, n: Pull) -> Sequence[Cotangent]:
-    """Y = conv^T(X, W) + B:  dX = conv(dY, W), dW = sum over windows of X dY, dB = sum of dY. Y is the image, X the windows."""
-    group = n.integer("group", 1)
+    """Y = the adjoint of Conv, + B:  dX = Conv(dY, W), dW = sum over windows of X dY, dB = sum of dY. Y is the image."""
+    group, dy = n.integer("group", 1), ranked(n, n.dy)
     windows = _transposed_windows(g, n)
     return (
-        lambda: gather(g, windows, n.dy, n.input(1), n.x, group),
-        lambda: correlate(g, windows, n.dy, n.x, n.input(1), group),
-        lambda: _channel_sums(g, n.dy),
+        lambda: gather(g, windows, dy, n.input(1), n.x, group),
+        lambda: correlate(g, windows, dy, n.x, n.input(1), group),
+        lambda: _channel_sums(g, dy),
     )
 
 
@@ -96,34 +96,30 @@ def _channel_sums(g: Emitter, dy: Expr) -> Expr:
     return g.sum(dy, [0, *range(2, dy.rank)], keepdims=False)
 
 
-@expansion("CausalConvWithState", since=(27,))
+def _channels(n: Site) -> int | None:
+    sizes = [x.shape[axis] for x, axis in ((n.x, 1), (n.input(1), 0)) if x.shape is not None]
+    return next((size for size in sizes if isinstance(size, int)), None)
+
+
+def _channels_known(n: Site) -> str | None:
+    return None if _channels(n) is not None else "number of channels not known before the run"
+
+
+@expansion("CausalConvWithState", since=(27,), refuse=_channels_known)
 def causal_conv_with_state(g: Emitter, n: Site) -> Sequence[Expr | None]:
-    """Y = activation(conv(Z, W) + B), each channel on its own, with Z = the past state (or zeros), then X; the state is Z's end."""
-    x, weight, bias = n.x, n.input(1), n.optional(2)
+    """Y = activation(conv(Z, W) + B), channel by channel; Z = the past state (or zeros), then X; the new state ends Z."""
+    x, weight = n.x, n.input(1)
     before = g.size(weight, 2) - 1
     state = n.optional(3)
     if state is None:
-        shape = g.concat(g.sizes(x, [0, 1]), before)
-        state = g.op("Expand", g.const(0, x.dtype), shape)
+        state = g.op("Expand", g.const(0, x.dtype), g.concat(g.sizes(x, [0, 1]), before))
     z = g.op("Concat", state, x, axis=2)
-    # A group for each channel: how many channels there are must be known, unless they become the batch.
-    y = _depthwise(g, z, weight, bias)
-    activated = y * g.op("Sigmoid", y) if n.string("activation", "none") in ("silu", "swish") else y
-    end = g.op("Shape", z, start=2)
-    present = g.op("Slice", z, end - before, end, g.ints(2))
-    return activated, present
+    y = g.op("Conv", z, weight, n.optional(2), group=_channels(n))
+    activated = y if n.string("activation", "none") == "none" else y * g.op("Sigmoid", y)
+    length = g.size(z, 2)
+    return activated, g.op("Slice", z, length - before, length, g.ints(2))
 
 
-def _depthwise(g: Emitter, z: Expr, weight: Expr, bias: Expr | None) -> Expr:
-    """[N, C, L] with [C, 1, K]: one window after another, because a Conv's number of groups cannot wait for the run."""
-    shape = weight.shape
-    if shape is not None and isinstance(shape[0], int):
-        return g.op("Conv", z, weight, bias, group=shape[0])
-    raise NotImplementedError
-
-
-proven_zero("computes on integers", {"ConvInteger": (10,)})
-unsupported("quantized: its output is an integer, rounded", {"QLinearConv": (10,)})
 unsupported(
     "where it reads depends on its offsets, and no rule has been written for that",
     {"DeformConv": (19, 22)},

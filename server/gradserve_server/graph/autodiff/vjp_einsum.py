@@ -51,13 +51,40 @@ def einsum(g: Emitter, n: Pull) -> Sequence[Cotangent]:
     """
     spelled, out = terms(n)
     factors, diagonals = _without_repetitions(g, n, spelled, out)
+    n.dy.value.shape = _output_shape(factors, out)
 
     def cotangent(index: int) -> Expr:
         labels, x = factors[index]
         others = [*factors[:index], *factors[index + 1 :], *diagonals]
-        return _product(g, [(out, n.dy), *others], labels, x)
+        return _product(g, [(out, n.dy), *others], labels, x, _certain([*factors, *diagonals], index, out))
 
     return [lambda index=index: cotangent(index) for index in range(len(factors))]  # type: ignore[misc]
+
+
+def _found(factors: Sequence[Factor]) -> dict[str, set[int | str | None]]:
+    """All sizes that each label has in the operands."""
+    found: dict[str, set[int | str | None]] = {}
+    for term, x in factors:
+        for label, size in zip(term, x.shape or (), strict=True):
+            found.setdefault(label, set()).add(size)
+    return found
+
+
+def _output_shape(factors: Sequence[Factor], out: str) -> ir.Shape:
+    """Of Y. Onnx infers the sizes of the first operand that has the label, although they may be 1 in the run."""
+    found = _found(factors)
+    sizes = [found[label] - {1} or {1} for label in out]
+    return ir.Shape([size.pop() if len(size) == 1 else None for size in sizes])
+
+
+def _certain(factors: Sequence[Factor], index: int, out: str) -> list[bool]:
+    """Of each axis of an operand: whether the product of the others and dY has that size for sure."""
+    labels, x = factors[index]
+    found = _found(factors)
+    others = [factor for i, factor in enumerate(factors) if i != index]
+    beside = {*out, *(label for label, sizes in _found(others).items() if sizes != {1})}
+    sizes = zip(labels, x.shape or (), strict=True)
+    return [label in beside and size is not None and found[label] - {1} <= {size} for label, size in sizes]
 
 
 def _without_repetitions(g: Emitter, n: Site, spelled: Sequence[str], out: str) -> tuple[list[Factor], list[Factor]]:
@@ -72,14 +99,16 @@ def _without_repetitions(g: Emitter, n: Site, spelled: Sequence[str], out: str) 
                 fresh = next(free)
                 size = g.size(x, axis)
                 zeros = g.op("ConstantOfShape", g.concat(size, size), value=ir.tensor(np.zeros(1, x.dtype.numpy())))
-                diagonals.append((letter + fresh, g.op("EyeLike", zeros)))
+                identity = g.op("EyeLike", zeros)
+                identity.value.shape = ir.Shape([(x.shape or ())[axis]] * 2)
+                diagonals.append((letter + fresh, identity))
             labels += fresh
         factors.append((labels, x))
     return factors, diagonals
 
 
-def _product(g: Emitter, factors: Sequence[Factor], labels: str, like: Expr) -> Expr:
-    """The product of the factors with the axes and sizes of `like`, which has these labels."""
+def _product(g: Emitter, factors: Sequence[Factor], labels: str, like: Expr, certain: Sequence[bool]) -> Expr:
+    """The product of the factors with the axes and sizes of `like`, which has these labels. See `_certain`."""
     there = {label for term, _ in factors for label in term}
     kept = "".join(label for label in labels if label in there)
     # Runtimes differ in what they make of an operand without axes.
@@ -89,25 +118,19 @@ def _product(g: Emitter, factors: Sequence[Factor], labels: str, like: Expr) -> 
         equation = ",".join(term for term, _ in arrays) + "->" + kept
         same = len(arrays) == 1 and arrays[0][0] == kept
         result = arrays[0][1] if same else g.op("Einsum", *(x for _, x in arrays), equation=equation)
+        if not same:
+            known = dict(zip(labels, zip(like.shape or (), certain, strict=True), strict=True))
+            result.value.shape = ir.Shape([size if sure else None for size, sure in (known[label] for label in kept)])
     else:
         result, *scalars = scalars
     for scalar in scalars:
         result = result * scalar
     result = g.unsqueeze(result, [axis for axis, label in enumerate(labels) if label not in there])
-    sizes = [_size(factors, label) for label in labels]
-    if not all(_same(known, size) for known, size in zip(sizes, like.shape or (), strict=True)):
+    if not all(certain):
         # Both ways: what was summed is spread, what was broadcast is summed.
-        result = g.unbroadcast(g.op("Expand", result, g.shape(like)), like)
+        both = g.op("Expand", result, g.shape(like))
+        sizes = zip(labels, like.shape or (), certain, strict=True)
+        both.value.shape = ir.Shape([size if sure or label not in there else None for label, size, sure in sizes])
+        result = g.unbroadcast(both, like)
     result.value.shape = like.value.shape
     return result
-
-
-def _size(factors: Sequence[Factor], label: str) -> int | str | None:
-    """The size of an axis, from the factors that have it; 1 where none has."""
-    sizes = {x.shape[term.index(label)] for term, x in factors if label in term and x.shape is not None}
-    sizes -= {1}
-    return sizes.pop() if len(sizes) == 1 else None if sizes else 1
-
-
-def _same(known: int | str | None, size: int | str | None) -> bool:
-    return known is not None and known == size

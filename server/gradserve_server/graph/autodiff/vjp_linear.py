@@ -13,7 +13,7 @@ def _ranks_known(n: Site) -> str | None:
 
 def _transposed(g: Emitter, x: Expr) -> Expr:
     """The last two axes swapped."""
-    return g.transpose(x, [*range(x.rank - 2), x.rank - 1, x.rank - 2])
+    return g.transpose(x, [*range(x.rank - 2), x.rank - 1, x.rank - 2], merge=True)
 
 
 @vjp("MatMul", since=(13,), refuse=_ranks_known)

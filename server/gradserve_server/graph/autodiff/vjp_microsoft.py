@@ -5,9 +5,22 @@ Gradients are in standard operators only, whatever the forward graph uses.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
+
+import onnx_ir as ir
 
 from gradserve_server.graph.autodiff.emitter import Emitter, Expr
-from gradserve_server.graph.autodiff.rules import MICROSOFT, Cotangent, expansion, rank_known, vjp
+from gradserve_server.graph.autodiff.rules import (
+    MICROSOFT,
+    Cotangent,
+    Expansion,
+    Refusal,
+    Rule,
+    expansion,
+    lookup,
+    rank_known,
+    vjp,
+)
 from gradserve_server.graph.autodiff.site import Pull, Site
 
 V1 = (1,)
@@ -92,6 +105,18 @@ def cdist(g: Emitter, n: Pull) -> Sequence[Cotangent]:
 # ---- relatives of standard operators ---------------------------------------------------------------------------------
 
 
+def like(op_type: str) -> Refusal:
+    """Refuses what the standard operator with the same inputs refuses."""
+
+    def refuse(n: Site) -> str | None:
+        state = lookup(ir.Node("", op_type, []), n.opset)
+        if not isinstance(state, (Rule, Expansion)):
+            return f"{op_type}: {state.reason}"
+        return next((reason for of in state.refuse if (reason := of(n)) is not None), None)
+
+    return refuse
+
+
 @vjp("SampleOp", since=V1, domain=MICROSOFT)
 def sample_op(g: Emitter, n: Pull) -> Sequence[Cotangent]:  # noqa: ARG001
     """Y = X:  dX = dY."""
@@ -104,13 +129,13 @@ def expand_dims(g: Emitter, n: Pull) -> Sequence[Cotangent]:
     return (g.reshape_like(n.dy, n.x),)
 
 
-@expansion("GatherND", since=V1, domain=MICROSOFT, refuse=rank_known)
+@expansion("GatherND", since=V1, domain=MICROSOFT, refuse=(rank_known, like("GatherND")))
 def gather_nd(g: Emitter, n: Site) -> Sequence[Expr]:
     """The standard operator, without batch axes."""
     return (g.op("GatherND", n.x, n.input(1)),)
 
 
-@expansion("Trilu", since=V1, domain=MICROSOFT, refuse=rank_known)
+@expansion("Trilu", since=V1, domain=MICROSOFT, refuse=(rank_known, like("Trilu")))
 def trilu(g: Emitter, n: Site) -> Sequence[Expr]:
     """The standard operator."""
     return (g.op("Trilu", n.x, n.optional(1), upper=n.integer("upper", 1)),)
@@ -120,8 +145,9 @@ def trilu(g: Emitter, n: Site) -> Sequence[Expr]:
 def pad(g: Emitter, n: Site) -> Sequence[Expr]:
     """The standard operator; its pads may have a first axis of size 1."""
     pads, value = n.input(1), n.optional(2)
-    scalar = g.reshape(value) if value is not None and value.shape != () else value
-    return (g.op("Pad", n.x, g.reshape(pads, -1) if pads.shape != (2 * n.x.rank,) else pads, scalar, mode=n.string("mode", "constant")),)
+    pads = pads if pads.shape == (2 * n.x.rank,) else g.reshape(pads, -1)
+    value = value if value is None or value.shape == () else g.reshape(value)
+    return (g.op("Pad", n.x, pads, value, mode=n.string("mode", "constant")),)
 
 
 def _pads_are_constant(n: Site) -> str | None:
@@ -138,13 +164,17 @@ def conv_transpose_with_dynamic_pads(g: Emitter, n: Site) -> Sequence[Expr]:
     return (g.op("ConvTranspose", n.x, n.input(1), n.optional(3), **attributes),)
 
 
-@expansion("GridSample", since=V1, domain=MICROSOFT, refuse=rank_known)
+@expansion("GridSample", since=V1, domain=MICROSOFT, refuse=(rank_known, like("GridSample")))
 def grid_sample(g: Emitter, n: Site) -> Sequence[Expr]:
     """The standard operator, whose modes have other names from opset 20 on."""
     mode = n.string("mode", "bilinear")
     mode = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode) if g.opset >= 20 else mode
-    attributes = {"padding_mode": n.string("padding_mode", "zeros"), "align_corners": n.integer("align_corners", 0)}
-    return (g.op("GridSample", n.x, n.input(1), mode=mode, **attributes),)
+    attributes: dict[str, Any] = {
+        "mode": mode,
+        "padding_mode": n.string("padding_mode", "zeros"),
+        "align_corners": n.integer("align_corners", 0),
+    }
+    return (g.op("GridSample", n.x, n.input(1), **attributes),)
 
 
 @expansion("UnfoldTensor", since=V1, domain=MICROSOFT, refuse=rank_known)

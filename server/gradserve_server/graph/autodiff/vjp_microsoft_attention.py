@@ -35,16 +35,12 @@ def _attend(g: Emitter, n: Site, q: Expr, k: Expr, v: Expr, biases: Sequence[Exp
     for bias in biases:
         scores = scores + bias
     mixed = g.op("MatMul", g.op("Softmax", scores, axis=-1), v)
-    merged = g.transpose(mixed, [0, 2, 1, 3])
-    return g.reshape(merged, g.sizes(merged, [0, 1]), -1), scores
+    return g.op("Reshape", g.transpose(mixed, [0, 2, 1, 3]), g.ints(0, 0, -1)), scores
 
 
 def _heads(g: Emitter, x: Expr, heads: int) -> Expr:
     """[B, N, S, H] of [B, S, N H]."""
-    parted = g.reshape(x, g.sizes(x, [0, 1]), heads, -1)
-    batch, length, hidden = x.shape or (None, None, None)
-    parted.value.shape = ir.Shape([batch, length, heads, hidden // heads if isinstance(hidden, int) else None])
-    return g.transpose(parted, [0, 2, 1, 3])
+    return g.transpose(g.op("Reshape", x, g.ints(0, 0, heads, -1)), [0, 2, 1, 3])
 
 
 # ---- masks, as onnxruntime adds them to the scores -------------------------------------------------------------------
@@ -56,8 +52,8 @@ def _padding(g: Emitter, n: Site, mask: Expr, batch: Expr, total: Expr) -> Expr:
     Args:
         g: The emitter.
         n: The node.
-        mask: [B, T] or [B, S, T] with 1 for keys that count; or their ends [B], then perhaps their starts [2 B]. In any other
-            vector (3 B + 2) onnxruntime reads the ends alone.
+        mask: [B, T] or [B, S, T] with 1 for keys that count; or where they end [B], then perhaps where they start [2 B]. In
+            any other vector (3 B + 2) onnxruntime reads the ends alone.
         batch: B, int64 [1].
         total: T, int64 [1].
     """
@@ -186,11 +182,7 @@ def rotary_embedding(g: Emitter, n: Site) -> Sequence[Expr]:
     heads = n.integer("num_heads", 0)
     if x.rank == 3:
         # The cache tells how wide a head is, unless only a part of it turns.
-        parted = g.reshape(x, g.sizes(x, [0, 1]), heads or -1, -1 if heads else width)
-        known = x.shape[2] if x.shape else None
-        parted.value.shape = ir.Shape(
-            [*parted.shape[:2], heads or None, known // heads if heads and isinstance(known, int) else None if heads else width]  # type: ignore[index]
-        )
+        parted = g.op("Reshape", x, g.ints(0, 0, heads, -1) if heads else g.ints(0, 0, -1, width))
         sequence, across = 1, 2
     else:
         parted, sequence, across = x, 2, 1
@@ -203,13 +195,13 @@ def rotary_embedding(g: Emitter, n: Site) -> Sequence[Expr]:
         turned = g.slice(parted, [0], [width], [3])
         still = g.slice(parted, [width], [np.iinfo(np.int64).max], [3])
     if n.integer("interleaved", 0):
-        pairs = g.reshape(turned, g.sizes(parted, [0, 1, 2]), -1, 2)
+        pairs = g.op("Reshape", turned, g.ints(0, 0, 0, -1, 2))
         a, b = (g.op("Gather", pairs, g.const(i), axis=4) for i in (0, 1))
     else:
         a, b = g.op("Split", turned, num_outputs=2, axis=-1, outputs=2)
     results = (a * cos - b * sin, a * sin + b * cos)
     if n.integer("interleaved", 0):
-        y = g.reshape(g.concat(*(g.unsqueeze(r, [4]) for r in results), axis=4), g.sizes(parted, [0, 1, 2]), width)
+        y = g.op("Reshape", g.concat(*(g.unsqueeze(r, [4]) for r in results), axis=4), g.ints(0, 0, 0, width))
     else:
         y = g.op("Concat", *results, axis=-1)
     y = y if still is None else g.op("Concat", y, still, axis=-1)

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-import onnx_ir as ir
-
 from gradserve_server.graph.autodiff.emitter import Emitter, Expr
-from gradserve_server.graph.autodiff.rules import MICROSOFT, Cotangent, Refusal, Rule, expansion, lookup, rank_known, vjp
+from gradserve_server.graph.autodiff.rules import MICROSOFT, Cotangent, Rule, expansion, lookup, rank_known, vjp
 from gradserve_server.graph.autodiff.site import Pull, Site
 from gradserve_server.graph.autodiff.vjp_activations import STEEP
+from gradserve_server.graph.autodiff.vjp_microsoft import like
 
 V1 = (1,)
 
@@ -50,11 +49,10 @@ def _activation(n: Site) -> tuple[str, list[float]]:
     """Its name, and its parameters: a list in FusedConv, attributes of their own in FusedGemm."""
     name = n.string("activation", "")
     defaults = SLOPES[name][1] if name in SLOPES else ()
-    given = [float(x) for x in n.node.attributes["activation_params"].as_floats()] if "activation_params" in n.node.attributes else []
     names = ("activation_alpha", "activation_gamma" if name == "Selu" else "activation_beta")
-    return name, [
-        given[i] if i < len(given) else n.number(names[i], default) for i, default in enumerate(defaults)
-    ]
+    listed = n.node.attributes.get("activation_params")
+    given = list(listed.as_floats()) if listed is not None else []
+    return name, [given[i] if i < len(given) else n.number(names[i], default) for i, default in enumerate(defaults)]
 
 
 def _invertible(n: Site) -> str | None:
@@ -83,29 +81,17 @@ def _product(g: Emitter, n: Pull, op_type: str, attributes: Sequence[str], dy: E
     return cotangents + [None] * (3 - len(cotangents))
 
 
-def _as(op_type: str) -> Refusal:
-    """What the standard operator's rule refuses."""
-
-    def refuse(n: Site) -> str | None:
-        state = lookup(ir.Node("", op_type, []), n.opset)
-        if not isinstance(state, Rule):
-            return f"{op_type} has no rule"
-        return next((reason for of in state.refuse if (reason := of(n)) is not None), None)
-
-    return refuse
-
-
 CONV = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 
 
-@vjp("FusedConv", since=V1, domain=MICROSOFT, refuse=(_invertible, _as("Conv")))
+@vjp("FusedConv", since=V1, domain=MICROSOFT, refuse=(_invertible, like("Conv")))
 def fused_conv(g: Emitter, n: Pull) -> Sequence[Cotangent]:
     """Y = f(Conv(X, W, B) + Z):  dZ = dY * f'(Y), and the others as Conv's of dZ."""
     dz = _before_activation(g, n)
     return [*_product(g, n, "Conv", CONV, dz), dz]
 
 
-@vjp("FusedGemm", since=V1, domain=MICROSOFT, refuse=(_invertible, _as("Gemm")))
+@vjp("FusedGemm", since=V1, domain=MICROSOFT, refuse=(_invertible, like("Gemm")))
 def fused_gemm(g: Emitter, n: Pull) -> Sequence[Cotangent]:
     """Y = f(Gemm(A, B, C)):  as Gemm's of dY * f'(Y)."""
     return _product(g, n, "Gemm", ("alpha", "beta", "transA", "transB"), _before_activation(g, n))
@@ -115,7 +101,7 @@ def fused_gemm(g: Emitter, n: Pull) -> Sequence[Cotangent]:
 
 
 def _ranks_known(n: Site) -> str | None:
-    return None if all(x is not None and x.shape is not None for x in n.inputs) else "ranks not known before the run"
+    return None if all(x is None or x.shape is not None for x in n.inputs) else "ranks not known before the run"
 
 
 def _permuted(g: Emitter, x: Expr, trans: int, trans_batch: int) -> Expr:
@@ -129,20 +115,13 @@ def _permuted(g: Emitter, x: Expr, trans: int, trans_batch: int) -> Expr:
 
 @expansion("FusedMatMul", "TransposeMatMul", since=V1, domain=MICROSOFT, refuse=_ranks_known)
 def fused_matmul(g: Emitter, n: Site) -> Sequence[Expr]:
-    """Y = alpha A' B' with A' = A or A transposed. The transposes of the backward pass cancel these (`Emitter.transpose`)."""
+    """Y = alpha A' B' with A' = A or A transposed. What the backward pass transposes is merged with it."""
     a = _permuted(g, n.input(0), n.integer("transA", 0), n.integer("transBatchA", 0))
     b = _permuted(g, n.input(1), n.integer("transB", 0), n.integer("transBatchB", 0))
     return (g.op("MatMul", a, b) * n.number("alpha", 1.0),)
 
 
-@expansion("MatMulNBits", since=V1, domain=MICROSOFT, refuse=lambda n: _rounded_activations(n))
-def matmul_nbits(g: Emitter, n: Site) -> Sequence[Expr]:
-    """Y = A W^T + bias, where W = (q - zero point) * scale of each block of a row."""
-    y = g.op("MatMul", n.x, g.transpose(_dequantized(g, n), [1, 0]))
-    return (y if n.optional(5) is None else y + n.optional(5),)
-
-
-def _rounded_activations(n: Site) -> str | None:
+def _other_format(n: Site) -> str | None:
     if n.integer("bits", 4) not in (4, 8):
         return f"no rule for {n.integer('bits', 4)} bits"
     if n.has(4):
@@ -152,6 +131,13 @@ def _rounded_activations(n: Site) -> str | None:
     if n.integer("accuracy_level", 0) == 4 and not n.emitter.straight_through:
         return "accuracy_level 4 rounds the activations to 8 bits, so the value moves in steps"
     return rank_known(n)
+
+
+@expansion("MatMulNBits", since=V1, domain=MICROSOFT, refuse=_other_format)
+def matmul_nbits(g: Emitter, n: Site) -> Sequence[Expr]:
+    """Y = A W^T + bias, where W = (q - zero point) * scale of each block of a row."""
+    y = g.op("MatMul", n.x, g.transpose(_dequantized(g, n), [1, 0]))
+    return (y if n.optional(5) is None else y + n.optional(5),)
 
 
 def _dequantized(g: Emitter, n: Site) -> Expr:
@@ -179,7 +165,8 @@ def _dequantized(g: Emitter, n: Site) -> Expr:
 
 
 def _moments_are_unread(n: Site) -> str | None:
-    read = [i for i in (1, 2) if i < len(n.outputs) and (n.outputs[i].value.uses() or n.outputs[i].value.is_graph_output())]
+    moments = [out.value for out in n.outputs[1:3]]
+    read = any(value.uses() or value.is_graph_output() for value in moments)
     return "a graph that reads mean or inv_std_var" if read else None
 
 
@@ -197,7 +184,7 @@ def skip_layer_normalization(g: Emitter, n: Site) -> Sequence[Expr | None]:
     return y, None, None, total
 
 
-@expansion("EmbedLayerNormalization", since=V1, domain=MICROSOFT, refuse=lambda n: _position_is_known(n))
+@expansion("EmbedLayerNormalization", since=V1, domain=MICROSOFT, refuse=_ranks_known)
 def embed_layer_normalization(g: Emitter, n: Site) -> Sequence[Expr | None]:
     """Y = LayerNormalization(h) and h = word[ids] + position[0, 1, ..] + segment[segment ids]."""
     ids = n.input(0)
@@ -212,11 +199,6 @@ def embed_layer_normalization(g: Emitter, n: Site) -> Sequence[Expr | None]:
     return y, None, total
 
 
-def _position_is_known(n: Site) -> str | None:
-    known = all(value is None or value.shape is not None for value in n.inputs)
-    return None if known else "ranks not known before the run"
-
-
 def _rms_pull(g: Emitter, x: Expr, scale: Expr, dy: Expr, axis: int, epsilon: float) -> tuple[Expr, Callable[[], Expr]]:
     """Y = x r scale with r = 1 / sqrt(mean x^2 + epsilon):  dx = r (dn - n mean(dn n)), dscale = sum dY n.
 
@@ -229,15 +211,10 @@ def _rms_pull(g: Emitter, x: Expr, scale: Expr, dy: Expr, axis: int, epsilon: fl
     return dx, lambda: g.unbroadcast(dy * normal, scale)
 
 
-@vjp("SimplifiedLayerNormalization", since=V1, domain=MICROSOFT, refuse=(rank_known, lambda n: _root_is_unread(n)))
+@vjp("SimplifiedLayerNormalization", since=V1, domain=MICROSOFT, refuse=(rank_known, _moments_are_unread))
 def simplified_layer_normalization(g: Emitter, n: Pull) -> Sequence[Cotangent]:
     """Y = X r scale:  see `_rms_pull`. Registered by onnxruntime in the default domain, which onnx knows nothing of."""
     return _rms_pull(g, n.x, n.input(1), n.dy, n.axis, n.number("epsilon", 1e-5))
-
-
-def _root_is_unread(n: Site) -> str | None:
-    read = len(n.outputs) > 1 and (n.outputs[1].value.uses() or n.outputs[1].value.is_graph_output())
-    return "a graph that reads inv_std_var" if read else None
 
 
 @vjp("SkipSimplifiedLayerNormalization", since=V1, domain=MICROSOFT, refuse=(rank_known, _moments_are_unread))

@@ -13,9 +13,11 @@ Sizes and paddings that are known only in the run cost a Slice (and, for automat
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 
 from gradserve_server.graph.autodiff.emitter import Array, Emitter, Expr
 from gradserve_server.graph.autodiff.site import Site
@@ -50,7 +52,8 @@ class Axis:
         assert self.begin is not None
         first = np.arange(windows) * self.stride - self.begin
         seen = first[:, np.newaxis] + np.arange(self.kernel) * self.dilation
-        return ((seen >= 0) & (seen < image)).sum(1)
+        counts: npt.NDArray[np.int64] = ((seen >= 0) & (seen < image)).sum(1)
+        return counts
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,14 @@ def spatial_sizes(x: Expr, rank: int) -> list[int | None]:
     """Sizes after batch and channels; None for those that are known only in the run."""
     shape = x.shape
     return [size if isinstance(size, int) else None for size in shape[2:]] if shape is not None else [None] * rank
+
+
+def ranked(n: Site, dy: Expr) -> Expr:
+    """A cotangent of Y, both told that they have as many axes as X: inference knows it only where it knows the kernel."""
+    for value in (n.y.value, dy.value):
+        if value.shape is None:
+            value.shape = ir.Shape([None] * n.x.rank)
+    return dy
 
 
 # ---- what a node's attributes say -------------------------------------------------------------------------------------
@@ -161,9 +172,13 @@ def skips(n: Site, image: Expr, kernel: Sequence[int | None]) -> str | None:
     if not mode.startswith("SAME"):
         return None
     for size, k, stride, dilation in zip(
-        spatial_sizes(image, rank), kernel, n.integers("strides", [1] * rank), n.integers("dilations", [1] * rank), strict=True
+        spatial_sizes(image, rank),
+        kernel,
+        n.integers("strides", [1] * rank),
+        n.integers("dilations", [1] * rank),
+        strict=True,
     ):
-        extent = dilation * (k - 1) + 1 if k is not None else 1
+        extent = dilation * ((k or 1) - 1) + 1
         left = stride - extent if size is None else size - (-(-size // stride) - 1) * stride - extent
         if stride > 1 and left > 1:
             return f"auto_pad={mode} with a stride of {stride} over windows of {extent}: runtimes disagree on what it means"
@@ -178,7 +193,12 @@ def gather(g: Emitter, windows: Windows, image: Expr, weight: Expr, result: Expr
     rank = len(windows.axes)
     sizes, counts = spatial_sizes(image, rank), spatial_sizes(result, rank)
     over = [axis.overhang(size, count) for axis, size, count in zip(windows.axes, sizes, counts, strict=True)]
-    attributes = {"strides": windows.strides, "dilations": windows.dilations, "kernel_shape": windows.kernel, "group": group}
+    attributes: dict[str, Any] = {
+        "strides": windows.strides,
+        "dilations": windows.dilations,
+        "kernel_shape": windows.kernel,
+        "group": group,
+    }
     image, pads = _padded(g, windows, image, over)
     out = g.op("Conv", image, weight, pads=pads, **attributes)
     # A last window more, where the image goes on for another stride.
@@ -201,7 +221,7 @@ def scatter(
         constant: The values of the weight, if they are.
     """
     rank = len(windows.axes)
-    common = {"group": group, "dilations": windows.dilations, "kernel_shape": windows.kernel}
+    common: dict[str, Any] = {"group": group, "dilations": windows.dilations, "kernel_shape": windows.kernel}
     flipped = windows.flipped_pads()
     if flipped is not None and (constant is not None or weight.shape is not None):
         turned = g.const(flip(constant, group)) if constant is not None else _flipped(g, weight, group)
@@ -211,7 +231,7 @@ def scatter(
     begins = [axis.begin for axis in windows.axes]
     late = None in begins
     exact = None not in over and not late
-    attributes = {
+    attributes: dict[str, Any] = {
         "pads": [0] * 2 * rank if late else [*begins, *(max(o or 0, 0) for o in over)],
         "strides": windows.strides,
         # Of an unknown remainder the most that it can be; what is too much is cut off.
@@ -224,7 +244,9 @@ def scatter(
 
 
 def correlate(g: Emitter, windows: Windows, image: Expr, signal: Expr, weight: Expr, group: int) -> Expr:
-    """The adjoint of `gather` in the kernel:  dW[m, c, j] = sum over n, p of signal[n, m, p] image[n, c, p * stride + j * dilation].
+    """The adjoint of `gather` in the kernel.
+
+    dW[m, c, j] = sum over n, p of  signal[n, m, p] * image[n, c, p * stride - begin + j * dilation]
 
     A convolution over the image whose kernel is the signal: batch and channels change places, strides and dilations too.
 

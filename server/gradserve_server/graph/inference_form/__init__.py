@@ -2,9 +2,10 @@
 
 Two stages, so that the second can be checked against the first by running both:
 
-1. *Switch*: what the file left in training form is put into inference form (`switch_mode`), or refused.
-2. *Rewrite*: constants lifted, Dropout and Identity gone, BatchNormalization folded or made one Mul and one Add.
-   No output may change by more than rounding.
+1. *Switch*: what the file left in training form is put into inference form (`switch_mode`), or refused; an opset that the
+   runtime does not load is lowered, and the operator Gradient expanded, for without that nothing runs.
+2. *Rewrite*: constants lifted, Dropout and Identity gone, BatchNormalization folded or made one Mul and one Add, an opset
+   without gradient rules raised. No output may change by more than rounding.
 """
 
 from dataclasses import dataclass, field
@@ -16,11 +17,16 @@ from onnx_ir.passes.common import (
     RemoveUnusedNodesPass,
 )
 
-from gradserve.errors import InvalidModel
+from gradserve.errors import GradserveError, InvalidModel
 from gradserve_server.graph.contrib_shapes import infer_shapes
+from gradserve_server.graph.inference_form.convert_opset import CannotConvert, convert_opset
 from gradserve_server.graph.inference_form.drop_identities import drop_identities
+from gradserve_server.graph.inference_form.expand_gradient import expand_gradient, has_gradient
 from gradserve_server.graph.inference_form.fold_batchnorm import fold_batchnorm
+from gradserve_server.graph.inference_form.fold_integers import fold_integers
+from gradserve_server.graph.inference_form.loop_shapes import loop_shapes
 from gradserve_server.graph.inference_form.switch_mode import switch_mode
+from gradserve_server.graph.values import opset_of
 
 __all__ = ["InferenceForm", "Renames", "to_inference_form"]
 
@@ -48,22 +54,28 @@ class InferenceForm:
     """What was changed, in words."""
 
 
-def to_inference_form(source: ir.Model) -> InferenceForm:
-    """Puts a model into inference form. The source is not changed.
+def to_inference_form(source: ir.Model, newest_opset: int | None = None) -> InferenceForm:
+    """Puts a model into inference form.
+
+    Args:
+        source: Not changed.
+        newest_opset: The newest that the runtime loads; None for no limit.
 
     Raises:
-        InvalidModel: A node is in training form and cannot be switched, or the graph makes no sense; the text says why.
+        InvalidModel: A node is in training form and cannot be switched, the runtime's opset cannot express it, or the graph
+            makes no sense; the text says why.
+        UnsupportedGradient: An operator Gradient asks for what has none.
     """
     try:
-        return _rewritten(source)
-    except InvalidModel:
+        return _rewritten(source, newest_opset)
+    except GradserveError:
         raise
     except Exception as error:  # a broken graph breaks a pass anywhere, each with an exception of its own
         msg = f"expected a graph that can be put into inference form, got {type(error).__name__}: {error}"
         raise InvalidModel(msg) from error
 
 
-def _rewritten(source: ir.Model) -> InferenceForm:
+def _rewritten(source: ir.Model, newest_opset: int | None) -> InferenceForm:
     reference = source.clone()
     # Lifting first, because switching must see whether a mode or a statistic is a constant.
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(reference)
@@ -71,10 +83,38 @@ def _rewritten(source: ir.Model) -> InferenceForm:
     LiftSubgraphInitializersToMainGraphPass()(reference)
     rewrites = switch_mode(reference)
     infer_shapes(reference)
+    if newest_opset is not None and opset_of(reference) > newest_opset:
+        rewrites += _lowered(reference, newest_opset)
+    if has_gradient(reference):
+        rewrites += _raised(reference)
+        rewrites += expand_gradient(reference)
     model = reference.clone()
     renames = Renames()
     rewrites += drop_identities(model, renames.same)
     rewrites += fold_batchnorm(model, renames.folded)
+    rewrites += _raised(model)
+    rewrites += fold_integers(model)
     RemoveUnusedNodesPass()(model)
+    loop_shapes(model)
     infer_shapes(model)
     return InferenceForm(reference, model, renames, tuple(rewrites))
+
+
+def _lowered(model: ir.Model, newest: int) -> list[str]:
+    try:
+        done = convert_opset(model, newest=newest)
+    except CannotConvert as error:
+        msg = f"expected a model for opset {newest}, the newest of the installed onnxruntime, or older: {error}"
+        raise InvalidModel(msg) from error
+    infer_shapes(model)
+    return done
+
+
+def _raised(model: ir.Model) -> list[str]:
+    try:
+        done = convert_opset(model)
+    except CannotConvert as error:
+        return [f"kept opset {opset_of(model)}, for which there are no gradients: {error}"]
+    if done:
+        infer_shapes(model)
+    return done

@@ -1,0 +1,1 @@
+"""The architectures, one family group per file; each file registers its own."""
