@@ -1,6 +1,6 @@
 """Gradients of every architecture in the zoo, exported by both of torch's exporters, against float64 autograd.
 
-PYTHONPATH=benchmarks python -m zoo [NAME ...] [--exports torchscript-17 dynamo-18] [--backends training portable] [--json FILE]
+PYTHONPATH=benchmarks python -m zoo [NAME ...] [--exports torchscript-17 dynamo-18] [--backends auto portable] [--json FILE]
 
 Two targets each: a random unit of the logits, and a random cotangent at a middle layer; the error is the larger of both,
 relative in the L2 norm. `sensitivity` is what even a right float32 gradient may be off by: torch's own float32 gradient, and
@@ -68,7 +68,8 @@ def main() -> int:
         for name in track(names, "zoo", console=Console(stderr=True)):
             for outcome in try_architecture(table[name], options.exports, options.backends, Path(folder)):
                 outcomes.append(outcome)
-                sys.stderr.write(f"{outcome.name:32} {outcome.export:15} {outcome.backend:9} {outcome.error:.1e} {outcome.problem[:300]}\n")
+                sys.stderr.write(f"{outcome.name:32} {outcome.export:15} {outcome.backend:9} {outcome.error:.1e}")
+                sys.stderr.write(f" {outcome.problem[:300]}\n")
     if options.json:
         document = {"onnxruntime": onnxruntime.__version__, "outcomes": [asdict(outcome) for outcome in outcomes]}
         options.json.write_text(json.dumps(document, indent=1) + "\n")
@@ -77,9 +78,7 @@ def main() -> int:
     return len(wrong)
 
 
-def try_architecture(
-    architecture: Architecture, exports: list[str], backends: list[str], folder: Path
-) -> Iterator[Outcome]:
+def try_architecture(architecture: Architecture, exports: list[str], backends: list[str], folder: Path) -> Iterator[Outcome]:
     """Every export by every backend."""
     module, inputs = architecture.module(), architecture.inputs()
     truth = reference(module, inputs, architecture.wrt)
@@ -89,7 +88,9 @@ def try_architecture(
 
         def outcome(backend: str, spelled: str = spelled, **found: object) -> Outcome:
             facts = {"made_by": "", "error": float("nan"), "operators": 0, "seconds": 0.0}
-            return Outcome(architecture.name, architecture.family, spelled, backend, sensitivity=truth.sensitivity, **facts | found)
+            return Outcome(
+                architecture.name, architecture.family, spelled, backend, sensitivity=truth.sensitivity, **facts | found
+            )
 
         reason = architecture.why(architecture.fails, str(exporter), opset)
         if reason is not None:
@@ -121,7 +122,9 @@ def compare(path: Path, wrt: str, truth: Reference, backend: str) -> tuple[str, 
     return made_by, max(_error(unit, truth.unit.gradient), _error(product, truth.product.gradient))
 
 
-def _gradient(engine: Engine, model: str, inputs: dict[str, np.ndarray], layer: str, cotangent: np.ndarray, wrt: str) -> np.ndarray:
+def _gradient(
+    engine: Engine, model: str, inputs: dict[str, np.ndarray], layer: str, cotangent: np.ndarray, wrt: str
+) -> np.ndarray:
     return engine.gradient(model, inputs, O.cotangent(layer, cotangent), wrt=[wrt]).gradients[wrt]
 
 
@@ -136,7 +139,9 @@ def _error(got: np.ndarray, expected: np.ndarray) -> float:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m zoo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m zoo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="architectures (default: all)")
     parser.add_argument("--exports", nargs="+", default=list(EXPORTS), metavar="EXPORTER-OPSET", help="default: %(default)s")
     parser.add_argument("--backends", nargs="+", default=list(BACKENDS), help="default: %(default)s")

@@ -171,7 +171,7 @@ def _check(
             adjoint = float("nan")
         found = (_relative(expected, difference), doubt / max(abs(difference), 1e-30), _relative(expected, adjoint))
         worst = [np.maximum(a, b) for a, b in zip(worst, found, strict=True)]  # NaN stays NaN
-    return LayerCheck(layer, *map(float, worst))
+    return LayerCheck(layer, float(worst[0]), float(worst[1]), float(worst[2]))
 
 
 def _direction(gradients: Mapping[str, Array], random: np.random.Generator) -> dict[str, Array]:

@@ -18,7 +18,6 @@ from gradserve_server.graph.load import load, read
 from gradserve_server.graph.objectives import heads, weights
 from gradserve_server.graph.values import shape_of
 
-
 EMBEDDED_BYTES = 2**30
 """Weights up to which they stand in the file itself; protobuf ends at 2 GiB."""
 

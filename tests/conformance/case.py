@@ -86,9 +86,7 @@ class Case:
     def draw(self, seed: int = 0) -> Drawn:
         """Float inputs, float64."""
         random = np.random.default_rng([seed, *map(ord, self.op)])
-        return {
-            name: (draw if isinstance(draw, Draw) else Draw(draw)).values(random) for name, draw in self.inputs.items()
-        }
+        return {name: (draw if isinstance(draw, Draw) else Draw(draw)).values(random) for name, draw in self.inputs.items()}
 
     def model(self, opset: int, *, dynamic: str = "none", dtype: int = FLOAT) -> onnx.ModelProto:
         """As a file."""

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import onnx
 from conformance.case import DOUBLE, Case, Drawn
+from onnx.reference import ReferenceEvaluator
 from support.reference import Erf, Gelu, Loop
 from support.reference_indexing import INDEXING_OPS
 from support.reference_windows import WINDOW_OPS
-from onnx.reference import ReferenceEvaluator
 
 STEP = 1e-5
 """Of a central difference in float64: truncation and rounding are both near 1e-10."""
@@ -41,10 +41,7 @@ def weighted_sum(case: Case, opset: int) -> Callable[[Drawn, list[np.ndarray]], 
 
 def difference(function: Callable[[Drawn], float], inputs: Drawn, direction: Drawn) -> float:
     """d function / d t of inputs + t * direction, at t = 0."""
-    moved = [
-        {name: values + sign * STEP * direction[name] for name, values in inputs.items()}
-        for sign in (1, -1)
-    ]
+    moved = [{name: values + sign * STEP * direction[name] for name, values in inputs.items()} for sign in (1, -1)]
     return (function(moved[0]) - function(moved[1])) / (2 * STEP)
 
 

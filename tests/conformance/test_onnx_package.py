@@ -35,11 +35,11 @@ def cases():
         return [case for case in collect_nodes(None) if case.data_sets]
 
 
-def moved_from_kinks(name, array, random):
+def moved_from_kinks(array, random):
     """The tests like whole numbers, where maxima tie and rounding jumps: a little noise."""
     if not isinstance(array, np.ndarray) or array.dtype not in FLOATS:
         return array
-    return (array + random.uniform(0.01, 0.05, array.shape) * np.maximum(np.abs(array), 0.2)).astype(array.dtype)
+    return np.asarray(array + random.uniform(0.01, 0.05, array.shape) * np.maximum(np.abs(array), 0.2), array.dtype)
 
 
 def derivative(session, feeds, direction, cotangents):
@@ -57,24 +57,21 @@ def derivative(session, feeds, direction, cotangents):
     return (estimates[best] + estimates[best + 1]) / 2, float(doubts[best])
 
 
-def try_case(case):
+def try_case(case):  # noqa: PLR0911 an outcome for each way out
     """What became of one test: a word, or an AssertionError."""
     model = case.model
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     arrays = case.data_sets[0][0]
     names = [value.name for value in model.graph.input]
     floats = [n for n, a in zip(names, arrays, strict=False) if isinstance(a, np.ndarray) and a.dtype in FLOATS and a.size]
     outputs = [v.name for v in model.graph.output if v.type.tensor_type.elem_type in (1, 11)]
     if not floats or not outputs:
         return "no float input or output"
-    if opset > MAX_OPSET:
-        return "opset"
     if any(isinstance(a, np.ndarray) and a.size > MAX_ELEMENTS for a in arrays):
         return "large"
     random = np.random.default_rng(0)
-    feeds = {n: moved_from_kinks(n, a, random) for n, a in zip(names, arrays, strict=False)}
+    feeds = {n: moved_from_kinks(a, random) for n, a in zip(names, arrays, strict=False)}
     try:
-        form = to_inference_form(read(model)).model
+        form = to_inference_form(read(model), MAX_OPSET).model
         forward = Session(form, 1)
         values = forward.run(feeds, outputs)
     except GradserveError:
@@ -95,12 +92,14 @@ def try_case(case):
     given = feeds | {cotangent_name(n): c for n, c in cotangents.items()}
     kept = {v.name for v in vjp.graph.inputs}
     got = Session(vjp, 1).run({n: a for n, a in given.items() if n in kept}, [gradient_name(n) for n in starts])
-    directions = {n: random.normal(size=feeds[n].shape) for n in starts}
+    directions = {n: np.asarray(random.normal(size=feeds[n].shape)) for n in starts}
     for n in starts:
         assert got[gradient_name(n)].shape == feeds[n].shape, n
     if not all(np.isfinite(values[n]).all() for n in ends):
         return "not finite"
     expected, doubt = derivative(forward, feeds, directions, cotangents)
+    if not np.isfinite(expected):
+        return "not finite"
     found = sum(float((got[gradient_name(n)].astype(np.float64) * d).sum()) for n, d in directions.items())
     scale = np.sqrt(sum(float((got[gradient_name(n)].astype(np.float64) ** 2).sum()) for n in starts))
     scale = max(scale, np.sqrt(sum(float((values[n].astype(np.float64) ** 2).sum()) for n in ends)) * 1e-3)

@@ -65,9 +65,7 @@ def agree(got: Drawn, expected: Drawn, tolerance: float) -> None:
     assert relative_error(together, everything) <= tolerance
 
 
-PAIRS = [
-    pytest.param(case, opset, id=f"{i}-{case.id}-{opset}") for i, case in enumerate(CASES) for opset in case.opsets
-]
+PAIRS = [pytest.param(case, opset, id=f"{i}-{case.id}-{opset}") for i, case in enumerate(CASES) for opset in case.opsets]
 RUNNABLE = [
     pytest.param(case, opset, dynamic, id=f"{i}-{case.id}-{opset}-{dynamic}")
     for i, case in enumerate(CASES)
@@ -75,7 +73,10 @@ RUNNABLE = [
     for dynamic in case.dynamic
     if opset <= MAX_OPSET
 ]
-ONCE = [pytest.param(case, next((o for o in case.opsets if o <= MAX_OPSET), None), id=f"{i}-{case.id}") for i, case in enumerate(CASES)]
+ONCE = [
+    pytest.param(case, next((o for o in case.opsets if o <= MAX_OPSET), None), id=f"{i}-{case.id}")
+    for i, case in enumerate(CASES)
+]
 
 
 def gradients(case: Case, opset: int, dynamic: str, inputs: Drawn, cotangents: list[np.ndarray]) -> Drawn:
@@ -96,7 +97,9 @@ def test_gradient_equals_autograd(case, opset, dynamic):
         forward = Session(model, 1).run(feeds_of(case, inputs, {}, model))
         for name, expected in zip(case.outputs, outputs, strict=True):
             assert forward[name].shape == expected.shape, f"torch's {name} is another function"
-            assert relative_error(forward[name], expected) <= TOLERANCE["float32 operator"], f"torch's {name} is another function"
+            assert relative_error(forward[name], expected) <= TOLERANCE["float32 operator"], (
+                f"torch's {name} is another function"
+            )
     cotangents = cotangents_of(outputs)
     agree(gradients(case, opset, dynamic, inputs, cotangents), pull(cotangents), TOLERANCE["float32 operator"])
 
@@ -169,7 +172,9 @@ def test_gradient_graph_is_standard_onnx(case, opset):
         onnx.checker.check_model(ir.to_proto(model), full_check=not case.domain)
 
 
-@pytest.mark.parametrize(("case", "opset"), [pair for pair in PAIRS if pair.values[0].evaluator and pair.values[0].portable_evaluator])
+@pytest.mark.parametrize(
+    ("case", "opset"), [pair for pair in PAIRS if pair.values[0].evaluator and pair.values[0].portable_evaluator]
+)
 def test_gradient_graph_runs_in_the_reference_evaluator(case, opset):
     inputs = case.draw()
     model = build_vjp(served(case, opset, case.dynamic[-1]), list(case.inputs), straight_through=case.straight_through)

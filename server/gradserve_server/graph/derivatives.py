@@ -1,8 +1,8 @@
-"""What can be asked of a model, and the graph that answers: cut, differentiated by one of the two backends, with its objective.
+"""What can be asked of a model, and the graph that answers: cut, differentiated, with its objective in front.
 
 | backend | made by | for |
 |---|---|---|
-| training | onnxruntime-training's builder, lowered to standard operators | vector-Jacobian products with respect to inputs, where every operator on the path is verified |
+| training | onnxruntime-training's builder, lowered | J^T v of inputs, where every operator on the path is verified |
 | portable | our reverse walk | everything that the table in `autodiff.rules` covers |
 
 `auto` takes the first where it is installed and can, else the second.
@@ -29,8 +29,8 @@ _log = logging.getLogger(__name__)
 
 
 TRAINING_BYTES = 256 * 2**20
-"""Weights up to which `auto` uses the training backend: its builder takes and gives whole serialized models, at several times
-their memory and never above protobuf's 2 GiB."""
+"""Weights up to which `auto` uses the training backend: its builder takes and gives whole serialized models, at several
+times their memory and never above protobuf's 2 GiB."""
 
 
 class Backend(StrEnum):

@@ -7,7 +7,6 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-import onnx_ir as ir
 from cachetools import LRUCache, cachedmethod
 
 from gradserve.descriptions import ImageDescription, Layer, ModelDescription, TensorDescription

@@ -168,8 +168,16 @@ ROTARY = [
     _rotary_case("interleaved", "interleaved = 1", (2, 2, 3, 4), 2, POSITIONS, interleaved=True),
     _rotary_case("part", "rotary_embedding_dim = 2", (2, 2, 3, 4), 1, size=2),
     _rotary_case("3-D", "num_heads = 2", (2, 3, 8), 2, heads=2),
-    _rotary_case("3-D part", "num_heads = 2, rotary_embedding_dim = 2, interleaved = 1", (2, 3, 8), 1, POSITIONS, heads=2,
-                 size=2, interleaved=True),
+    _rotary_case(
+        "3-D part",
+        "num_heads = 2, rotary_embedding_dim = 2, interleaved = 1",
+        (2, 3, 8),
+        1,
+        POSITIONS,
+        heads=2,
+        size=2,
+        interleaved=True,
+    ),
 ]
 
 # ---- linear attention ------------------------------------------------------------------------------------------------

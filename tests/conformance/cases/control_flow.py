@@ -110,17 +110,17 @@ H = {"H": (2, 3), "W": (3, 3), "X": (4, 2, 3)}
 
 CASES = [
     Case("If", IF, AB, lambda a, b: torch.tanh(a.sigmoid() * b), others={"C": YES}, opsets=SINCE, name="then"),
-    Case("If", IF, AB, lambda a, b: b * b, others={"C": NO}, opsets=SINCE, name="else"),
+    Case("If", IF, AB, lambda _, b: b * b, others={"C": NO}, opsets=SINCE, name="else"),
     Case("If", NESTED, AB, lambda a, b: a * b * a + a * b * a * b, others={"C": YES, "I": YES}, name="nested"),
     Case("If", NESTED, AB, lambda a, b: a * b * a + a.sigmoid(), others={"C": YES, "I": NO}, name="nested else"),
     Case("If", TWICE, AB, lambda a, b: (a * b, torch.tanh(a * b)), others={"C": YES}, outputs=("Y", "Z"), name="outputs"),
-    Case("If", LIFTED, AB, lambda a, b: 2 * a, others={"C": YES}, name="constant"),
-    Case("If", LIFTED, AB, lambda a, b: b, others={"C": NO}, name="passed on"),
+    Case("If", LIFTED, AB, lambda a, _: 2 * a, others={"C": YES}, name="constant"),
+    Case("If", LIFTED, AB, lambda _, b: b, others={"C": NO}, name="passed on"),
     Case(
         "If",
         SHAPES,
         {"A": (2, 3), "B": (2, 3), "M": (3, 5)},
-        lambda a, b, m: a @ m,
+        lambda a, _, m: a @ m,
         others={"C": NO},
         name="shapes",
         evaluator=False,

@@ -9,7 +9,9 @@ SINCE = (18, 28)
 def _case(name, equation, *shapes, dynamic=("none", "batch", "all"), **others):
     inputs = {chr(ord("A") + i): shape for i, shape in enumerate(shapes)}
     written = f'Y = Einsum<equation = "{equation}">({", ".join(inputs)})'
-    return Case("Einsum", written, inputs, lambda *x: torch.einsum(equation, *x), SINCE, name=name, dynamic=dynamic, **others)
+    return Case(
+        "Einsum", written, inputs, lambda *x: torch.einsum(equation, *x), SINCE, name=name, dynamic=dynamic, **others
+    )
 
 
 CASES = [

@@ -54,8 +54,8 @@ def _case(inputs, mode, padding, align, opsets, name=""):
         word = OLD[mode] if opset == 16 else mode
         body = f'Y = GridSample<mode = "{word}", padding_mode = "{padding}", align_corners = {align}>(X, G)'
 
-        def function(x, g=torch.tensor(grid)):
-            return sample(x, g, mode, padding, align)
+        def function(x, g=None):
+            return sample(x, torch.tensor(grid) if g is None else g, mode, padding, align)
 
         yield Case(
             "GridSample",

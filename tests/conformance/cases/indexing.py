@@ -162,9 +162,9 @@ def _scatter(reduction, function, how="normal"):
         body = f'Y = ScatterElements<axis = {axis}, reduction = "{reduction}">(X, I, U)'
         inputs = {"X": Draw((3, 4), how), "U": Draw(np.shape(index), how)}
 
-        def flat(x, u, index=np.array(index), axis=axis):
-            grid = np.indices(index.shape)
-            grid[axis] = index % x.shape[axis]
+        def flat(x, u, index=index, axis=axis):
+            grid = np.indices(np.shape(index))
+            grid[axis] = np.array(index) % x.shape[axis]
             return function(x.flatten(), torch.tensor(grid[0] * 4 + grid[1]).flatten(), u.flatten()).reshape(3, 4)
 
         yield from _both(

@@ -83,17 +83,21 @@ CASES = [
         name="blocks",
         evaluator=False,  # its blocks must fill the axis
     ),
-    _quantizer("unsigned", "Q = QuantizeLinear(X, S)  D = DequantizeLinear(Q, S)  Y = Mul(D, D)", _pair(0, 255), {"X": X, "S": S}),
+    _quantizer(
+        "unsigned", "Q = QuantizeLinear(X, S)  D = DequantizeLinear(Q, S)  Y = Mul(D, D)", _pair(0, 255), {"X": X, "S": S}
+    ),
     _quantizer(
         "axis, moved",
-        "Q = QuantizeLinear<axis = -1>(X, S, Z)  M = Transpose(Q)  D = DequantizeLinear<axis = 0>(M, S, Z)  E = Transpose(D)  Y = Mul(E, E)",
+        "Q = QuantizeLinear<axis = -1>(X, S, Z)  M = Transpose(Q)  "
+        "D = DequantizeLinear<axis = 0>(M, S, Z)  E = Transpose(D)  Y = Mul(E, E)",
         _pair(-128, 127, Z3),
         {"X": X, "S": PER_AXIS},
         constants={"Z": Z3},
     ),
     _quantizer(
         "blocks",
-        "Q = QuantizeLinear<axis = 1, block_size = 3>(X, S)  D = DequantizeLinear<axis = 1, block_size = 3>(Q, S)  Y = Mul(D, D)",
+        "Q = QuantizeLinear<axis = 1, block_size = 3>(X, S)  "
+        "D = DequantizeLinear<axis = 1, block_size = 3>(Q, S)  Y = Mul(D, D)",
         _pair(0, 255, 0, _blocks),
         {"X": X, "S": BLOCKS},
         BLOCKED,

@@ -5,7 +5,7 @@ import torch
 from conformance.case import Case, Draw
 
 SINCE = (18, 22)
-T, B, I, H = 4, 3, 2, 2
+T, B, D, H = 4, 3, 2, 2
 LENGTHS = np.array([4, 2, 3], np.int32)
 
 
@@ -47,7 +47,7 @@ def _lstm_cell(coupled=False, clip=None):
         i = _sig(cut(i + p_i * c))
         f = 1 - i if coupled else _sig(cut(f + p_f * c))
         c = f * c + i * torch.tanh(cut(new))
-        return [_sig(cut(o + p_o * c)) * torch.tanh(cut(c)), c]
+        return [_sig(cut(o + p_o * c)) * torch.tanh(c), c]
 
     return cell
 
@@ -86,8 +86,8 @@ def _sequence(cell, states, direction="forward", lengths=None, layout=0, names="
 
 def _shapes(gates, names, directions=1, layout=0):
     every = {
-        "X": (B, T, I) if layout else (T, B, I),
-        "W": (directions, gates * H, I),
+        "X": (B, T, D) if layout else (T, B, D),
+        "W": (directions, gates * H, D),
         "R": (directions, gates * H, H),
         "B": (directions, 2 * gates * H),
         "H0": (B, directions, H) if layout else (directions, B, H),
@@ -102,7 +102,9 @@ STATES = {"RNN": 1, "GRU": 1, "LSTM": 2}
 OUTPUTS = {"RNN": ("Y", "YH"), "GRU": ("Y", "YH"), "LSTM": ("Y", "YH", "YC")}
 
 
-def _case(op, cell, name="", attributes="", names="X W R B", direction="forward", lengths=None, layout=0, **others):
+def _case(
+    op, cell, name="", attributes="", names="X W R B", direction="forward", lengths=None, layout=0, once=False, **others
+):
     written = [f"hidden_size = {H}", f'direction = "{direction}"', *([f"layout = {layout}"] if layout else [])]
     slots = ["X", "W", "R", "B", "L", "H0", *(["C0", "P"] if op == "LSTM" else [])]
     present = {*names.split(), *(["L"] if lengths is not None else [])}
@@ -114,7 +116,8 @@ def _case(op, cell, name="", attributes="", names="X W R B", direction="forward"
         f"{', '.join(OUTPUTS[op])} = {op}<{', '.join(written + [attributes] * bool(attributes))}>({given})",
         _shapes(GATES[op], names, 2 if direction == "bidirectional" else 1, layout),
         _sequence(cell, STATES[op], direction, lengths, layout, names),
-        opsets=SINCE if not others.pop("once", False) else (18,),
+        opsets=(18,) if once else SINCE,
+        dynamic=("all",) if once else ("none", "batch", "all"),
         others={"L": lengths} if lengths is not None else {},
         outputs=OUTPUTS[op],
         name=name,
@@ -139,25 +142,55 @@ CASES = [
         'activations = ["HardSigmoid"], activation_alpha = [0.3], activation_beta = [0.4]',
         **OURS,
     ),
-    _case("RNN", _rnn_cell(lambda x: 0.4 * x + 0.1), "Affine", 'activations = ["Affine"], activation_alpha = [0.4], '
-          "activation_beta = [0.1]", **OURS),
-    _case("RNN", _rnn_cell(lambda x: 0.4 * torch.tanh(0.7 * x)), "ScaledTanh", 'activations = ["ScaledTanh"], '
-          "activation_alpha = [0.4], activation_beta = [0.7]", **OURS),
+    _case(
+        "RNN",
+        _rnn_cell(lambda x: 0.4 * x + 0.1),
+        "Affine",
+        'activations = ["Affine"], activation_alpha = [0.4], activation_beta = [0.1]',
+        **OURS,
+    ),
+    _case(
+        "RNN",
+        _rnn_cell(lambda x: 0.4 * torch.tanh(0.7 * x)),
+        "ScaledTanh",
+        'activations = ["ScaledTanh"], activation_alpha = [0.4], activation_beta = [0.7]',
+        **OURS,
+    ),
     _case("RNN", _rnn_cell(torch.nn.functional.softsign), "Softsign", 'activations = ["Softsign"]', **OURS),
     _case("RNN", _rnn_cell(torch.nn.functional.softplus), "Softplus", 'activations = ["Softplus"]', **OURS),
-    _case("RNN", _rnn_cell(lambda x: torch.nn.functional.elu(x, 0.7)), "Elu", 'activations = ["Elu"], '
-          "activation_alpha = [0.7]", **OURS),
-    _case("RNN", _rnn_cell(lambda x: torch.nn.functional.leaky_relu(x, 0.2)), "LeakyRelu",
-          'activations = ["LeakyRelu"], activation_alpha = [0.2]', **OURS),
-    _case("RNN", _rnn_cell(lambda x: x * (x > -0.4)), "ThresholdedRelu", 'activations = ["ThresholdedRelu"], '
-          "activation_alpha = [-0.4]", **OURS),
+    _case(
+        "RNN",
+        _rnn_cell(lambda x: torch.nn.functional.elu(x, 0.7)),
+        "Elu",
+        'activations = ["Elu"], activation_alpha = [0.7]',
+        **OURS,
+    ),
+    _case(
+        "RNN",
+        _rnn_cell(lambda x: torch.nn.functional.leaky_relu(x, 0.2)),
+        "LeakyRelu",
+        'activations = ["LeakyRelu"], activation_alpha = [0.2]',
+        **OURS,
+    ),
+    _case(
+        "RNN",
+        _rnn_cell(lambda x: x * (x > -0.4)),
+        "ThresholdedRelu",
+        'activations = ["ThresholdedRelu"], activation_alpha = [-0.4]',
+        **OURS,
+    ),
     _case("GRU", _gru_cell(linear=False)),
     _case("GRU", _gru_cell(linear=True), "linear", "linear_before_reset = 1"),
     _case("GRU", _gru_cell(linear=True), "linear without bias", "linear_before_reset = 1", names="X W R", once=True),
     _case("GRU", _gru_cell(linear=False), "both", names="X W R B H0", direction="bidirectional", **OURS),
     _case("GRU", _gru_cell(linear=False), "lengths", names="X W R B H0", direction="reverse", lengths=LENGTHS, **OURS),
-    _case("GRU", _gru_cell(linear=True, f=_hard, act=torch.relu), "activations", 'linear_before_reset = 1, activations = '
-          '["HardSigmoid", "Relu"], activation_alpha = [0.3], activation_beta = [0.4]', **OURS),
+    _case(
+        "GRU",
+        _gru_cell(linear=True, f=_hard, act=torch.relu),
+        "activations",
+        'linear_before_reset = 1, activations = ["HardSigmoid", "Relu"], activation_alpha = [0.3], activation_beta = [0.4]',
+        **OURS,
+    ),
     _case("LSTM", _lstm_cell(), names=LSTM),
     _case("LSTM", _lstm_cell(), "no bias", names="X W R", once=True),
     _case("LSTM", _lstm_cell(), "peepholes", names=f"{LSTM} P"),

@@ -41,7 +41,7 @@ def _old(name, attributes, shape, axis, length=None, **options):
 def _new(name, attributes, shape, axis, length=None, **options):
     """The axis is a constant there."""
     others = {"L": np.array(length)} if length else {}
-    inputs = f'X, {"L" if length else chr(34) * 2}, A'
+    inputs = f"X, {'L' if length else chr(34) * 2}, A"
     case = _case(name, attributes, inputs, shape, axis, (20,), others, length, **options)
     return Case(**{**vars(case), "constants": {**case.constants, "A": np.array(axis)}})
 

@@ -11,9 +11,9 @@ from support.onnx_models import BATCHNORM, build, random, save, trained
 
 from gradserve.descriptions import ImageDescription
 from gradserve.errors import InvalidModel, NotDifferentiable, UnknownInput, UnknownLayer
+from gradserve_server.graph.derivatives import Wanted
 from gradserve_server.runtime import model as module
 from gradserve_server.runtime.model import Model
-from gradserve_server.graph.derivatives import Wanted
 
 WAIT = 20.0
 """Seconds after which a thread counts as stuck."""

@@ -24,7 +24,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     """Adds the command."""
     parser = commands.add_parser(
         "gradient-graph",
-        usage="gradserve gradient-graph MODEL (--objective LAYER[:INDEX] | --cotangent LAYER | --tangent LAYER) -o FILE [options]",
+        usage="gradserve gradient-graph MODEL (--objective LAYER | --cotangent LAYER | --tangent LAYER) -o FILE [options]",
         help="write a model's gradient as a standard ONNX file",
         description="Write a model's gradient as a standard ONNX file.",
         epilog=_EPILOG,
@@ -38,7 +38,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     kind.add_argument("--tangent", nargs="+", metavar="LAYER", help="say how these move with the inputs")
     parser.add_argument("--hvp", action="store_true", help="with --objective: also its Hessian times a direction")
     parser.add_argument(
-        "--wrt", nargs="+", default=[], metavar="NAME", help="inputs or layers to differentiate with respect to (default: every float input)"
+        "--wrt",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="inputs or layers to differentiate with respect to (default: every float input)",
     )
     parser.add_argument(
         "--shape",

@@ -19,9 +19,9 @@ examples:
   gradserve inspect models/digits --check-gradient --image seven.png
   gradserve inspect encoder.onnx --check-gradient --size sequence=12 --wrt embedding
 
---check-gradient: "difference" compares each layer's gradient with finite differences of predictions, and "doubt" says how far
-those disagree among themselves (float32 rounding, kinks such as ReLU's): an error below the doubt means nothing. "adjoint"
-compares J^T v with J t, which other rules make. All are relative, of the worst of three random directions.
+--check-gradient: "difference" compares each layer's gradient with finite differences of predictions, and "doubt" says how
+far those can be trusted (float32 rounding, kinks such as ReLU's): an error below the doubt means nothing. "adjoint" compares
+J^T v with J t, which other rules make. All are relative, of the worst of three random directions.
 """
 _MANY_LABELS = 10
 _MANY_LAYERS = 40
@@ -46,7 +46,12 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     )
     parser.add_argument("--wrt", nargs="+", default=[], metavar="NAME", help="check with respect to these inputs or layers")
     parser.add_argument(
-        "--size", nargs="+", default=[], type=_size, metavar="SYMBOL=N", help="what an open size is in the check's random inputs"
+        "--size",
+        nargs="+",
+        default=[],
+        type=_size,
+        metavar="SYMBOL=N",
+        help="what an open size is in the check's random inputs",
     )
     options.add_inputs(parser)
     options.add_json(parser)
@@ -116,16 +121,21 @@ def _meaning(image: ImageDescription | None, labels: tuple[str, ...]) -> str:
 
 def _print_layers(layers: Sequence[Layer]) -> None:
     rows = [
-        (layer.name, layer.op, layer.dtype, console.shape(layer.shape), layer.backend or "none", layer.reason or layer.backend_reason)
+        (
+            layer.name,
+            layer.op,
+            layer.dtype,
+            console.shape(layer.shape),
+            layer.backend or "none",
+            layer.reason or layer.backend_reason,
+        )
         for layer in layers
     ]
     console.show("", console.table("layers", ["name", "op", "dtype", "shape", "gradient by", "because"], rows))
 
 
 def _print_check(found: Sequence[checks.LayerCheck]) -> None:
-    rows = [
-        (f.layer, *(_error(error) for error in (f.difference, f.doubt, f.adjoint)), f.problem) for f in found
-    ]
+    rows = [(f.layer, *(_error(error) for error in (f.difference, f.doubt, f.adjoint)), f.problem) for f in found]
     numbers = ["difference", "doubt", "adjoint"]
     console.show("", console.table("gradients", ["layer", *numbers, "problem"], rows, right=numbers))
     worst = max((f for f in found if not math.isnan(f.difference)), key=lambda f: f.difference, default=None)

@@ -53,9 +53,7 @@ def copy(g: Emitter, node: ir.Node, known: Known, resolve: Resolve = lambda give
     resolved = [attribute for given in node.attributes.values() if (attribute := resolve(given)) is not None]
     attributes = [_copy_graph(g, given, known, resolve) if given.type in SUBGRAPHS else given for given in resolved]
     inputs = [known.get(value, value) if value is not None else None for value in node.inputs]
-    new = ir.Node(
-        node.domain, node.op_type, inputs, attributes, num_outputs=len(node.outputs), name=g.name(node.op_type)
-    )
+    new = ir.Node(node.domain, node.op_type, inputs, attributes, num_outputs=len(node.outputs), name=g.name(node.op_type))
     for out, original in zip(new.outputs, node.outputs, strict=True):
         known[original] = _like(out, original, g.name(node.op_type) if original.name else "")
     if any(out.type is None for out in new.outputs):
@@ -121,9 +119,7 @@ def backwards(g: Emitter, x: Expr) -> Expr:
     return g.op("Slice", x, *(g.ints(number) for number in BACKWARDS))
 
 
-def scan(
-    g: Emitter, states: Sequence[Expr], elements: Sequence[Expr], step: Step
-) -> tuple[list[Expr], list[Expr]]:
+def scan(g: Emitter, states: Sequence[Expr], elements: Sequence[Expr], step: Step) -> tuple[list[Expr], list[Expr]]:
     """Emits a Scan along the first axis.
 
     Args:
@@ -140,8 +136,8 @@ def scan(
     taken = [entry(inner, x.dtype, x.shape[1:] if x.shape is not None else None) for x in elements]
     after, collected = step(inner, held, taken)
     body = closed(inner, [*held, *taken], [*after, *collected])
-    for out, before in zip(body.outputs, held, strict=False):
-        out.shape = out.shape or before.value.shape  # onnxruntime wants to know it, and a state keeps it
+    for made, before in zip(body.outputs, held, strict=False):
+        made.shape = made.shape or before.value.shape  # onnxruntime wants to know it, and a state keeps it
     unread = [i for i, x in enumerate(taken) if not x.value.uses()]
     if len(unread) == len(taken):
         unread = unread[1:]
@@ -157,4 +153,3 @@ def scan(
         if one.shape is not None:
             out.value.shape = ir.Shape([length, *one.shape])
     return list(results[: len(states)]), list(results[len(states) :])
-

@@ -67,7 +67,7 @@ class Expr:
         return self if _is_number(other, 0) else self.emitter.op("Add", self, other)
 
     def __radd__(self, other: Any) -> "Expr":
-        return self + other
+        return self.__add__(other)
 
     def __sub__(self, other: Any) -> "Expr":
         return self if _is_number(other, 0) else self.emitter.op("Sub", self, other)
@@ -79,7 +79,7 @@ class Expr:
         return self if _is_number(other, 1) else self.emitter.op("Mul", self, other)
 
     def __rmul__(self, other: Any) -> "Expr":
-        return self * other
+        return self.__mul__(other)
 
     def __truediv__(self, other: Any) -> "Expr":
         return self if _is_number(other, 1) else self.emitter.op("Div", self, other)
@@ -210,12 +210,14 @@ class Emitter:
         """
         values = np.asarray(array)
         values = np.ascontiguousarray(values.astype(dtype.numpy()) if dtype is not None else values).reshape(values.shape)
-        key = (values.dtype.str + values.dtype.name, values.shape, values.tobytes() if values.size <= MAX_KNOWN_SIZE else b"")
-        known = self._shared.constants.get(key) if values.size <= MAX_KNOWN_SIZE else None
+        shared, small = self._shared, values.size <= MAX_KNOWN_SIZE
+        key = (values.dtype.name, values.shape, values.tobytes()) if small else None
+        known = shared.constants.get(key) if key is not None else None
         if known is None:
-            self._shared.count += 1
-            known = initializer(self._shared.graph, f"{self._shared.prefix}/const_{self._shared.count}", values)
-            self._shared.constants[key] = known
+            shared.count += 1
+            known = initializer(shared.graph, f"{shared.prefix}/const_{shared.count}", values)
+            if key is not None:
+                shared.constants[key] = known
         return Expr(self, known)
 
     def ints(self, *numbers: int) -> Expr:
@@ -297,8 +299,8 @@ class Emitter:
         missing = self.op("Sub", self.op("Size", to), self.op("Size", into))
         ones = self.op("ConstantOfShape", self.op("Reshape", missing, self.ints(1)), value=ir.tensor(np.ones(1, np.int64)))
         differs = self.op("Not", self.op("Equal", to, self.op("Concat", ones, into, axis=0)))
-        axes = self.op("Reshape", self.op("NonZero", differs), self.ints(-1))
-        return self.reshape_like(self.op("ReduceSum", x, axes, keepdims=1, noop_with_empty_axes=1), like)
+        where = self.op("Reshape", self.op("NonZero", differs), self.ints(-1))
+        return self.reshape_like(self.op("ReduceSum", x, where, keepdims=1, noop_with_empty_axes=1), like)
 
     # ---- often used ----
 
@@ -411,6 +413,7 @@ def infer(node: ir.Node, opset: int) -> None:
 
 
 def type_proto(value: ir.Value) -> onnx.TypeProto:
+    """A value's type and shape, as onnx's shape inference takes them."""
     shape = shape_of(value)
     return onnx.helper.make_tensor_type_proto(int(value.dtype or ir.DataType.FLOAT), shape)
 

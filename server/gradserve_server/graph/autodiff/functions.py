@@ -7,6 +7,8 @@
 A body that depends on the node ("context-dependent") is asked for with the node's attributes and the types of its inputs.
 """
 
+from typing import Any
+
 import onnx
 import onnx_ir as ir
 
@@ -45,7 +47,8 @@ def expand_function(g: Emitter, n: Site) -> list[Expr | None]:
             g.nodes.append(copy(g, node, known, resolve))
     made = {value.name: known[value] for value in function.outputs}
     names = [output.name for output in _schema(n).outputs][: len(n.outputs)]
-    return [g.of(value) if (value := made.get(name)) is not None else None for name in names]
+    outputs = [made.get(name) for name in names]
+    return [g.of(out) if out is not None else None for out in outputs]
 
 
 def definition(n: Site) -> tuple[ir.Function, dict[str, ir.Attr]]:
@@ -73,10 +76,10 @@ def definition(n: Site) -> tuple[ir.Function, dict[str, ir.Attr]]:
     for node in function:
         assert _means_the_same(node, function, n.opset), f"{node.op_type} of '{schema.name}' is older than opset {n.opset}"
     defaults = [attribute.default_value for attribute in schema.attributes.values()]
-    return function, {default.name: ir.from_proto(default) for default in defaults if default.type}
+    return function, {default.name: ir.serde.deserialize_attribute(default) for default in defaults if default.type}
 
 
-def _schema(n: Site) -> onnx.defs.OpSchema:
+def _schema(n: Site) -> Any:  # the stubs of onnx lack what is asked of functions
     return onnx.defs.get_schema(n.node.op_type, n.opset, n.node.domain)
 
 

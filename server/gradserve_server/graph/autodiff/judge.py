@@ -84,9 +84,7 @@ def flows(site: Site, live: Sequence[int]) -> list[int]:
     if not inside:
         return live
     return [
-        index
-        for index in live
-        if any(not depend(site.emitter, body, [index]).isdisjoint(body.results) for body in inside)
+        index for index in live if any(not depend(site.emitter, body, [index]).isdisjoint(body.results) for body in inside)
     ]
 
 
@@ -181,12 +179,11 @@ class PortableJudge:
 
 # ---- values ----------------------------------------------------------------------------------------------------------
 
-QUANTIZED = frozenset(ir.DataType) & {
-    getattr(ir.DataType, name)
-    for name in ("INT2 UINT2 INT4 UINT4 INT8 UINT8 INT16 UINT16 INT32 FLOAT4E2M1 FLOAT8E4M3FN FLOAT8E4M3FNUZ "
-                 "FLOAT8E5M2 FLOAT8E5M2FNUZ FLOAT8E8M0").split()
-    if hasattr(ir.DataType, name)
-}  # fmt: skip
+QUANTIZED = frozenset(
+    dtype
+    for dtype in ir.DataType
+    if dtype.name.startswith(("INT", "UINT", "FLOAT4", "FLOAT8")) and dtype.name not in ("INT64", "UINT32", "UINT64")
+)
 """Element types that stand for floats after a quantizer; int32 after a product of such."""
 MOVES = ("Concat", "DequantizeLinear", "Flatten", "Identity", "Reshape", "Split", "Squeeze", "Transpose", "Unsqueeze")
 """Operators that do not compute with what a quantizer made."""

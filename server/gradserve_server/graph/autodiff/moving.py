@@ -7,7 +7,6 @@ import numpy as np
 
 from gradserve_server.graph.autodiff.emitter import MAX_KNOWN_SIZE, Emitter, Expr
 
-
 END = 2**63 - 1
 """A Slice that ends here goes to the end."""
 

@@ -64,7 +64,7 @@ def build_jvp(forward: ir.Model, wrt: Sequence[str], *, straight_through: bool =
     graph.outputs[:] = [values[target] for target in targets]
     for target in targets:
         cotangent = values[cotangent_name(target)]
-        tangent = pulled[cotangent] if cotangent in pulled else None
+        tangent = pulled.get(cotangent)
         assert tangent is not None, f"'{target}' does not depend on {wrt}"
         _output(graph, tangent, tangent_name(target), values[target])
     _tidied(model)

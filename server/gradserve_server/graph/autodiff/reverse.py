@@ -48,8 +48,8 @@ def pull_back(
             continue
         g.scope = node.name or (node.outputs[0].name or "")
         given = [settle(out) for out in node.outputs]
-        for value, cotangent in _through(g, node, given, live):
-            arrived.setdefault(value, []).append(cotangent)
+        for value, part in _through(g, node, given, live):
+            arrived.setdefault(value, []).append(part)
     g.scope = "sum"
     return {value: cotangent for value in wanted if (cotangent := settle(value)) is not None}
 

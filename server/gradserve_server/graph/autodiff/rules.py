@@ -131,7 +131,9 @@ def expansion(
 ) -> Callable[[Callable[[Emitter, Site], Sequence[Expr | None]]], Callable[[Emitter, Site], Sequence[Expr | None]]]:
     """Registers a definition in other operators. See `Expansion`."""
 
-    def register(expand: Callable[[Emitter, Site], Sequence[Expr | None]]) -> Callable[[Emitter, Site], Sequence[Expr | None]]:
+    def register(
+        expand: Callable[[Emitter, Site], Sequence[Expr | None]],
+    ) -> Callable[[Emitter, Site], Sequence[Expr | None]]:
         refusals = refuse if isinstance(refuse, tuple) else (refuse,)
         _register(ops, since, domain, Expansion(expand, frozenset(zero), refusals, zero_here))
         return expand

@@ -84,7 +84,7 @@ def _bias(g: Emitter, n: Site, q: Expr, k: Expr, past: Expr | None) -> tuple[Exp
 
     Where no key may be seen it is the lowest number instead of minus infinity: the derivative stays a number.
     """
-    lowest = g.const(ml_dtypes.finfo(q.dtype.numpy()).min, q.dtype)
+    lowest = g.const(ml_dtypes.finfo(q.dtype.numpy()).min, q.dtype)  # type: ignore[no-untyped-call]
     mask, seen, lengths = n.optional(3), _seen(g, n, q, k, past), n.optional(6)
     if mask is None and seen is None:
         return None, None

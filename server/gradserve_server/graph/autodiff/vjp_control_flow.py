@@ -1,8 +1,8 @@
-"""If, Scan and Loop. What a subgraph did in the forward pass is done again inside the backward one: it keeps only its outputs.
+"""If, Scan and Loop. The backward subgraph computes again what it needs of the forward one, of which only outputs are kept.
 
-    If:    dcaptured = If(condition; each branch pulled back)
-    Scan:  a Scan that keeps the states, then a Scan from the last step to the first whose body is the body pulled back
-    Loop:  a Loop that keeps the states, then the same Scan
+If:    dcaptured = If(condition; each branch pulled back)
+Scan:  a Scan that keeps the states, then a Scan from the last step to the first whose body is the body pulled back
+Loop:  a Loop that keeps the states, then the same Scan
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,7 @@ from gradserve_server.graph.autodiff.rules import Cotangent, vjp
 from gradserve_server.graph.autodiff.site import Pull, Site
 from gradserve_server.graph.values import shape_of
 
+BRANCHES = ("then_branch", "else_branch")
 SINCE = (16, 19, 21, 23, 24, 25)
 
 # ---- If --------------------------------------------------------------------------------------------------------------
@@ -29,13 +30,14 @@ def if_(g: Emitter, n: Pull) -> Sequence[Cotangent]:
     """Of each captured value: from the branch taken, zero where that branch does not use it."""
     wanted = sorted(n.wanted)
     values = [n.captured[index - 1] for index in wanted]
-    branches = {}
-    for name in ("then_branch", "else_branch"):
+    branches = []
+    for name in BRANCHES:
         inner = g.for_subgraph()
         outputs = replay(inner, n.node.attributes[name].as_graph(), ())
         pulled = pull_back(inner, list(inner.nodes), _seeds(inner, outputs, n.cotangents), [x.value for x in values])
-        branches[name] = closed(inner, (), [_or_zeros(inner, pulled, x) for x in values])
-    results = g.op("If", n.x, outputs=len(values), **branches)
+        branches.append(closed(inner, (), [_or_zeros(inner, pulled, x) for x in values]))
+    then, otherwise = branches
+    results = g.op("If", n.x, outputs=len(values), then_branch=then, else_branch=otherwise)
     for result, x in zip(results, values, strict=True):
         result.value.type, result.value.shape = x.value.type, x.value.shape
     return [dict(zip(wanted, results, strict=True)).get(index) for index in range(len(n.inputs) + len(n.captured))]
@@ -93,7 +95,11 @@ def _pull_steps(
         arriving, sums = dict(zip(carried, states, strict=False)), states[len(carried) :]
         held, taken, rest = elements[:count], elements[count : -len(given) or None], elements[len(elements) - len(given) :]
         collected = dict(zip(given, rest, strict=True))
-        inputs = steps.fixed | dict(zip(steps.states, held, strict=True)) | dict(zip(steps.elements, taken, strict=True))
+        inputs = {
+            **steps.fixed,
+            **dict(zip(steps.states, held, strict=True)),
+            **dict(zip(steps.elements, taken, strict=True)),
+        }
         outputs = replay(inner, body.graph, [inner.of(inputs[value].value) for value in body.graph.inputs])
         outputs = outputs[len(outputs) - len(body.results) :]
         cotangents = [arriving.get(i) for i in range(count)] + [collected.get(i) for i in range(len(steps.collected))]

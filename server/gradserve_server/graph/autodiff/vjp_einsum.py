@@ -44,7 +44,7 @@ def _enough_letters(n: Site) -> str | None:
 
 @vjp("Einsum", since=(12, 28), refuse=(_ranks_known, _enough_letters))
 def einsum(g: Emitter, n: Pull) -> Sequence[Cotangent]:
-    """Y = einsum("ij,jk->ik", A, B):  dA = einsum("ik,jk->ij", dY, B), and so on.
+    """ij,jk->ik: dA is the product ik,jk->ij of dY and B, and so on.
 
     An axis of A that stands nowhere else was summed: its cotangent is the same everywhere. One of size 1 was broadcast: its
     cotangent is a sum. A label that an operand has twice, "ii", is two labels and an identity matrix of them.

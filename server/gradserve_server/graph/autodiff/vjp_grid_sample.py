@@ -29,7 +29,8 @@ def _jumps(n: Site) -> Sequence[int]:
 def grid_sample(g: Emitter, n: Site) -> Sequence[Expr]:
     """Y = the sum over taps of weight * X[tap], where a weight is a product over the axes.
 
-    X outside is zero, or a copy of a value inside. At a position on a value, the slope is that towards the next, as in torch.
+    X outside is zero, or a copy of a value inside. Where a position lies on a value, the slope is that towards the next one,
+    as in torch.
     """
     x, grid, taps = n.input(0), n.input(1), TAPS[_mode(n)]
     axes, batch, channels = x.rank - 2, g.size(x, 0), g.size(x, 1)
@@ -105,7 +106,7 @@ def _dimensions(n: Site) -> int | None:
 
 @vjp("AffineGrid", since=(20,), refuse=_dimensions_known)
 def affine_grid(g: Emitter, n: Pull) -> Sequence[Cotangent]:
-    """Y = theta (p, 1) at the points p of a regular grid, which the identity map makes: dtheta = sum over points dY (p, 1)^T."""
+    """Y = theta (p, 1) at the points p of a regular grid, which the identity map makes: dtheta = the sum of dY (p, 1)^T."""
     axes = _dimensions(n)
     assert axes is not None
     identity = g.const(np.eye(axes, axes + 1)[None], n.x.dtype)

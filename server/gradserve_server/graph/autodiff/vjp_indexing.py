@@ -6,8 +6,6 @@ to `positions(X)` tells where each value came from, negative indices and batch a
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from gradserve_server.graph.autodiff.emitter import Emitter, Expr
 from gradserve_server.graph.autodiff.moving import count, place, positions, put, total
 from gradserve_server.graph.autodiff.rules import Cotangent, rank_known, vjp
@@ -36,10 +34,8 @@ def _one(g: Emitter, dy: Expr, index: int, x: Expr, axis: int) -> Expr:
     """A single place along an axis, which Pad fills fastest."""
     if isinstance(size := x.shape[axis] if x.shape else None, int):
         return place(g, dy, [axis], [(index % size, size - 1 - index % size)])
-    if index >= 0:
-        pads = [g.ints(index), g.size(x, axis) - (index + 1)]
-    else:
-        pads = [g.size(x, axis) + index, g.ints(-1 - index)]
+    size_ = g.size(x, axis)
+    pads = [g.ints(index), size_ - (index + 1)] if index >= 0 else [size_ + index, g.ints(-1 - index)]
     return g.op("Pad", dy, g.concat(*pads), None, g.ints(axis))
 
 

@@ -7,7 +7,6 @@ float: the derivative with respect to the number that the integer stands for, co
 from collections.abc import Sequence
 
 import ml_dtypes
-import numpy as np
 import onnx_ir as ir
 
 from gradserve_server.graph.autodiff.emitter import Emitter, Expr
@@ -66,8 +65,10 @@ def _bounds(dtype: ir.DataType) -> tuple[float, float]:
     """Half a step more than what the type holds, in integers: those are rounded into it."""
     kind = dtype.numpy()
     if dtype.is_floating_point():
-        return float(ml_dtypes.finfo(kind).min), float(ml_dtypes.finfo(kind).max)
-    return float(ml_dtypes.iinfo(kind).min) - 0.5, float(ml_dtypes.iinfo(kind).max) + 0.5
+        held = ml_dtypes.finfo(kind)  # type: ignore[no-untyped-call]
+        return float(held.min), float(held.max)
+    counted = ml_dtypes.iinfo(kind)  # type: ignore[no-untyped-call]
+    return float(counted.min) - 0.5, float(counted.max) + 0.5
 
 
 @vjp("DequantizeLinear", since=SINCE, zero=(2,), refuse=rank_known)

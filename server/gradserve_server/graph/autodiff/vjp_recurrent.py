@@ -1,7 +1,7 @@
 """RNN, GRU and LSTM as a Scan over time of one cell; the products with the inputs are one product before it.
 
-    pre_t = W x_t + b      for all t at once
-    state_t = cell(pre_t, state_{t-1})
+pre_t = W x_t + b      for all t at once
+state_t = cell(pre_t, state_{t-1})
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -137,7 +137,7 @@ def lstm(g: Emitter, n: Site) -> Sequence[Expr | None]:
     return _recurrent(g, n, _lstm, ("Sigmoid", "Tanh", "Tanh"), states=2)
 
 
-def _recurrent(g: Emitter, n: Site, cell: Cell, default: Sequence[str], *, states: int) -> Sequence[Expr | None]:
+def _recurrent(g: Emitter, n: Site, cell: Cell, default: tuple[str, ...], *, states: int) -> Sequence[Expr | None]:
     """All directions: [Y, Y_h, ...], in the node's layout."""
     names = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
     directions = names[n.string("direction", "forward")]
@@ -173,7 +173,7 @@ def _run(
     *,
     reverse: bool,
 ) -> tuple[Expr, list[Expr]]:
-    """One direction: its outputs [T, B, H], and the states at the end. After a sequence's end its states stay as they are."""
+    """One direction: its outputs [T, B, H], and the states at the end. A sequence that has ended keeps its states."""
     elements = [pre] if valid is None else [pre, valid]
     if reverse:
         elements = [backwards(g, x) for x in elements]
@@ -235,15 +235,18 @@ def _valid(g: Emitter, x: Expr, lengths: Expr) -> Expr:
 
 
 def _functions(n: Site, default: Sequence[str]) -> Iterator[Function]:
-    """The activations in order, each with the next alpha and beta of the node's if it has one."""
+    """The activations in order, each with the next alpha and beta of the node's if it has one.
+
+    What onnxruntime clips are the gates, not the cell state that goes through the last activation of an LSTM.
+    """
     names = n.strings("activations") or list(default)
     alphas, betas = (iter(n.numbers(name)) for name in ("activation_alpha", "activation_beta"))
     clip = n.number("clip", 0.0)
-    for name in names:
+    for index, name in enumerate(names):
         function, alpha, beta = ACTIVATIONS[name.lower()]
         alpha = next(alphas, alpha) if alpha is not None else 0.0
         beta = next(betas, beta) if beta is not None else 0.0
-        yield _bound(function, alpha, beta, clip)
+        yield _bound(function, alpha, beta, 0.0 if len(default) == 3 and index % 3 == 2 else clip)
 
 
 def _bound(function: Activation, alpha: float, beta: float, clip: float) -> Function:

@@ -1,8 +1,8 @@
 """Resize is linear and works on one axis after the other: Y = W_h X W_w^T, so dX = W_h^T dY W_w.
 
 The matrices come from Resize itself, applied to identity matrices: then they are what the runtime really does, whatever the
-mode, the rounding of coordinates and the sizes, which may be known only in the run. Enlarging by whole numbers, which is what
-networks mostly do, has faster forms: sums over blocks (nearest) and a strided convolution (linear, cubic).
+mode, the rounding of coordinates and the sizes, which may be known only in the run. Enlarging by whole numbers, as networks
+mostly do, has faster forms: sums over blocks (nearest) and a strided convolution (linear, cubic).
 """
 
 from collections.abc import Mapping, Sequence
@@ -135,7 +135,7 @@ def _matrix(g: Emitter, n: Pull, axis: int, *, transposed: bool) -> Expr:
 
 
 def _with_ratio(g: Emitter, n: Pull, identity: Expr, own: int, weighing: Mapping[str, Any]) -> Expr:
-    """W^T where all axes decide about the scale: they all take part, as [1, in, *axes], and all but one are left out again."""
+    """W^T where all axes decide about the scale: they all take part, as [1, in, *axes], then only one is left."""
     axes = _axes(n)
     inner = [1] * len(axes)
     inner[own] = -1
@@ -158,7 +158,7 @@ def _at(g: Emitter, vector: Expr, index: int) -> Expr:
 
 
 def _convolved(g: Emitter, n: Pull, factors: Sequence[int]) -> Expr:
-    """Linear and cubic: X, with its edges repeated, goes to Y by a transposed convolution; dY comes back by the convolution."""
+    """Linear and cubic: Y is a transposed convolution of X with its edges repeated, so dY comes back by the convolution."""
     mode, centered = n.string("mode", "linear"), n.string("coordinate_transformation_mode", "half_pixel") in CENTERED
     border = [SUPPORT[mode] if factor > 1 else 0 for factor in factors]
     kernels = [_kernel(factor, mode, n.number("cubic_coeff_a", -0.75), centered=centered) for factor in factors]

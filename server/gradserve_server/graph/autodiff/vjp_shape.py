@@ -94,7 +94,7 @@ def _unsliced(g: Emitter, n: Pull) -> Expr | None:
 
 def _spread(g: Emitter, n: Pull, dy: Expr, axes: Sequence[int], cuts: Sequence[tuple[int, int]]) -> Expr:
     """Sizes are known: zeros between the values, [.., s, ..] -> [.., s, |step|, ..], then around them."""
-    around, between = {}, {}
+    around, between, sizes = {}, {}, [g.size(dy, axis) for axis in range(n.x.rank)]
     for axis, (start, step) in zip(axes, cuts, strict=True):
         size, kept = n.x.shape[axis], n.y.shape[axis]  # type: ignore[index]
         assert isinstance(size, int)
@@ -104,12 +104,10 @@ def _spread(g: Emitter, n: Pull, dy: Expr, axes: Sequence[int], cuts: Sequence[t
         around[axis] = (first, size - first - kept * stride)
         if stride > 1:
             between[axis] = (lowest % stride, stride - 1 - lowest % stride)
+            sizes[axis] = g.ints(kept * stride)
     if between:
         made = [axis + 1 + i for i, axis in enumerate(sorted(between))]
         apart = place(g, g.unsqueeze(dy, made), made, [between[axis] for axis in sorted(between)])
-        sizes = [g.size(dy, axis) for axis in range(n.x.rank)]
-        for axis in between:
-            sizes[axis] = g.ints(int(n.y.shape[axis]) * (sum(between[axis]) + 1))  # type: ignore[index,arg-type]
         dy = g.op("Reshape", apart, g.concat(*sizes), allowzero=1)
     return place(g, dy, list(around), list(around.values()))
 
@@ -184,14 +182,7 @@ def range_(g: Emitter, n: Pull) -> Sequence[Cotangent]:
 @vjp("Pad", since=(18, 19, 21, 23, 24, 25))
 def pad(g: Emitter, n: Pull) -> Sequence[Cotangent]:
     """dX = dY without the border; border values that are copies of others are added to those."""
-    pads, axes = n.constant(1), n.constant(3)
-    if pads is not None and axes is None and not n.has(3):
-        axes = range(len(pads) // 2)
-    widths = (
-        {int(axis): (int(pads[i]), int(pads[i + len(pads) // 2])) for i, axis in enumerate(axes)}
-        if pads is not None and axes is not None
-        else None
-    )
+    widths = _borders(n)
     mode = n.string("mode", "constant")
 
     def without_border(dy: Expr) -> Expr:
@@ -217,3 +208,13 @@ def pad(g: Emitter, n: Pull) -> Sequence[Cotangent]:
         return g.reshape_like(g.op("ReduceSum", n.dy * border, keepdims=0), n.input(2))
 
     return dx, None, dvalue
+
+
+def _borders(n: Pull) -> dict[int, tuple[int, int]] | None:
+    """Axis -> widths before and after; None where they are known only in the run."""
+    pads, axes = n.constant(1), n.constant(3)
+    if pads is None or (axes is None and n.has(3)):
+        return None
+    half = len(pads) // 2
+    named = range(half) if axes is None else axes.tolist()
+    return {axis: (int(pads[i]), int(pads[half + i])) for i, axis in enumerate(named)}

@@ -32,11 +32,11 @@ def _not_half_of_an_inverse(n: Site) -> str | None:
 
 def _dft(g: Emitter, x: Expr, length: Expr | None, axis: int, *, inverse: bool = False, onesided: bool = False) -> Expr:
     """The transform of a length, along an axis counted from the front."""
-    options = {"inverse": int(inverse), "onesided": int(onesided)}
+    inverted, half = int(inverse), int(onesided)
     if g.opset < AXIS_INPUT:
-        y = g.op("DFT", x, length, axis=axis, **options)
+        y = g.op("DFT", x, length, axis=axis, inverse=inverted, onesided=half)
     else:
-        y = g.op("DFT", x, length, g.const(axis), **options)
+        y = g.op("DFT", x, length, g.const(axis), inverse=inverted, onesided=half)
     # Where the length is no constant, onnx infers nothing, and half a spectrum with the size of a whole one.
     if x.shape is not None and (y.shape is None or (onesided and not isinstance(y.shape[axis], int))):
         y.value.shape = ir.Shape([*x.shape[:axis], None, *x.shape[axis + 1 : -1], 2])

@@ -270,7 +270,7 @@ def correlate(g: Emitter, windows: Windows, image: Expr, signal: Expr, weight: E
         space = g.sizes(image, windows.spatial)
         split = g.reshape(image, g.size(image, 0), group, -1, space)
         moved = g.transpose(split, [2, 1, 0, *(axis + 1 for axis in windows.spatial)])
-        batch = g.reshape(moved, g.size(moved, 0), -1, space)
+        batch = g.reshape(moved, g.size(split, 2), -1, space)
     out = g.op(
         "Conv",
         batch,
@@ -302,7 +302,7 @@ def _flipped(g: Emitter, weight: Expr, group: int) -> Expr:
     kernel = g.sizes(weight, axes)
     blocks = g.reshape(turned, group, -1, g.size(weight, 1), kernel)
     swapped = g.transpose(blocks, [0, 2, 1, *(axis + 1 for axis in axes)])
-    return g.reshape(swapped, -1, g.size(swapped, 2), kernel)
+    return g.reshape(swapped, -1, g.size(blocks, 1), kernel)
 
 
 def _padded(g: Emitter, windows: Windows, image: Expr, over: Sequence[int | None]) -> tuple[Expr, list[int]]:

@@ -3,8 +3,8 @@
     dX_1, ..., dX_k = Gradient<xs, zs, y>(X_1, ..., X_k, Z_1, ..., Z_m)
 
 is the gradient of the sum of tensor y with respect to the tensors named in xs, in the graph between xs, zs and y, with the
-tensors named in xs and zs having the values X and Z. In a model that only names what it passes, that graph is the model's own;
-otherwise it is copied, reading the values. A Gradient of a Gradient works: they are expanded in the order of the graph.
+tensors named in xs and zs having the values X and Z. In a model that only names what it passes, that graph is the model's
+own; otherwise it is copied, reading the values. A Gradient of a Gradient works: they are expanded in the order of the graph.
 """
 
 from itertools import takewhile
