@@ -1,6 +1,7 @@
 """What the standard has and onnxruntime 1.32 has not: the gradient graph in onnx's reference evaluator, against torch."""
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 import torch
 from conformance.case import DOUBLE, Case
@@ -10,7 +11,6 @@ from conformance.oracles import autograd, cotangents_of, evaluator
 from conformance.test_rules import agree, feeds_of, served
 from support.tolerances import TOLERANCE
 
-import onnx_ir as ir
 from gradserve_server.graph.autodiff.names import cotangent_name, gradient_name
 from gradserve_server.graph.autodiff.portable import build_vjp
 

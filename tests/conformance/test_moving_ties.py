@@ -1,7 +1,6 @@
 """What the rules of shape, indexing and sampling operators do at ties, with nothing, and where they must refuse."""
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import pytest
 from conformance.case import Case

@@ -35,7 +35,7 @@ class Gelu(OpRun):
 class Loop(_Loop):
     """onnx's own puts what the steps collect one after the other along axis 0, where the standard stacks it."""
 
-    def _run(self, M, cond, *states, context=None, body=None, attributes=None, bindings=None):  # noqa: N803
+    def _run(self, M, cond, *states, context=None, body=None, attributes=None, bindings=None):  # noqa: ARG002, N803
         step, collected, going = 0, [[] for _ in range(self.K)], cond
         while going and (M is None or step < M):
             given = [np.array(step, np.int64), np.array(going), *states]

@@ -46,7 +46,7 @@ def _packed(q, k, v):
 
 def _with_past(q, k, v, pk, pv):
     k, v = torch.cat([pk, k], 2), torch.cat([pv, v], 2)
-    return _y(q, k, v, _causal(S, T + 2, 2)), (k * k).sum(), (v * v).sum()
+    return _y(q, k, v, _causal(S, T + 2, 2)), k.flatten() ** 2, v.flatten() ** 2
 
 
 def _lengths(q, k, v):
@@ -96,8 +96,9 @@ ATTENTION = [
     _case("sees nothing", "Y = Attention(Q, K, V, M)", _blind, others={"M": BLIND}, opsets=(25,)),
     _case(
         "past",
-        'Y, NK, NV = Attention<is_causal = 1>(Q, K, V, "", PK, PV) '
-        "A = Mul(NK, NK) KK = ReduceSum<keepdims = 0>(A) C = Mul(NV, NV) VV = ReduceSum<keepdims = 0>(C)",
+        # Of the keys that follow onnx infers nothing.
+        'L = Constant<value_ints = [-1]>()  Y, NK, NV = Attention<is_causal = 1>(Q, K, V, "", PK, PV) '
+        "FK = Reshape(NK, L)  KK = Mul(FK, FK)  FV = Reshape(NV, L)  VV = Mul(FV, FV)",
         _with_past,
         more={"PK": (B, H, 2, D), "PV": (B, H, 2, E)},
         opsets=SINCE,

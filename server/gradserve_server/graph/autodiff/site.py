@@ -115,18 +115,19 @@ class Pull(Site):
 
 def captured(node: ir.Node) -> list[ir.Value]:
     """Values from outside that the node's subgraphs read, in a fixed order."""
-    found: dict[ir.Value, None] = {}
+    graphs = list(_nested(node))
+    inside = {value for graph in graphs for value in (*graph.inputs, *graph.initializers.values())}
+    inside.update(value for graph in graphs for below in graph for value in below.outputs)
+    read = [value for graph in graphs for below in graph for value in below.inputs if value is not None]
+    read += [value for graph in graphs for value in graph.outputs]
+    return list(dict.fromkeys(value for value in read if value not in inside))
+
+
+def _nested(node: ir.Node) -> Iterator[ir.Graph]:
     for graph in subgraphs(node):
-        inside = {value for value in graph.inputs} | set(graph.initializers.values())
-        for below in ir.traversal.RecursiveGraphIterator(graph):
-            inside.update(below.outputs)
-            for inner in subgraphs(below):
-                inside.update(inner.inputs)
-                inside.update(inner.initializers.values())
-        read = [value for below in ir.traversal.RecursiveGraphIterator(graph) for value in below.inputs]
-        read += [value for below in ir.traversal.RecursiveGraphIterator(graph) for g in subgraphs(below) for value in g.outputs]
-        found.update(dict.fromkeys(value for value in [*read, *graph.outputs] if value is not None and value not in inside))
-    return list(found)
+        yield graph
+        for below in graph:
+            yield from _nested(below)
 
 
 def subgraphs(node: ir.Node) -> Iterator[ir.Graph]:

@@ -246,7 +246,8 @@ def _functions(n: Site, default: Sequence[str]) -> Iterator[Function]:
         function, alpha, beta = ACTIVATIONS[name.lower()]
         alpha = next(alphas, alpha) if alpha is not None else 0.0
         beta = next(betas, beta) if beta is not None else 0.0
-        yield _bound(function, alpha, beta, 0.0 if len(default) == 3 and index % 3 == 2 else clip)
+        of_state = n.node.op_type == "LSTM" and index % 3 == 2
+        yield _bound(function, alpha, beta, 0.0 if of_state else clip)
 
 
 def _bound(function: Activation, alpha: float, beta: float, clip: float) -> Function:

@@ -22,8 +22,10 @@ How Resize-10 rounds is what onnxruntime does; the standard did not say.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from gradserve_server.graph.inference_form.convert_opset.writer import Writer, used
@@ -103,8 +105,7 @@ def _resize_to_11(node: ir.Node, writer: Writer) -> None:
     if attribute_string(node, "mode", "nearest") != "nearest":
         _asymmetric(node, scales, None)
         return
-    known = ir.convenience.get_const_tensor(scales) if scales is not None else None
-    factors = known.numpy() if known is not None else None
+    factors = _known(scales)
     if factors is not None and (np.all(factors >= 1) or np.all(factors <= 1)):
         _asymmetric(node, scales, "floor" if np.all(factors >= 1) else "ceil")
         return
@@ -117,6 +118,14 @@ def _resize_to_11(node: ir.Node, writer: Writer) -> None:
     _asymmetric(producer, larger, "floor")
     node.replace_input_with(0, grown)
     _asymmetric(node, smaller, "ceil")
+
+
+def _known(value: ir.Value | None) -> npt.NDArray[Any] | None:
+    """The array of an initializer that no caller can override, or of a Constant node; None for anything else."""
+    if value is None or value.is_graph_input():
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    return tensor.numpy() if tensor is not None else None
 
 
 def _asymmetric(node: ir.Node, scales: ir.Value | None, rounding: str | None) -> None:
