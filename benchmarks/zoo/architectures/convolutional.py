@@ -10,7 +10,7 @@ from torch import nn
 
 from ..images import register_timm
 
-VGG_LAYERS = {"cfg": (16, "M", 24, "M", 32, 32, "M", 48, "M", 48, "M"), "mlp_ratio": 0.03}
+VGG_LAYERS = {"cfg": (16, "M", 24, "M", 32, 32, "M", 48), "mlp_ratio": 0.03}
 NARROW = {"depths": (1, 1, 2, 1), "dims": (16, 32, 48, 64)}
 
 

@@ -4,7 +4,7 @@ An `Expr` is a value of the graph with arithmetic; an `Emitter` appends the node
 shapes are inferred as nodes are made, so that what was emitted can be differentiated again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, overload
 
@@ -346,6 +346,20 @@ class Emitter:
     def unsqueeze(self, x: Expr, axes: Sequence[int]) -> Expr:
         """With new axes of size 1."""
         return self.op("Unsqueeze", x, self.ints(*axes)) if axes else x
+
+    def pad(
+        self,
+        x: Expr,
+        borders: Mapping[int, tuple[Expr | int, Expr | int]],
+        value: Any = None,
+        *,
+        mode: str | None = None,
+    ) -> Expr:
+        """With borders: for some axes, how many elements before and after."""
+        # Every axis is written out: onnxruntime moves a Transpose through a Pad as if the input `axes` were not there.
+        both = [borders.get(axis, borders.get(axis - x.rank, (0, 0))) for axis in range(x.rank)]
+        widths = self.concat(*(before for before, _ in both), *(after for _, after in both))
+        return self.op("Pad", x, widths, value, mode=mode)
 
     def slice(self, x: Expr, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int]) -> Expr:
         """With constant bounds."""

@@ -17,8 +17,7 @@ def place(g: Emitter, x: Expr, axes: Sequence[int], widths: Sequence[tuple[int, 
         starts, ends = ([max(-widths[i][0], 0) for i in cut], [min(widths[i][1], 0) or END for i in cut])
         x = g.slice(x, starts, ends, [axes[i] for i in cut])
     if add := [i for i, width in enumerate(widths) if max(width) > 0]:
-        pads = [max(widths[i][side], 0) for side in (0, 1) for i in add]
-        x = g.op("Pad", x, g.ints(*pads), None, g.ints(*(axes[i] for i in add)))
+        x = g.pad(x, {axes[i]: (max(widths[i][0], 0), max(widths[i][1], 0)) for i in add})
     return x
 
 

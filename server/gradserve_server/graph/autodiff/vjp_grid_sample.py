@@ -34,41 +34,41 @@ def grid_sample(g: Emitter, n: Site) -> Sequence[Expr]:
     """
     x, grid, taps = n.input(0), n.input(1), TAPS[_mode(n)]
     axes, batch, channels = x.rank - 2, g.size(x, 0), g.size(x, 1)
-    # The grid names the last axis first, and so do all that follow. Positions: [batch, points, axes].
-    lengths = g.sizes(x, range(x.rank - 1, 1, -1))
+    # The grid names the last axis first, and so do all that follow. Positions: [batch, axes, points].
+    lengths = g.unsqueeze(g.sizes(x, range(x.rank - 1, 1, -1)), [1])
     extent = g.cast(lengths, grid.dtype)
-    moved = g.reshape(grid, batch, -1, axes) + 1
+    moved = g.transpose(g.reshape(grid, batch, -1, axes), [0, 2, 1]) + 1
     position = moved / 2 * (extent - 1) if n.integer("align_corners", 0) else (moved * extent - 1) / 2
     first = g.op("Round" if _mode(n) == "nearest" else "Floor", position)
-    # [batch, points, axes, taps]
-    index = g.unsqueeze(g.cast(first, lengths.dtype), [3]) + g.const(np.array(taps))
-    index, weight = _inside(g, n, index, _weights(g, position - first, _mode(n)), g.unsqueeze(lengths, [1]))
+    # [batch, axes, taps, points]
+    index = g.unsqueeze(g.cast(first, lengths.dtype), [2]) + g.const(np.array(taps)[:, None])
+    index, weight = _inside(g, n, index, _weights(g, position - first, _mode(n)), g.unsqueeze(lengths, [2]))
 
-    # [batch, points, axes, taps] -> [batch, points, taps ** axes], index then in X as [batch, channels, values]
+    # [batch, axes, taps, points] -> [batch, taps ** axes, points], index then in X as [batch, channels, values]
     place, factor, stride = _along(g, index, 0), _along(g, weight, 0), g.ints(1)
     for axis in range(1, axes):
-        stride = stride * g.slice(lengths, [axis - 1], [axis], [0])
-        outer, inner = [3], [2]
+        stride = stride * g.size(x, x.rank - axis)
+        outer, inner = [2], [1]
         place = g.unsqueeze(_along(g, index, axis) * stride, outer) + g.unsqueeze(place, inner)
         factor = g.unsqueeze(_along(g, weight, axis), outer) * g.unsqueeze(factor, inner)
-        place, factor = (g.reshape(v, batch, -1, len(taps) ** (axis + 1)) for v in (place, factor))
+        place, factor = (g.reshape(v, batch, len(taps) ** (axis + 1), -1) for v in (place, factor))
     everywhere = g.op("Expand", g.reshape(place, batch, 1, -1), g.concat(1, channels, 1))
     read = g.op("GatherElements", g.reshape(x, batch, channels, -1), everywhere, axis=2)
-    weighed = g.reshape(read, batch, channels, -1, len(taps) ** axes) * g.unsqueeze(g.cast(factor, x.dtype), [1])
-    return (g.reshape_like(g.sum(weighed, [3], keepdims=False), n.y),)
+    weighed = g.reshape(read, batch, channels, len(taps) ** axes, -1) * g.unsqueeze(g.cast(factor, x.dtype), [1])
+    return (g.reshape_like(g.sum(weighed, [2], keepdims=False), n.y),)
 
 
 def _along(g: Emitter, x: Expr, axis: int) -> Expr:
-    """[batch, points, taps] of one axis."""
-    return g.squeeze(g.slice(x, [axis], [axis + 1], [2]), [2])
+    """[batch, taps, points] of one axis."""
+    return g.squeeze(g.slice(x, [axis], [axis + 1], [1]), [1])
 
 
 def _weights(g: Emitter, t: Expr, mode: str) -> Expr:
     """Of the taps, by how far behind the first one the position lies."""
     if mode == "nearest":
-        return g.expand_like(g.const(1, t.dtype), g.unsqueeze(t, [3]))
+        return g.expand_like(g.const(1, t.dtype), g.unsqueeze(t, [2]))
     if mode == "linear":
-        return g.concat(*(g.unsqueeze(weight, [3]) for weight in (1 - t, t)), axis=3)
+        return g.concat(*(g.unsqueeze(weight, [2]) for weight in (1 - t, t)), axis=2)
 
     def near(u: Expr) -> Expr:
         return ((CUBIC + 2) * u - (CUBIC + 3)) * u * u + 1
@@ -76,7 +76,7 @@ def _weights(g: Emitter, t: Expr, mode: str) -> Expr:
     def far(u: Expr) -> Expr:
         return (((u - 5) * u + 8) * u - 4) * CUBIC
 
-    return g.concat(*(g.unsqueeze(weight, [3]) for weight in (far(t + 1), near(t), near(1 - t), far(2 - t))), axis=3)
+    return g.concat(*(g.unsqueeze(weight, [2]) for weight in (far(t + 1), near(t), near(1 - t), far(2 - t))), axis=2)
 
 
 def _inside(g: Emitter, n: Site, index: Expr, weight: Expr, lengths: Expr) -> tuple[Expr, Expr]:

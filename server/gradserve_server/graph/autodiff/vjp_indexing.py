@@ -35,8 +35,7 @@ def _one(g: Emitter, dy: Expr, index: int, x: Expr, axis: int) -> Expr:
     if isinstance(size := x.shape[axis] if x.shape else None, int):
         return place(g, dy, [axis], [(index % size, size - 1 - index % size)])
     size_ = g.size(x, axis)
-    pads = [g.ints(index), size_ - (index + 1)] if index >= 0 else [size_ + index, g.ints(-1 - index)]
-    return g.op("Pad", dy, g.concat(*pads), None, g.ints(axis))
+    return g.pad(dy, {axis: (index, size_ - (index + 1)) if index >= 0 else (size_ + index, -1 - index)})
 
 
 def _added(g: Emitter, dy: Expr, index: Expr, x: Expr, axis: int, *, unique: bool = False) -> Expr:

@@ -43,7 +43,7 @@ def _gathered(g: Emitter, n: Site, x: Expr, parameter: Expr) -> Expr:
     if not block or parameter.rank == 0:
         return g.reshape_like(g.unbroadcast(x, _spread(g, n, parameter)), parameter)
     missing = g.size(parameter, axis) * block - g.size(n.x, axis)
-    whole = g.op("Pad", x, g.concat(g.ints(0), missing), None, g.ints(axis))
+    whole = g.pad(x, {axis: (0, missing)})
     sizes = [g.sizes(x, range(axis)), g.size(parameter, axis), g.ints(block), g.sizes(x, range(axis + 1, x.rank))]
     return g.sum(g.reshape(whole, *sizes), [axis + 1], keepdims=False)
 

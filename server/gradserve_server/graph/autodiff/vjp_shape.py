@@ -93,23 +93,24 @@ def _unsliced(g: Emitter, n: Pull) -> Expr | None:
 
 
 def _spread(g: Emitter, n: Pull, dy: Expr, axes: Sequence[int], cuts: Sequence[tuple[int, int]]) -> Expr:
-    """Sizes are known: zeros between the values, [.., s, ..] -> [.., s, |step|, ..], then around them."""
-    around, between, sizes = {}, {}, [g.size(dy, axis) for axis in range(n.x.rank)]
+    """Sizes are known: zeros between the values, axis after axis, then around them."""
+    around, rank = [], n.x.rank
     for axis, (start, step) in zip(axes, cuts, strict=True):
         size, kept = n.x.shape[axis], n.y.shape[axis]  # type: ignore[index]
         assert isinstance(size, int)
         assert isinstance(kept, int)
         lowest, stride = min(range(size)[start::step][:kept]), abs(step)
-        first = lowest - lowest % stride
-        around[axis] = (first, size - first - kept * stride)
-        if stride > 1:
-            between[axis] = (lowest % stride, stride - 1 - lowest % stride)
-            sizes[axis] = g.ints(kept * stride)
-    if between:
-        made = [axis + 1 + i for i, axis in enumerate(sorted(between))]
-        apart = place(g, g.unsqueeze(dy, made), made, [between[axis] for axis in sorted(between)])
+        phase = lowest % stride
+        around.append((lowest - phase, size - (lowest - phase) - kept * stride))
+        if stride == 1:
+            continue
+        # [.., s, ..] -> [.., s, stride, ..]. Pad is slow along a last axis, and Transpose is not.
+        made = 0 if axis == rank - 1 else axis + 1
+        apart = place(g, g.unsqueeze(dy, [made]), [made], [(phase, stride - 1 - phase)])
+        apart = apart if made else g.transpose(apart, [*range(1, rank + 1), 0])
+        sizes = [g.size(dy, i) if i != axis else g.ints(kept * stride) for i in range(rank)]
         dy = g.op("Reshape", apart, g.concat(*sizes), allowzero=1)
-    return place(g, dy, list(around), list(around.values()))
+    return place(g, dy, axes, around)
 
 
 def _padded(g: Emitter, n: Pull, dy: Expr, axes: Sequence[int], cuts: Sequence[tuple[int, int]]) -> Expr:
@@ -122,7 +123,7 @@ def _padded(g: Emitter, n: Pull, dy: Expr, axes: Sequence[int], cuts: Sequence[t
         lowest = first if step > 0 else first - (kept - 1)
         before.append(lowest)
         after.append(size - lowest - kept)
-    return g.op("Pad", dy, g.concat(*before, *after), None, g.ints(*axes))
+    return g.pad(dy, {axis: (first, last) for axis, first, last in zip(axes, before, after, strict=True)})
 
 
 @vjp("Trilu", since=(14,))
@@ -204,7 +205,8 @@ def pad(g: Emitter, n: Pull) -> Sequence[Cotangent]:
     def dvalue() -> Expr:
         if mode != "constant":
             return g.zeros_like(n.input(2))
-        border = g.op("Pad", g.zeros_like(n.x), n.input(1), 1, n.optional(3))
+        zeros = g.zeros_like(n.x)
+        border = g.op("Pad", zeros, n.input(1), 1, n.optional(3)) if widths is None else g.pad(zeros, widths, 1)
         return g.reshape_like(g.op("ReduceSum", n.dy * border, keepdims=0), n.input(2))
 
     return dx, None, dvalue

@@ -47,7 +47,7 @@ def _fitted(g: Emitter, x: Expr, axis: int, size: Expr) -> Expr:
     """Cut, or filled with zeros at the end, to a size."""
     x = g.op("Slice", x, g.ints(0), size, g.ints(axis))
     missing = g.op("Max", size - g.size(x, axis), g.ints(0))
-    return g.op("Pad", x, g.concat(g.ints(0), missing), None, g.ints(axis))
+    return g.pad(x, {axis: (0, missing)})
 
 
 @vjp("DFT", since=(17, 20), zero=(1, 2), refuse=(rank_known, _axis_is_constant, _not_half_of_an_inverse))
