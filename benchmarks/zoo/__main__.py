@@ -70,9 +70,9 @@ def main() -> int:
                 outcomes.append(outcome)
                 sys.stderr.write(f"{outcome.name:32} {outcome.export:15} {outcome.backend:9} {outcome.error:.1e}")
                 sys.stderr.write(f" {outcome.problem[:300]}\n")
-    if options.json:
-        document = {"onnxruntime": onnxruntime.__version__, "outcomes": [asdict(outcome) for outcome in outcomes]}
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
+            if options.json:
+                document = {"onnxruntime": onnxruntime.__version__, "outcomes": [asdict(outcome) for outcome in outcomes]}
+                options.json.write_text(json.dumps(document, indent=1) + "\n")
     wrong = [outcome for outcome in outcomes if not outcome.right and not outcome.problem.startswith("export")]
     sys.stdout.write(f"{len(outcomes) - len(wrong)} of {len(outcomes)} gradients within {PROMISED:.0e}\n")
     return len(wrong)

@@ -1,9 +1,10 @@
 """What the rules of shape, indexing and sampling operators do at ties, with nothing, and where they must refuse."""
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
-from conformance.case import Case
+from conformance.case import FLOAT, Case
 from conformance.cases.grid_sample import sample
 
 from gradserve.errors import NotDifferentiable, UnsupportedGradient
@@ -15,12 +16,12 @@ from gradserve_server.graph.inference_form import to_inference_form
 from gradserve_server.runtime.session import Session
 
 
-def backward(body, inputs, others=None, constants=None, dynamic="none"):
+def backward(body, inputs, others=None, constants=None, dynamic="none", dtype=FLOAT):
     """The gradient graph of Y with respect to the float inputs."""
     given = {name: np.asarray(x, np.float64) for name, x in inputs.items()}
     shapes = {name: x.shape for name, x in given.items()}
     case = Case("", body, shapes, lambda *x: x, others=others or {}, constants=constants or {})
-    model = to_inference_form(ir.from_proto(case.model(20, dynamic=dynamic))).model
+    model = to_inference_form(ir.from_proto(case.model(20, dynamic=dynamic, dtype=dtype))).model
     check(model, list(inputs), ["Y"], PortableJudge(model, 20))
     return build_vjp(model, list(inputs))
 
@@ -155,3 +156,22 @@ def test_sampling_as_torch_does_on_and_between_values(mode, word, padding, align
     got = gradient(body, {"X": x, "G": grid}, cotangent, dynamic="all")
     for mine, theirs in zip(got, expected, strict=True):
         assert np.linalg.norm(mine - theirs.numpy()) <= 2e-5 * np.linalg.norm(theirs.numpy())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "Y = Gather(X, I)",
+        "Y = GatherElements(X, I)",
+        'P = Constant<value_ints = [1, 2]>() Y = Pad<mode = "reflect">(X, P)',
+    ],
+)
+def test_half_precision_adds_up_too(body):
+    """Where onnxruntime's ScatterElements cannot."""
+    model = backward(body, {"X": [1, 2, 3]}, others={"I": np.array([0, 0, -1])}, dtype=onnx.TensorProto.FLOAT16)
+    feeds = {"X": np.array([1, 2, 3], np.float16), "I": np.array([0, 0, -1])}
+    size = 6 if "Pad" in body else 3
+    feeds[cotangent_name("Y")] = np.ones(size, np.float16)
+    named = {value.name for value in model.graph.inputs}
+    results = Session(model, 1).run({name: x for name, x in feeds.items() if name in named})
+    assert results[gradient_name("X")].tolist() == ([2, 3, 1] if "Pad" in body else [2, 0, 1])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import prod
 
 import numpy as np
+import onnx_ir as ir
 
 from gradserve_server.graph.autodiff.emitter import MAX_KNOWN_SIZE, Emitter, Expr
 
@@ -56,11 +57,19 @@ def put(g: Emitter, values: Expr, places: Expr, like: Expr, *, unique: bool = Fa
         like: What x was.
         unique: Whether no position is there twice.
     """
-    # Never ScatterND with reduction="add": onnxruntime (1.19.2 and 1.32.0) adds in parallel without a lock.
     flat = zeros(g, values, total(g, like))
-    reduction = None if unique else "add"
-    added = g.op("ScatterElements", flat, g.reshape(places, -1), g.reshape(values, -1), axis=0, reduction=reduction)
-    return g.reshape_like(added, like)
+    places, values = g.reshape(places, -1), g.reshape(values, -1)
+    write = g.op("ScatterElements", flat, places, values, axis=0) if unique else add_at(g, flat, places, values, 0)
+    return g.reshape_like(write, like)
+
+
+def add_at(g: Emitter, into: Expr, places: Expr, values: Expr, axis: int) -> Expr:
+    """Adds values at places along an axis, as ScatterElements understands them; a place may be there many times."""
+    # Not ScatterND: onnxruntime (1.19.2 and 1.32.0) adds there from several threads at once, and loses values.
+    dtype = into.dtype
+    if dtype.bitwidth < 32:  # onnxruntime adds no others; and many small numbers add up better so
+        into, values = (g.cast(x, ir.DataType.FLOAT) for x in (into, values))
+    return g.cast(g.op("ScatterElements", into, places, values, axis=axis, reduction="add"), dtype)
 
 
 def fold(g: Emitter, dy: Expr, axis: int, size: Expr, widths: tuple[int, int], mode: str) -> Expr:
@@ -72,4 +81,4 @@ def fold(g: Emitter, dy: Expr, axis: int, size: Expr, widths: tuple[int, int], m
     border = g.concat(*parts)
     values = g.op("Gather", dy, border, axis=axis)
     to = g.reshape(g.op("Gather", source, border), -1, *[1] * (dy.rank - axis - 1))
-    return g.op("ScatterElements", dy, g.op("Expand", to, g.shape(values)), values, axis=axis, reduction="add")
+    return add_at(g, dy, g.op("Expand", to, g.shape(values)), values, axis)

@@ -7,7 +7,7 @@ to `positions(X)` tells where each value came from, negative indices and batch a
 from collections.abc import Sequence
 
 from gradserve_server.graph.autodiff.emitter import Emitter, Expr
-from gradserve_server.graph.autodiff.moving import count, place, positions, put, total
+from gradserve_server.graph.autodiff.moving import add_at, count, place, positions, put, total
 from gradserve_server.graph.autodiff.rules import Cotangent, rank_known, vjp
 from gradserve_server.graph.autodiff.site import Pull, Site
 
@@ -40,17 +40,15 @@ def _one(g: Emitter, dy: Expr, index: int, x: Expr, axis: int) -> Expr:
 
 def _added(g: Emitter, dy: Expr, index: Expr, x: Expr, axis: int, *, unique: bool = False) -> Expr:
     """dY, which was read at these places along an axis, added up there."""
-    # Not ScatterND: see `moving.put`.
     places = g.op("Expand", g.reshape(index, -1, *[1] * (x.rank - 1 - axis)), g.shape(dy))
-    reduction = None if unique else "add"
-    return g.op("ScatterElements", g.zeros_like(x), places, dy, axis=axis, reduction=reduction)
+    into = g.zeros_like(x)
+    return g.op("ScatterElements", into, places, dy, axis=axis) if unique else add_at(g, into, places, dy, axis)
 
 
 @vjp("GatherElements", since=(13,))
 def gather_elements(g: Emitter, n: Pull) -> Sequence[Cotangent]:
     """dX = dY added up where it was read."""
-    axis = n.integer("axis", 0)
-    return (g.op("ScatterElements", g.zeros_like(n.x), n.input(1), n.dy, axis=axis, reduction="add"),)
+    return (add_at(g, g.zeros_like(n.x), n.input(1), n.dy, n.integer("axis", 0)),)
 
 
 @vjp("GatherND", since=(13,))
