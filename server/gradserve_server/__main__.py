@@ -106,6 +106,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="who makes the gradients: training where it can and else portable, or only one (default: %(default)s)",
     )
     option(
+        "--straight-through",
+        action="store_true",
+        help="differentiate quantized models as if quantization rounded nothing (default: such gradients are refused)",
+    )
+    option(
         "--max-message-mib",
         dest="max_message_bytes",
         type=lambda text: _whole(text) * _MIB,

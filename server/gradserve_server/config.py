@@ -13,6 +13,8 @@ class EngineConfig:
     backend: str = "auto"
     """Who makes the gradients: "training" (onnxruntime-training, verified operators only), "portable" (any onnxruntime), or
     "auto": the first where it can, else the second."""
+    straight_through: bool = False
+    """Whether quantization passes derivatives as if it rounded nothing. Otherwise a gradient through it is refused."""
     max_plans: int = 32
     """Graphs kept ready for each model; the one unused for longest goes. Each holds a copy of the weights it needs."""
 

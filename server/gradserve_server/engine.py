@@ -18,7 +18,7 @@ from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.spec import resolve
 from gradserve_server.config import EngineConfig
 from gradserve_server.graph.autodiff.names import cotangent_name, hvp_name, tangent_name
-from gradserve_server.graph.derivatives import Backend, Product, Wanted
+from gradserve_server.graph.derivatives import Backend, Policy, Product, Wanted
 from gradserve_server.graph.objectives import VALUE, heads, weights
 from gradserve_server.runtime.feeds import check_feeds
 from gradserve_server.runtime.model import Model
@@ -53,7 +53,7 @@ class Engine:
                     file,
                     threads=config.threads,
                     max_plans=config.max_plans,
-                    backend=Backend(config.backend),
+                    policy=Policy(Backend(config.backend), config.straight_through),
                     images=dict(entry.images),
                     labels=dict(entry.labels),
                 )

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from gradserve import Objective
 from gradserve.errors import InvalidObjective, UnknownInput
 from gradserve.objectives import Term, parse, terms_of
-from gradserve_server.graph.derivatives import Backend, Product, Wanted, derive
+from gradserve_server.graph.derivatives import Backend, Policy, Product, Wanted, derive
 from gradserve_server.graph.inference_form import to_inference_form
 from gradserve_server.graph.layers import Layers
 from gradserve_server.graph.load import load, read
@@ -75,6 +75,8 @@ class Settings(TypedDict, total=False):
     """Sizes of inputs, where the file leaves open what an objective must know; a text keeps a size open."""
     backend: str
     """"portable" (default), "training" or "auto"."""
+    straight_through: bool
+    """Quantization passes derivatives as if it rounded nothing; by default it is refused."""
 
 
 def derive_file(
@@ -86,9 +88,10 @@ def derive_file(
     product: str = "vjp",
     shapes: Mapping[str, Sequence[int | str]] | None = None,
     backend: str = "portable",
+    straight_through: bool = False,
 ) -> ir.Model:
     """What `gradient_graph` gives, sharing the weights of a model in memory."""
-    what = Product(product)
+    what, policy = Product(product), Policy(Backend(backend), straight_through)
     if (objective is None) != bool(layers) or (objective is None and what is Product.HVP):
         msg = "expected an objective, or (for vjp and jvp) layers, got both or neither"
         raise InvalidObjective(msg)
@@ -98,12 +101,12 @@ def derive_file(
     names = Layers("model" if isinstance(model, onnx.ModelProto) else Path(model).stem, form)
     if objective is None:
         targets = tuple(dict.fromkeys(map(names.resolve, layers)))
-        return derive(form.model, Wanted(names.wrt(wrt, targets), targets, what), Backend(backend)).model
+        return derive(form.model, Wanted(names.wrt(wrt, targets), targets, what), policy).model
     if isinstance(objective, str):
         objective = parse(objective, {name: len(shape) for name, v in names.values.items() if (shape := shape_of(v))})
     terms = [(scale, replace(term, layer=names.resolve(term.layer))) for scale, term in terms_of(objective)]
     start = names.wrt(wrt, [term.layer for _, term in terms])
-    derived = derive(form.model, Wanted(start, heads(terms), what), Backend(backend)).model
+    derived = derive(form.model, Wanted(start, heads(terms), what), policy).model
     _bake(derived, terms, names)
     return derived
 

@@ -41,6 +41,18 @@ class Backend(StrEnum):
     PORTABLE = "portable"
 
 
+@dataclass(frozen=True)
+class Policy:
+    """How gradients are made, whatever the request."""
+
+    backend: Backend = Backend.AUTO
+    straight_through: bool = False
+    """Quantization passes derivatives as if it rounded nothing; otherwise it has none, and is refused."""
+
+
+DEFAULT_POLICY = Policy()
+
+
 class Product(StrEnum):
     """What is made of the derivative."""
 
@@ -89,13 +101,13 @@ class Derived:
     choice: Choice
 
 
-def derive(model: ir.Model, wanted: Wanted, backend: Backend = Backend.AUTO) -> Derived:
+def derive(model: ir.Model, wanted: Wanted, policy: Policy = DEFAULT_POLICY) -> Derived:
     """Makes the graph.
 
     Args:
         model: In inference form. Not changed.
         wanted: What for.
-        backend: Who makes it.
+        policy: How.
 
     Raises:
         NotDifferentiable: A target does not depend on what is differentiated with respect to.
@@ -103,34 +115,36 @@ def derive(model: ir.Model, wanted: Wanted, backend: Backend = Backend.AUTO) -> 
         BackendMissing: The training backend is asked for and not installed.
     """
     if not wanted.wrt:
-        return Derived(cut(model, wanted.layers), Choice(backend, "no gradient is wanted"))
-    choice = choose(model, wanted, backend)
-    path.check(model, wanted.wrt, wanted.layers, judge_of(choice.backend, model))
+        return Derived(cut(model, wanted.layers), Choice(policy.backend, "no gradient is wanted"))
+    choice = choose(model, wanted, policy)
+    path.check(model, wanted.wrt, wanted.layers, _judge(choice.backend, model, policy))
     try:
-        return Derived(_build(cut(model, wanted.layers), wanted, choice.backend), choice)
+        return Derived(_build(cut(model, wanted.layers), wanted, choice.backend, policy), choice)
     except UnsupportedGradient as error:
-        if backend is not Backend.AUTO or choice.backend is Backend.PORTABLE:
+        if policy.backend is not Backend.AUTO or choice.backend is Backend.PORTABLE:
             raise
         _log.warning("the portable backend steps in: %s", error)
         instead = Choice(Backend.PORTABLE, f"{error}")
-        path.check(model, wanted.wrt, wanted.layers, judge_of(instead.backend, model))
-        return Derived(_build(cut(model, wanted.layers), wanted, instead.backend), instead)
+        path.check(model, wanted.wrt, wanted.layers, _judge(instead.backend, model, policy))
+        return Derived(_build(cut(model, wanted.layers), wanted, instead.backend, policy), instead)
 
 
-def choose(model: ir.Model, wanted: Wanted, backend: Backend) -> Choice:
+def choose(model: ir.Model, wanted: Wanted, policy: Policy) -> Choice:
     """The backend for a request, with the reason."""
-    if backend is not Backend.AUTO:
-        _can(wanted, backend, model)
-        return Choice(backend, "asked for")
+    if policy.backend is not Backend.AUTO:
+        _can(wanted, policy.backend, model)
+        return Choice(policy.backend, "asked for")
     reason = _why_not_training(model, wanted)
     if reason is not None:
         return Choice(Backend.PORTABLE, reason)
     return Choice(Backend.TRAINING, "every operator on the path is on its verified list")
 
 
-def judge_of(backend: Backend, model: ir.Model) -> Judge:
+def _judge(backend: Backend, model: ir.Model, policy: Policy) -> Judge:
     """Who knows what a backend can differentiate."""
-    return (TrainingJudge if backend is Backend.TRAINING else PortableJudge)(model, opset_of(model))
+    if backend is Backend.TRAINING:
+        return TrainingJudge(model, opset_of(model))
+    return PortableJudge(model, opset_of(model), straight_through=policy.straight_through)
 
 
 def _why_not_training(model: ir.Model, wanted: Wanted) -> str | None:
@@ -139,7 +153,7 @@ def _why_not_training(model: ir.Model, wanted: Wanted) -> str | None:
         reason = _not_here(model)
     if reason is not None:
         return reason
-    reached = path.reach(model, wanted.wrt, judge_of(Backend.TRAINING, model)).problems
+    reached = path.reach(model, wanted.wrt, TrainingJudge(model, opset_of(model))).problems
     values = ir.convenience.create_value_mapping(model.graph)
     problems = dict.fromkeys(problem for layer in wanted.layers for problem in reached.get(values[layer], ()))
     return "; ".join(problems) or None
@@ -172,33 +186,37 @@ def _can(wanted: Wanted, backend: Backend, model: ir.Model) -> None:
         raise BackendMissing(msg)
 
 
-def _build(graph: ir.Model, wanted: Wanted, backend: Backend) -> ir.Model:
+def _build(graph: ir.Model, wanted: Wanted, backend: Backend, policy: Policy) -> ir.Model:
     to_float32(graph, interface=True)  # half numbers would lose the small ones of a gradient
     if wanted.product is Product.JVP:
-        return build_jvp(graph, wanted.wrt)
-    make = ort_training.build_vjp if backend is Backend.TRAINING else build_vjp
-    model = make(graph, wanted.wrt)
+        return build_jvp(graph, wanted.wrt, straight_through=policy.straight_through)
+    if backend is Backend.TRAINING:
+        model = ort_training.build_vjp(graph, wanted.wrt)
+    else:
+        model = build_vjp(graph, wanted.wrt, straight_through=policy.straight_through)
     if wanted.heads:
         append_heads(model, wanted.heads)
-    return build_hvp(model, wanted.wrt) if wanted.product is Product.HVP else model
+    if wanted.product is Product.HVP:
+        return build_hvp(model, wanted.wrt, straight_through=policy.straight_through)
+    return model
 
 
-def layer_backends(model: ir.Model, wrt: Sequence[str], backend: Backend) -> dict[ir.Value, tuple[Choice, tuple[str, ...]]]:
+def layer_backends(model: ir.Model, wrt: Sequence[str], policy: Policy) -> dict[ir.Value, tuple[Choice, tuple[str, ...]]]:
     """For each value that depends on `wrt`: the backend that a gradient of it would get, and what stands in its way."""
-    portable = path.reach(model, wrt, judge_of(Backend.PORTABLE, model)).problems
-    training = path.reach(model, wrt, judge_of(Backend.TRAINING, model)).problems
+    portable = path.reach(model, wrt, _judge(Backend.PORTABLE, model, policy)).problems
+    training = path.reach(model, wrt, _judge(Backend.TRAINING, model, policy)).problems
     not_here = _not_here(model)
     found = {}
     for value in portable:
         why_not = not_here or "; ".join(training.get(value, ()))
-        if backend is Backend.AUTO:
+        if policy.backend is Backend.AUTO:
             choice = (
                 Choice(Backend.PORTABLE, why_not)
                 if why_not
                 else Choice(Backend.TRAINING, "every operator on the path is on its verified list")
             )
         else:
-            choice = Choice(backend, "asked for")
+            choice = Choice(policy.backend, "asked for")
         problems = training.get(value, ()) if choice.backend is Backend.TRAINING else portable[value]
         found[value] = (choice, problems)
     return found

@@ -7,7 +7,7 @@ from functools import cached_property
 import onnx_ir as ir
 
 from gradserve.errors import NotDifferentiable, UnknownInput, UnknownLayer
-from gradserve_server.graph.derivatives import Backend, layer_backends
+from gradserve_server.graph.derivatives import Policy, layer_backends
 from gradserve_server.graph.inference_form import InferenceForm
 from gradserve_server.graph.values import FLOATS, is_float
 
@@ -96,6 +96,5 @@ class Layers:
     def _dependents(self) -> dict[str, set[str]]:
         """The layers that depend on each float input."""
         return {
-            name: {value.name or "" for value in layer_backends(self._model, [name], Backend.PORTABLE)}
-            for name in self.float_inputs
+            name: {value.name or "" for value in layer_backends(self._model, [name], Policy())} for name in self.float_inputs
         }

@@ -12,7 +12,7 @@ from cachetools import LRUCache, cachedmethod
 from gradserve.descriptions import ImageDescription, Layer, ModelDescription, TensorDescription
 from gradserve.errors import InvalidModel, UnsupportedGradient
 from gradserve_server.graph.autodiff import ort_training
-from gradserve_server.graph.derivatives import Backend, Choice, Wanted, derive, layer_backends
+from gradserve_server.graph.derivatives import DEFAULT_POLICY, Backend, Choice, Policy, Wanted, derive, layer_backends
 from gradserve_server.graph.inference_form import to_inference_form
 from gradserve_server.graph.layers import Layers
 from gradserve_server.graph.load import load
@@ -41,7 +41,7 @@ class Model:
         file: The ONNX file.
         threads: Threads that share one run.
         max_plans: Plans kept ready.
-        backend: Who makes the gradients.
+        policy: How gradients are made.
         images: Image descriptions by input.
         labels: Labels by output.
 
@@ -57,7 +57,7 @@ class Model:
         *,
         threads: int,
         max_plans: int,
-        backend: Backend = Backend.AUTO,
+        policy: Policy = DEFAULT_POLICY,
         images: dict[str, ImageDescription] | None = None,
         labels: dict[str, tuple[str, ...]] | None = None,
     ) -> None:
@@ -66,7 +66,7 @@ class Model:
         form = to_inference_form(source.model, newest_opset())
         self._model, self._threads = form.model, threads
         self._names = Layers(name, form)
-        self._backend = backend
+        self._policy = policy
         self._predict = Session(form.model, threads)
         self._description = ModelDescription(
             name=name,
@@ -83,8 +83,8 @@ class Model:
             ),
             rewrites=form.rewrites,
             rewrite_error=rewrite_error(name, form, self._predict, threads),
-            backend=str(backend),
-            backend_reason=_backend_reason(backend),
+            backend=str(policy.backend),
+            backend_reason=_backend_reason(policy.backend),
         )
         self._check_descriptions(set(images or {}), set(labels or {}))
         self._plans: LRUCache[Wanted, Plan] = LRUCache(max_plans)
@@ -121,8 +121,8 @@ class Model:
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The tensors that objectives and activations can name, in the order of the graph."""
-        reached = layer_backends(self._model, self._names.starts, self._backend)
-        apart = (Choice(self._backend, ""), ("does not depend on a float input",))
+        reached = layer_backends(self._model, self._names.starts, self._policy)
+        apart = (Choice(self._policy.backend, ""), ("does not depend on a float input",))
         return tuple(
             Layer(
                 name=name,
@@ -182,7 +182,7 @@ class Model:
             UnsupportedGradient: Nodes on the way have no gradient; the text names them.
             BackendMissing: The backend that was asked for is not installed.
         """
-        derived = derive(self._model, key, self._backend)
+        derived = derive(self._model, key, self._policy)
         try:
             session = Session(derived.model, self._threads, prepack=False)
         except InvalidModel as error:

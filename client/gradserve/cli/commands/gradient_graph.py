@@ -56,6 +56,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         "--backend", choices=("portable", "training", "auto"), default="portable", help="who makes it (default: portable)"
     )
     parser.add_argument(
+        "--straight-through", action="store_true", help="differentiate as if quantization rounded nothing (default: refuse)"
+    )
+    parser.add_argument(
         "-o", "--output", required=True, type=options.output_file(".onnx"), metavar="FILE", help="the file to write"
     )
     options.add_json(parser)
@@ -72,6 +75,7 @@ def _run(arguments: argparse.Namespace) -> None:
         product=product,
         shapes=dict(arguments.shape),
         backend=arguments.backend,
+        straight_through=arguments.straight_through,
     )
     tensors = {side: [_describe(value) for value in getattr(made.graph, side)] for side in ("inputs", "outputs")}
     operators = Counter(f"{node.domain}.{node.op_type}".lstrip(".") for node in made.graph.all_nodes())

@@ -17,9 +17,9 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
 
 from gradserve.errors import BackendMissing, UnsupportedGradient
+from gradserve_server.graph.autodiff.judge import floats
 from gradserve_server.graph.autodiff.lowering import lower
 from gradserve_server.graph.autodiff.names import cotangent_name, gradient_name
-from gradserve_server.graph.autodiff.judge import floats
 from gradserve_server.graph.autodiff.training_ops import TrainingJudge
 from gradserve_server.graph.inference_form.drop_identities import drop_identities
 from gradserve_server.graph.reduce import sum_all

@@ -98,9 +98,7 @@ def build_hvp(gradient: ir.Model, wrt: Sequence[str], *, straight_through: bool 
     return _tidied(model)
 
 
-def _pull_again(
-    model: ir.Model, g: Emitter, wrt: Sequence[str], wanted: Sequence[ir.Value]
-) -> dict[ir.Value, Expr]:
+def _pull_again(model: ir.Model, g: Emitter, wrt: Sequence[str], wanted: Sequence[ir.Value]) -> dict[ir.Value, Expr]:
     """Pulls a direction, one new input for each of `wrt`, back from the gradients to what they depend on."""
     graph = model.graph
     values = ir.convenience.create_value_mapping(graph)

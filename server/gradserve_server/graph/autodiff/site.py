@@ -94,9 +94,7 @@ class Pull(Site):
         wanted: Indices of inputs (then of `captured`) whose cotangents somebody reads.
     """
 
-    def __init__(
-        self, emitter: Emitter, node: ir.Node, cotangents: Sequence[Expr | None], wanted: frozenset[int]
-    ) -> None:
+    def __init__(self, emitter: Emitter, node: ir.Node, cotangents: Sequence[Expr | None], wanted: frozenset[int]) -> None:
         super().__init__(emitter, node)
         self.cotangents, self.wanted = tuple(cotangents), wanted
         self.captured = tuple(emitter.of(value) for value in captured(node))
