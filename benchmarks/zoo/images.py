@@ -29,6 +29,7 @@ def register_timm(
     *,
     build: Callable[..., nn.Module] | None = None,
     trim: str | None = None,
+    plain_attention: bool = False,
     size: int = 64,
     full_size: int = 224,
     fails: Mapping[str, str] | None = None,
@@ -43,6 +44,7 @@ def register_timm(
         middle: Path of the middle module, in both sizes.
         build: Makes the reduced model, where timm's function for the name does not let its arguments be overridden.
         trim: Path of the stages whose repeated blocks are left out of the reduced model.
+        plain_attention: Writes attention out as products and a softmax, where an exporter cannot translate torch's function.
         size: Side of the reduced model's images.
         full_size: Side of the full model's images.
         fails: See Architecture.
@@ -51,7 +53,13 @@ def register_timm(
     """
 
     def full() -> nn.Module:
-        return timm.create_model(name, pretrained=False)
+        return rewrite(timm.create_model(name, pretrained=False))
+
+    def rewrite(network: nn.Module) -> nn.Module:
+        for module in network.modules():
+            if plain_attention and hasattr(module, "fused_attn"):
+                module.fused_attn = False
+        return network
 
     def reduced() -> nn.Module:
         if build is None:
@@ -60,7 +68,7 @@ def register_timm(
             network = build(num_classes=CLASSES, **reductions)
         if trim is not None:
             leave_out_repetitions(network.get_submodule(trim))
-        return network
+        return rewrite(network)
 
     register(
         Architecture(

@@ -29,9 +29,11 @@ TWINS = {
 }
 DAVIT = {"depths": (1, 1, 1, 1), "embed_dims": (16, 32, 48, 64), "num_heads": (2, 2, 2, 2), "window_size": 2}
 GC = {"img_size": 64, "depths": (1, 2, 1, 1), "num_heads": (2, 2, 2, 2), "embed_dim": 16, "window_size": (2, 2, 2, 2)}
+HIERA = {"img_size": 64, "embed_dim": 16, "stages": (1, 1, 2, 1)}
 TINY_VIT = {"embed_dims": (16, 32, 48, 64), "depths": (1, 1, 2, 1), "num_heads": (1, 2, 3, 4), "window_sizes": (2, 2, 4, 2)}
 MVIT = MultiScaleVitCfg(depths=(1, 2, 1, 1), embed_dim=16)
 
+# torch.onnx translates no attention of tensors that are not 4-dimensional: Twins and Hiera write it out.
 register_timm("swin_tiny_patch4_window7_224", "Swin", "layers.1", **SWIN)
 register_timm("swinv2_tiny_window8_256", "Swin v2", "layers.1", full_size=256, **SWIN)
 register_timm("swinv2_cr_tiny_224", "Swin v2", "stages.1.blocks.1", **SWIN)
@@ -41,9 +43,9 @@ register_timm("maxvit_pico_rw_256", "MaxViT", "stages.1", full_size=256, **MAX)
 register_timm("maxvit_rmlp_pico_rw_256", "MaxViT", "stages.1", full_size=256, **MAX)
 register_timm("coatnet_0_rw_224", "CoAtNet", "stages.1", **COAT)
 register_timm("pvt_v2_b0", "PVT v2", "stages.1", **PVT)
-register_timm("twins_svt_small", "Twins", "blocks.1.0", **TWINS)
+register_timm("twins_svt_small", "Twins", "blocks.1.0", plain_attention=True, **TWINS)
 register_timm("davit_tiny", "DaViT", "stages.1", **DAVIT)
 register_timm("mvitv2_tiny", "MViT v2", "stages.1", build=MultiScaleVit, cfg=MVIT, img_size=(64, 64))
 register_timm("gcvit_xxtiny", "GCViT", "stages.1.blocks.1", build=GlobalContextVit, **GC)
-register_timm("hiera_tiny_224", "Hiera", "blocks.1", img_size=64, embed_dim=16, stages=(1, 1, 2, 1))
+register_timm("hiera_tiny_224", "Hiera", "blocks.1", plain_attention=True, **HIERA)
 register_timm("tiny_vit_5m_224", "TinyViT", "stages.1", **TINY_VIT)

@@ -7,13 +7,12 @@ from ..images import register_timm
 
 NARROW = {"depths": (1, 1, 1, 2), "embed_dims": (16, 24, 32, 48)}
 FASTVIT = {"layers": (1, 1, 1, 1), "embed_dims": (16, 32, 64, 128), "mlp_ratios": (3, 3, 3, 3)}
-MULTI_QUERY = {"dynamo-23": "torch makes no Attention of queries with more heads than keys have"}
 
 register_timm("mobilenetv1_100", "MobileNet v1", "blocks.2", trim="blocks")
 register_timm("mobilenetv2_050", "MobileNet v2", "blocks.2", trim="blocks")
 register_timm("mobilenetv3_small_050", "MobileNet v3", "blocks.2", trim="blocks")
 register_timm("mobilenetv4_conv_small_050", "MobileNet v4", "blocks.2", trim="blocks")
-register_timm("mobilenetv4_hybrid_medium", "MobileNet v4", "blocks.2", trim="blocks", fails=MULTI_QUERY)
+register_timm("mobilenetv4_hybrid_medium", "MobileNet v4", "blocks.2", trim="blocks", plain_attention=True)
 register_timm("efficientnet_b0", "EfficientNet", "blocks.2", trim="blocks")
 register_timm("tf_efficientnet_b0", "EfficientNet", "blocks.2", trim="blocks")
 register_timm("efficientnetv2_rw_t", "EfficientNet v2", "blocks.2", trim="blocks")

@@ -7,17 +7,15 @@ import math
 from functools import partial
 
 import numpy as np
-import onnxruntime
 import torch
 from conformance.case import Case, Draw
+from support.runtime import TOO_OLD
 from torch.nn import functional
 
 MS = partial(Case, domain="com.microsoft", evaluator=False, opsets=(18, 28))
 RANDOM = np.random.default_rng(0)
 
 POSITIVE = "positive"
-
-TOO_OLD = "" if tuple(map(int, onnxruntime.__version__.split(".")[:2])) > (1, 19) else "1.19"
 
 
 def _gelu(x):

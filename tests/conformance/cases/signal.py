@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from conformance.case import Case
+from support.runtime import TOO_OLD
 
 N = np.array(4)
 
@@ -87,6 +88,7 @@ CASES = [
         constants={"S": STEP},
         opsets=(18, 20),
         name="window",
+        checker=False,  # onnx gives its result no shape
     ),
     Case(
         "STFT",
@@ -108,5 +110,6 @@ CASES = [
         constants={"S": STEP, "L": FOUR},
         opsets=(18,),
         name="complex",
+        skip=TOO_OLD and "onnxruntime 1.19 reads memory that it has not written",
     ),
 ]

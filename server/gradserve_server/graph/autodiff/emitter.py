@@ -413,7 +413,12 @@ def infer(node: ir.Node, opset: int) -> None:
     schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
     try:
         inferred = onnx.shape_inference.infer_node_outputs(
-            schema, ir.to_proto(node), types, data, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=10
+            schema,
+            ir.serde.serialize_node(node),
+            types,
+            data,
+            opset_imports=[onnx.helper.make_opsetid("", opset)],
+            ir_version=10,
         )
     except onnx.shape_inference.InferenceError as error:
         msg = f"emitted a node that makes no sense: {node}"
