@@ -27,7 +27,7 @@ from gradserve_server.runtime.session import Session
 STEPS = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 FULLY_MASKED = "test_attention"
-"""A query that may see no key: its function body writes Where(IsNaN(P), 0, P), whose derivative is 0 * NaN, in torch too. Our
+"""A query that may see no key: its function body writes Where(IsNaN(P), 0, P), of derivative 0 * NaN, in torch too. Our
 own expansion gives zero, but not what is lowered to that body for an older runtime."""
 NO_DIFFERENCE = (
     "test_logsoftmax_large_number",  # inputs of 10,000: float32 moves them by whole thousandths
