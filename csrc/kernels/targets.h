@@ -42,16 +42,14 @@ struct PrepareTask {
   Block block;
 };
 
-// Sums over one block of one channel. With x the gradient and p the pivot:
-// sum = Σ(x-p), squares = Σ(x-p)², magnitudes = Σ|x|, low = min x, high = max x.
-// `squares` is always filled, the others only where the normalization needs them. The pivot is 0 except for
-// Normalization::std, where it is the channel's first value: that keeps the variance of a nearly constant
-// gradient from drowning in cancellation. Squares of float32 cannot overflow float64, so `squares` is finite
-// exactly when every x is.
+// Sums over one block of one channel. With x the gradient:
+// squares = Σx², mean = Σx / n, deviations = Σ(x - mean)², magnitudes = Σ|x|, low = min x, high = max x.
+// `squares` is always filled, the others only where the normalization needs them. Squares of float32 cannot
+// overflow float64, so `squares` is finite exactly when every x is.
 struct Sums {
-  double pivot;
-  double sum;
   double squares;
+  double mean;
+  double deviations;
   double magnitudes;
   double low;
   double high;
