@@ -134,17 +134,20 @@ double reported_norm(Normalization normalization, double squares) {
 
 StepRule step_rule(const AscentConfig& config, Index step_number) {
   const auto t = static_cast<double>(step_number);
+  const bool adam = config.optimizer == Optimizer::adam;
+  const double correction1 = adam ? 1 - std::pow(config.beta1, t) : 1;
+  const double correction2 = adam ? std::sqrt(1 - std::pow(config.beta2, t)) : 1;
   return {
       .normalization = config.normalization,
       .optimizer = config.optimizer,
-      .learning_rate = static_cast<float>(config.learning_rate),
+      .rate = static_cast<float>(
+          std::clamp<double>(config.learning_rate * correction2 / correction1, -FLT_MAX, FLT_MAX)),
       .beta1 = static_cast<float>(config.beta1),
       .one_minus_beta1 = static_cast<float>(1 - config.beta1),
       .beta2 = static_cast<float>(config.beta2),
       .one_minus_beta2 = static_cast<float>(1 - config.beta2),
-      .epsilon = static_cast<float>(config.epsilon),
-      .correction1 = static_cast<float>(1 / (1 - std::pow(config.beta1, t))),
-      .correction2 = static_cast<float>(1 / (1 - std::pow(config.beta2, t))),
+      // Never 0: a gradient that has always been 0 would become 0 / 0.
+      .epsilon = std::max(static_cast<float>(config.epsilon * correction2), FLT_TRUE_MIN),
       .decays = config.weight_decay != 0,
       .keep = static_cast<float>(1 - config.weight_decay),
       .low = config.low,

@@ -354,7 +354,7 @@ def test_a_step_that_would_overflow_float32_leaves_the_sample_alone():
 
 
 @pytest.mark.parametrize("normalization", NORMALIZE)
-@pytest.mark.parametrize("rule", RULES[:2], ids=["sgd", "adam"])
+@pytest.mark.parametrize("rule", [*RULES[:2], Adam(0.05, epsilon=2e-45)], ids=["sgd", "adam", "least-epsilon"])
 def test_a_zero_gradient_moves_nothing(rule, normalization):
     case = Case(rule=rule, normalization=normalization)
     ascender, image = case.ascender(), case.image.copy()
