@@ -53,53 +53,29 @@ struct Statistics {
   double high = -std::numeric_limits<double>::infinity();
 };
 
-// The sums of one channel over its blocks.
-Sums total_of_blocks(const Sums* sums, Index channels, Index blocks) {
-  Sums total = *sums;
-  for (Index b = 1; b < blocks; ++b) {
-    const Sums& block = sums[b * channels];
-    total.sum += block.sum;
-    total.squares += block.squares;
-    total.magnitudes += block.magnitudes;
-    total.low = std::min(total.low, block.low);
-    total.high = std::max(total.high, block.high);
-  }
-  return total;
-}
-
-// max(value, 0) that keeps NaN: a gradient that is not finite must show in its norm.
-double not_negative(double value) {
-  return value < 0 ? 0 : value;
-}
-
 // `sums` is [blocks, channels], over the buffer's gradient x; d = scale[c] * x is never rounded to float32.
 Statistics sample_statistics(const AscentConfig& config, const Partition& partition, const Sums* sums) {
   const Index channels = config.shape.channels;
-  const auto pixels = static_cast<double>(partition.pixels);
   Statistics statistics;
-  double mean_of_means = 0;
-  double squared_means = 0;
-  for (Index c = 0; c < channels; ++c) {
-    const double scale = config.scale[static_cast<std::size_t>(c)];
-    const Sums x = total_of_blocks(sums + c, channels, partition.blocks);
-    if (config.normalization == Normalization::std) {
-      // With p the pivot: Σ(x - mean)² = Σ(x-p)² - (Σ(x-p))² / n, and Σx² = Σ(x-p)² + 2p Σ(x-p) + n p².
-      statistics.deviations += scale * scale * not_negative(x.squares - x.sum * x.sum / pixels);
-      statistics.squares +=
-          scale * scale * not_negative(x.squares + 2 * x.pivot * x.sum + pixels * x.pivot * x.pivot);
-      // Deviations of the channels' means from the mean of all, by Welford's update.
-      const double mean = scale * (x.pivot + x.sum / pixels);
-      const double delta = mean - mean_of_means;
-      mean_of_means += delta / static_cast<double>(c + 1);
-      squared_means += delta * (mean - mean_of_means);
-    } else {
+  double mean = 0;
+  double count = 0;
+  for (Index b = 0; b < partition.blocks; ++b) {
+    const Block block = partition.block(b);
+    const auto added = static_cast<double>(block.end - block.begin);
+    for (Index c = 0; c < channels; ++c) {
+      const double scale = config.scale[static_cast<std::size_t>(c)];
+      const Sums& x = sums[b * channels + c];
       statistics.squares += scale * scale * x.squares;
       statistics.magnitudes += std::abs(scale) * x.magnitudes;
       statistics.low = std::min({statistics.low, scale * x.low, scale * x.high});
       statistics.high = std::max({statistics.high, scale * x.low, scale * x.high});
+      // Chan's update: the deviations within the parts, and those between their means.
+      count += added;
+      const double delta = scale * x.mean - mean;
+      mean += delta * (added / count);
+      statistics.deviations += scale * scale * x.deviations + delta * delta * added * (1 - added / count);
     }
   }
-  statistics.deviations += pixels * squared_means;
   return statistics;
 }
 
@@ -158,17 +134,20 @@ double reported_norm(Normalization normalization, double squares) {
 
 StepRule step_rule(const AscentConfig& config, Index step_number) {
   const auto t = static_cast<double>(step_number);
+  const bool adam = config.optimizer == Optimizer::adam;
+  const double correction1 = adam ? 1 - std::pow(config.beta1, t) : 1;
+  const double correction2 = adam ? std::sqrt(1 - std::pow(config.beta2, t)) : 1;
   return {
       .normalization = config.normalization,
       .optimizer = config.optimizer,
-      .learning_rate = static_cast<float>(config.learning_rate),
+      .rate = static_cast<float>(
+          std::clamp<double>(config.learning_rate * correction2 / correction1, -FLT_MAX, FLT_MAX)),
       .beta1 = static_cast<float>(config.beta1),
       .one_minus_beta1 = static_cast<float>(1 - config.beta1),
       .beta2 = static_cast<float>(config.beta2),
       .one_minus_beta2 = static_cast<float>(1 - config.beta2),
-      .epsilon = static_cast<float>(config.epsilon),
-      .correction1 = static_cast<float>(1 / (1 - std::pow(config.beta1, t))),
-      .correction2 = static_cast<float>(1 / (1 - std::pow(config.beta2, t))),
+      // Never 0: a gradient that has always been 0 would become 0 / 0.
+      .epsilon = std::max(static_cast<float>(config.epsilon * correction2), FLT_TRUE_MIN),
       .decays = config.weight_decay != 0,
       .keep = static_cast<float>(1 - config.weight_decay),
       .low = config.low,

@@ -42,16 +42,14 @@ struct PrepareTask {
   Block block;
 };
 
-// Sums over one block of one channel. With x the gradient and p the pivot:
-// sum = Σ(x-p), squares = Σ(x-p)², magnitudes = Σ|x|, low = min x, high = max x.
-// `squares` is always filled, the others only where the normalization needs them. The pivot is 0 except for
-// Normalization::std, where it is the channel's first value: that keeps the variance of a nearly constant
-// gradient from drowning in cancellation. Squares of float32 cannot overflow float64, so `squares` is finite
-// exactly when every x is.
+// Sums over one block of one channel. With x the gradient:
+// squares = Σx², mean = Σx / n, deviations = Σ(x - mean)², magnitudes = Σ|x|, low = min x, high = max x.
+// `squares` is always filled, the others only where the normalization needs them. Squares of float32 cannot
+// overflow float64, so `squares` is finite exactly when every x is.
 struct Sums {
-  double pivot;
-  double sum;
   double squares;
+  double mean;
+  double deviations;
   double magnitudes;
   double low;
   double high;
@@ -82,18 +80,18 @@ struct ChannelStep {
   float mean;
 };
 
-// The part of the update that is the same for all samples and channels (formulas: kernels/ascent.h).
+// The part of the update that is the same for all samples and channels (formulas: kernels/ascent.h). Adam's
+// corrections are folded into its rate and epsilon, as Kingma & Ba propose, which saves two products a value:
+// learning_rate u = rate m / (sqrt(v) + epsilon), with the rate and the epsilon below.
 struct StepRule {
   Normalization normalization;
   Optimizer optimizer;
-  float learning_rate;
+  float rate;  // sgd: learning_rate; adam: learning_rate sqrt(1 - beta2^t) / (1 - beta1^t)
   float beta1;
   float one_minus_beta1;
   float beta2;
   float one_minus_beta2;
-  float epsilon;
-  float correction1;  // 1 / (1 - beta1^t)
-  float correction2;  // 1 / (1 - beta2^t)
+  float epsilon;  // adam: epsilon sqrt(1 - beta2^t)
   bool decays;
   float keep;  // 1 - weight_decay
   float low;

@@ -354,7 +354,7 @@ def test_a_step_that_would_overflow_float32_leaves_the_sample_alone():
 
 
 @pytest.mark.parametrize("normalization", NORMALIZE)
-@pytest.mark.parametrize("rule", RULES[:2], ids=["sgd", "adam"])
+@pytest.mark.parametrize("rule", [*RULES[:2], Adam(0.05, epsilon=2e-45)], ids=["sgd", "adam", "least-epsilon"])
 def test_a_zero_gradient_moves_nothing(rule, normalization):
     case = Case(rule=rule, normalization=normalization)
     ascender, image = case.ascender(), case.image.copy()
@@ -381,13 +381,17 @@ def test_the_size_of_the_gradient_does_not_matter(magnitude, normalization, layo
     check_against_reference(case)
 
 
-def test_a_nearly_constant_gradient_keeps_its_spread():
+@pytest.mark.parametrize("layout", Layout)
+@pytest.mark.parametrize("spread", [1e-6, 1e-3, 0.03, 0.04, 0.3])  # variances from far below 1 / 1024 to far above
+def test_a_nearly_constant_gradient_keeps_its_spread(spread, layout):
     rng = np.random.default_rng(0)
-    case = Case((1, 3, 100, 171), normalization="std", rule=Sgd(0.5))
+    case = Case((1, 3, 100, 171), layout, normalization="std", rule=Sgd(0.5))
     object.__setattr__(case, "scale", np.ones(3, np.float32))
-    gradient = (1 + 1e-6 * rng.normal(size=case.shape)).astype(np.float32)
-    object.__setattr__(case, "gradients", [gradient])
+    object.__setattr__(case, "gradients", [case.buffer(1 + spread * rng.normal(size=case.shape))])
     check_against_reference(case)
+    expected = run(case, simd="scalar", threads=1)
+    for simd, threads in itertools.product(kernels.simd_targets(), THREADS):
+        assert same_bits(run(case, simd=simd, threads=threads), expected), (simd, threads)
 
 
 def test_no_decay_is_no_arithmetic():

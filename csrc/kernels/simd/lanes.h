@@ -45,5 +45,21 @@ inline Doubles widen(const float* values) {
 #endif
 }
 
+// sum + x², for an x that was a float32: its square is exact in float64, so fusing the two changes no bit.
+template <typename V>
+inline V plus_exact_square(V sum, V x) {
+  return sum + x * x;
+}
+#if defined(GRADSERVE_SCALAR)
+#elif defined(__AVX512F__)
+inline Doubles plus_exact_square(Doubles sum, Doubles x) {
+  return _mm512_fmadd_pd(x, x, sum);
+}
+#elif defined(__AVX2__) && defined(__FMA__)
+inline Doubles plus_exact_square(Doubles sum, Doubles x) {
+  return _mm256_fmadd_pd(x, x, sum);
+}
+#endif
+
 }  // namespace
 }  // namespace gradserve

@@ -36,11 +36,11 @@ struct Ranged {
   }
 };
 
-// ---- p, u -> p: ascent, decay, clip ----
+// ---- p, rate u -> p: ascent, decay, clip ----
 
 template <bool kDecays>
-inline float moved(float pixel, float direction, const StepRule& rule, float mean) {
-  pixel += rule.learning_rate * direction;
+inline float moved(float pixel, float move, const StepRule& rule, float mean) {
+  pixel += move;
   if constexpr (kDecays) pixel = mean + rule.keep * (pixel - mean);
   pixel = pixel < rule.low ? rule.low : pixel;
   return pixel > rule.high ? rule.high : pixel;
@@ -53,7 +53,7 @@ template <typename Transform, bool kDecays>
 inline void sgd_run(float* __restrict image, const float* __restrict gradient, Index count,
                     Transform normalized, StepRule rule, float mean) {
   for (Index i = 0; i < count; ++i) {
-    image[i] = moved<kDecays>(image[i], normalized(gradient[i]), rule, mean);
+    image[i] = moved<kDecays>(image[i], rule.rate * normalized(gradient[i]), rule, mean);
   }
 }
 
@@ -67,8 +67,9 @@ inline void adam_run(float* __restrict image, float* __restrict first, float* __
     const float v = rule.beta2 * second[i] + rule.one_minus_beta2 * g * g;
     first[i] = m;
     second[i] = v;
-    const float u = m * rule.correction1 / (__builtin_sqrtf(v * rule.correction2) + rule.epsilon);
-    image[i] = moved<kDecays>(image[i], u, rule, mean);
+    // The product before the quotient, not after it: it is ready while the root is taken.
+    const float move = rule.rate * m / (__builtin_sqrtf(v) + rule.epsilon);
+    image[i] = moved<kDecays>(image[i], move, rule, mean);
   }
 }
 
