@@ -53,6 +53,7 @@ def _biased(slope: Callable[[Emitter, Expr], Expr]) -> Callable[[Emitter, Pull],
     """The rule of f(X + bias): dX = dY * f'(X + bias), and dbias its sum over the axes that bias lacks."""
 
     def pull(g: Emitter, n: Pull) -> Sequence[Cotangent]:
+        """Y = f(X + B): dX = dY f'(X + B), dB = the sum of dX over the axes that B was broadcast along."""
         dx = n.dy * slope(g, n.x + n.input(1) if n.has(1) else n.x)
         return dx, lambda: g.unbroadcast(dx, n.input(1))
 
