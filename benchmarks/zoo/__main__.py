@@ -26,6 +26,7 @@ from gradserve.errors import GradserveError
 from gradserve_server import Engine, EngineConfig
 
 from . import Architecture, Exporter, Reference, export, load_table, reference
+from .selection import CORE
 
 PROMISED = 1e-3
 """Relative L2 error of a float32 gradient."""
@@ -62,7 +63,7 @@ def main() -> int:
     """Prints the table; returns how many gradients were not right."""
     options = _options()
     table = load_table()
-    names = options.names or list(table)
+    names = options.names or list(CORE if options.core else table)
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in track(names, "zoo", console=Console(stderr=True)):
@@ -99,7 +100,12 @@ def try_architecture(architecture: Architecture, exports: list[str], backends: l
         fixed = architecture.why(architecture.fixed_batch, str(exporter), opset)
         # What keeps the batch of its example is exported with the batch that is asked for.
         example = {name: value[: len(truth.inputs[name])] for name, value in inputs.items()} if fixed else inputs
-        exported = export(module, example, path, exporter, opset)
+        try:
+            exported = export(module, example, path, exporter, opset)
+        except Exception as error:  # the exporters' own are many
+            first = str(error).strip().splitlines()[0]
+            yield from (outcome(backend, problem=f"export: {type(error).__name__}: {first}") for backend in backends)
+            continue
         for backend in backends:
             start = time.perf_counter()
             try:
@@ -143,6 +149,7 @@ def _options() -> argparse.Namespace:
         prog="python -m zoo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="architectures (default: all)")
+    parser.add_argument("--core", action="store_true", help="only the core of the zoo: every family, once or twice")
     parser.add_argument("--exports", nargs="+", default=list(EXPORTS), metavar="EXPORTER-OPSET", help="default: %(default)s")
     parser.add_argument("--backends", nargs="+", default=list(BACKENDS), help="default: %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number to a file")

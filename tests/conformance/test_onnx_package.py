@@ -57,8 +57,8 @@ def derivative(session, feeds, direction, cotangents):
     """By central differences: the smallest step that keeps rounding small, for maxima change sides within larger ones.
 
     Returns:
-        The estimate; its doubt: that rounding, and how far it is from the estimate of the next larger step; and the direction
-        that the inputs really moved in, which for large float32 inputs is not the one asked for.
+        The estimate; its doubt: that rounding, and how far it is from the estimate of the next larger step; and the
+        direction that the inputs really moved in, which for large float32 inputs is not the one asked for.
     """
     best, last = (float("nan"), float("inf"), direction), float("inf")
     for step in STEPS:
