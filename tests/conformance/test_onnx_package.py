@@ -50,7 +50,8 @@ def moved_from_kinks(array, random):
     """The tests like whole numbers, where maxima tie and rounding jumps: a little noise."""
     if not isinstance(array, np.ndarray) or array.dtype not in FLOATS:
         return array
-    return np.asarray(array + random.uniform(0.01, 0.05, array.shape) * np.maximum(np.abs(array), 0.2), array.dtype)
+    noise = random.uniform(0.01, 0.05, array.shape) * np.maximum(np.abs(array), 0.2)
+    return np.asarray(array + np.where(np.isfinite(array), noise, 0.0), array.dtype)
 
 
 def derivative(session, feeds, direction, cotangents):
@@ -71,7 +72,9 @@ def derivative(session, feeds, direction, cotangents):
         noise = checks.ROUNDING * np.sqrt(sum(float((side**2).sum()) for side in sides[0].values())) / step
         if noise > checks.NOISE * abs(estimate) and np.isfinite(last):
             break
-        moved = {n: (ends[0][n].astype(np.float64) - ends[1][n]) / (2 * step) for n in direction}
+        with np.errstate(invalid="ignore"):  # infinity less itself
+            moved = {n: (ends[0][n].astype(np.float64) - ends[1][n]) / (2 * step) for n in direction}
+        moved = {n: np.where(np.isfinite(values), values, 0.0) for n, values in moved.items()}
         best, last = (estimate, noise + (abs(estimate - last) if np.isfinite(last) else 0.0), moved), estimate
     return best
 
@@ -111,7 +114,8 @@ def try_case(case):  # noqa: PLR0911 an outcome for each way out
     given = feeds | {cotangent_name(n): c for n, c in cotangents.items()}
     kept = {v.name for v in vjp.graph.inputs}
     got = Session(vjp, 1).run({n: a for n, a in given.items() if n in kept}, [gradient_name(n) for n in starts])
-    directions = {n: np.asarray(random.normal(size=feeds[n].shape)) for n in starts}
+    # What is infinite, such as a mask, stays so.
+    directions = {n: np.where(np.isfinite(feeds[n]), random.normal(size=feeds[n].shape), 0.0) for n in starts}
     for n in starts:
         assert got[gradient_name(n)].shape == feeds[n].shape, n
     if not all(np.isfinite(values[n]).all() for n in ends):
