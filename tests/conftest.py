@@ -8,6 +8,10 @@ from gradserve_server import Engine, ServerConfig
 from gradserve_server.rpc.app import Server
 
 
+def pytest_addoption(parser):
+    parser.addoption("--large", action="store_true", help="also models above protobuf's 2 GiB limit (8 GiB of memory)")
+
+
 @pytest.fixture(scope="session")
 def engine():
     with Engine(MODELS) as engine:

@@ -185,7 +185,7 @@ def export(module: nn.Module, path: Path | str, *, keep_batchnorm: bool) -> None
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     program = torch.onnx.export(
         module,
-        (torch.zeros(2, 3, 224, 224),),
+        (torch.zeros(2, 3, 224, 224, dtype=next(module.parameters()).dtype),),
         input_names=["image"],
         output_names=["logits"],
         dynamic_shapes=({0: torch.export.Dim("batch")},),

@@ -28,11 +28,6 @@ from gradserve_server.graph.values import opset_of
 _log = logging.getLogger(__name__)
 
 
-TRAINING_BYTES = 256 * 2**20
-"""Weights up to which `auto` uses the training backend: its builder takes and gives whole serialized models, at several
-times their memory and never above protobuf's 2 GiB."""
-
-
 class Backend(StrEnum):
     """Who makes a gradient."""
 
@@ -148,9 +143,7 @@ def _judge(backend: Backend, model: ir.Model, policy: Policy) -> Judge:
 
 
 def _why_not_training(model: ir.Model, wanted: Wanted) -> str | None:
-    reason = _never_by_training(model, wanted)
-    if reason is None:
-        reason = _not_here(model)
+    reason = _never_by_training(model, wanted) or _not_here()
     if reason is not None:
         return reason
     reached = path.reach(model, wanted.wrt, TrainingJudge(model, opset_of(model))).problems
@@ -159,13 +152,8 @@ def _why_not_training(model: ir.Model, wanted: Wanted) -> str | None:
     return "; ".join(problems) or None
 
 
-def _not_here(model: ir.Model) -> str | None:
-    if not ort_training.available():
-        return "onnxruntime-training is not installed"
-    weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
-    if weights > TRAINING_BYTES:
-        return f"its weights take {weights / 2**20:.0f} MiB, and the training backend would copy them several times"
-    return None
+def _not_here() -> str | None:
+    return None if ort_training.available() else "onnxruntime-training is not installed"
 
 
 def _never_by_training(model: ir.Model, wanted: Wanted) -> str | None:
@@ -205,7 +193,7 @@ def layer_backends(model: ir.Model, wrt: Sequence[str], policy: Policy) -> dict[
     """For each value that depends on `wrt`: the backend that a gradient of it would get, and what stands in its way."""
     portable = path.reach(model, wrt, _judge(Backend.PORTABLE, model, policy)).problems
     training = path.reach(model, wrt, _judge(Backend.TRAINING, model, policy)).problems
-    not_here = _not_here(model)
+    not_here = _not_here()
     found = {}
     for value in portable:
         why_not = not_here or "; ".join(training.get(value, ()))

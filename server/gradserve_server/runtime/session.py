@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from gradserve.errors import BackendMissing, InvalidModel, RunFailed
 from gradserve_server.graph.load import MAX_IR_VERSION
+from gradserve_server.graph.weights import constants, large_constants, serialize_without
 from gradserve_server.runtime.wheel import installed_wheel
 
 Array = npt.NDArray[Any]
@@ -22,11 +23,8 @@ Array = npt.NDArray[Any]
 PROVIDERS = ["CPUExecutionProvider"]
 
 LARGE_BYTES = 256 * 2**20
-"""Weights from which a model goes to onnxruntime as a file: a serialized copy costs as much memory again, and protobuf ends
-at 2 GiB."""
-
-SHARED_BYTES = 2**20
-"""A large model's constants from this size on are the arrays in memory themselves, shared by all sessions."""
+"""Weights from which a model goes to onnxruntime as a file: handed over in memory, onnxruntime before 1.22 copies them while
+it opens the session."""
 
 
 class Session:
@@ -35,8 +33,8 @@ class Session:
     Args:
         model: The graph.
         threads: Threads that share one run.
-        prepack: Whether a large model's matrices may be copied into the layout that multiplies fastest. It doubles their
-            memory, and pays for small batches.
+        prepack: Whether a large model's matrices (`LARGE_BYTES`) may be copied into the layout that multiplies fastest. It
+            doubles their memory, and pays for small batches.
 
     Raises:
         InvalidModel: onnxruntime refuses the graph.
@@ -50,13 +48,19 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # what goes wrong comes back as an exception
+        # The arrays in memory themselves, for all sessions; onnxruntime keeps their addresses only.
+        self._shared = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(contiguous(tensor.numpy()))
+            for name, tensor in large_constants(model).items()
+            if tensor.dtype in _SHAREABLE
+        }
+        for name, value in self._shared.items():
+            options.add_initializer(name, value)
+        large = sum(tensor.nbytes for _, tensor in constants(model)) >= LARGE_BYTES
+        if large and not prepack:
+            options.add_session_config_entry("session.disable_prepacking", "1")
         try:
-            if _weight_bytes(model) < LARGE_BYTES:
-                self._session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), options, PROVIDERS)
-            else:
-                if not prepack:
-                    options.add_session_config_entry("session.disable_prepacking", "1")
-                self._session, self._shared = _open_large(model, options)
+            self._session = (_open_file if large else _open_in_memory)(model, options, self._shared)
         except Exception as error:  # onnxruntime's exceptions have no common base
             msg = f"onnxruntime {onnxruntime.__version__} cannot load the graph: {error}"
             raise InvalidModel(msg) from error
@@ -99,31 +103,27 @@ class Session:
         return run
 
 
-def _open_large(model: ir.Model, options: Any) -> tuple[Any, list[Any]]:
-    """A session on a file that is gone once it is open; constants that stay as they are share the model's memory.
-
-    Returns:
-        The session, and what must live as long as it does.
-    """
+def _open_in_memory(model: ir.Model, options: Any, shared: Mapping[str, Any]) -> Any:
+    """A session on the serialized graph, to which the shared constants are handed as they are."""
     import onnxruntime
 
-    shared = []
-    for name, value in model.graph.initializers.items():
-        tensor = value.const_value
-        if isinstance(tensor, ir.Tensor) and tensor.nbytes >= SHARED_BYTES and tensor.dtype in _SHAREABLE:
-            shared.append(onnxruntime.OrtValue.ortvalue_from_numpy(contiguous(tensor.numpy())))
-            options.add_initializer(name, shared[-1])
+    options.add_external_initializers(list(shared), list(shared.values()))
+    return onnxruntime.InferenceSession(serialize_without(model, shared), options, PROVIDERS)
+
+
+def _open_file(model: ir.Model, options: Any, _: Mapping[str, Any]) -> Any:
+    """A session on a file that is gone once it is open."""
+    import onnxruntime
+
     with TemporaryDirectory(prefix="gradserve-") as folder:
         path = Path(folder) / "model.onnx"
         ir.save(model, path, external_data="weights.bin", alignment=mmap.ALLOCATIONGRANULARITY)
-        return onnxruntime.InferenceSession(path, options, PROVIDERS), shared
+        return onnxruntime.InferenceSession(path, options, PROVIDERS)
 
 
-_SHAREABLE = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.INT64, ir.DataType.INT32, ir.DataType.INT8})
-
-
-def _weight_bytes(model: ir.Model) -> int:
-    return sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value is not None)
+_SHAREABLE = frozenset(
+    {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.INT64, ir.DataType.INT32, ir.DataType.INT8}
+)
 
 
 @contextmanager

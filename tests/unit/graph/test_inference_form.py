@@ -365,6 +365,27 @@ def test_trained_statistics_are_folded(opset, bn):
     assert ops(served) == ["Conv"]
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_standardized_weight_is_computed(shared):
+    """As torch's TorchScript exporter writes NFNet's convolutions: BatchNormalization in training form, of the weight."""
+    flat = W.reshape(1, 6, -1)
+    alias = "K = Identity(V)" if shared else ""
+    body = f"""{alias} m0 = ReduceMean<axes = [0, 2], keepdims = 0>(V) v0 = ReduceMean<axes = [0, 2], keepdims = 0>(V)
+    k, m, v = BatchNormalization<training_mode = 1, epsilon = 0.01>({"K" if shared else "V"}, gain, offset, m0, v0)
+    w = Reshape(k, shape) y = Conv(x, w)"""
+    parameters = {name: array for name, array in trained(6).items() if name in ("gain", "offset")}
+    weights = {"V": flat, "shape": np.array(W.shape), **parameters}
+    model = build(body, inputs=IMAGE, outputs=ANY, opset=17, weights=weights)
+    form, served = rewrite(model)
+    assert any("which normalizes a constant" in line for line in form.rewrites)
+    centred = W - W.mean((1, 2, 3), keepdims=True)
+    standard = centred / np.sqrt(W.var((1, 2, 3), keepdims=True) + 0.01)
+    weight = standard * parameters["gain"][:, None, None, None] + parameters["offset"][:, None, None, None]
+    plain = build("y = Conv(x, W)", inputs=IMAGE, outputs=ANY, opset=17, weights={"W": weight.astype(np.float32)})
+    x = feeds_of(model)["x"]
+    assert_close(run(served, {"x": x})[0], run(plain, {"x": x})[0])
+
+
 @pytest.mark.parametrize("name", ["", "encoder/bn1"])
 @pytest.mark.parametrize(("opset", "bn"), TRAINING_FORMS)
 def test_untrained_statistics_are_refused_with_the_nodes_name(opset, bn, name):

@@ -24,6 +24,7 @@ from gradserve_server.graph.autodiff.training_ops import TrainingJudge
 from gradserve_server.graph.inference_form.drop_identities import drop_identities
 from gradserve_server.graph.reduce import sum_all
 from gradserve_server.graph.values import constant, is_op, opset_of
+from gradserve_server.graph.weights import large_constants, put_back, serialize_without
 
 _log = logging.getLogger(__name__)
 
@@ -64,12 +65,13 @@ def build_vjp(forward: ir.Model, wrt: Sequence[str]) -> ir.Model:
     targets = [value.name or "" for value in forward.graph.outputs]
     options = SessionOptions()
     options.log_severity_level = 4
+    weights = large_constants(forward)
     try:
-        builder = GradientGraphBuilder(
-            ir.to_proto(_with_loss(forward)).SerializeToString(), {_LOSS}, set(wrt), _LOSS, options
-        )
+        # Large weights go around the builder: it looks at small constants only (a shape, an axis).
+        builder = GradientGraphBuilder(serialize_without(_with_loss(forward), weights), {_LOSS}, set(wrt), _LOSS, options)
         builder.build()
         model = ir.from_proto(onnx.ModelProto.FromString(builder.get_model()))
+        put_back(model, weights)
     except RuntimeError as error:  # what pybind makes of the builder's own exceptions
         _log.warning("the gradient builder refused a graph: %s", error)
         msg = f"onnxruntime-training refused the gradient of {', '.join(targets)} with respect to {', '.join(wrt)}"

@@ -10,14 +10,19 @@ How a node says that it is in training form depends on the opset:
 
 BatchNormalization is switched only where its statistics were trained: a running mean of all 0 and variance of all 1 is what
 a network has before it has seen any data, and predictions made with it mean nothing.
+
+Where what it normalizes is a constant, the statistics are that constant's own and nothing is switched: so torch's
+TorchScript exporter writes a weight that is standardized (NFNet).
 """
 
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from gradserve.errors import InvalidModel
+from gradserve_server.graph.autodiff.emitter import initializer
 from gradserve_server.graph.values import attribute, constant, describe, is_op, opset_of, supersede
 
 
@@ -34,8 +39,11 @@ def switch_mode(model: ir.Model) -> list[str]:
     done: list[str] = []
     for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
         if is_op(node, "BatchNormalization") and _batchnorm_trains(node, opset):
-            _switch_batchnorm(node, opset)
-            done.append(f"switched {describe(node, opset)} from training to inference form")
+            if _normalized_constant(node):
+                done.append(f"computed {describe(node, opset)}, which normalizes a constant")
+            else:
+                _switch_batchnorm(node, opset)
+                done.append(f"switched {describe(node, opset)} from training to inference form")
         elif is_op(node, "Dropout"):
             if _used(node.outputs[1:]):
                 msg = f"{describe(node, opset)}: expected an unused mask output, got one that is used"
@@ -73,6 +81,34 @@ def _switch_batchnorm(node: ir.Node, opset: int) -> None:
         raise InvalidModel(msg)
     node.resize_outputs(1)
     node.attributes.pop("training_mode", None)
+
+
+def _normalized_constant(node: ir.Node) -> bool:
+    """Computes the node if it normalizes a constant: (x - mean(x)) / sqrt(var(x) + epsilon) * scale + offset, by channel."""
+    x, scale, offset = (_constant_behind(value) for value in node.inputs[:3])
+    if x is None or scale is None or offset is None:
+        return False
+    if _used(node.outputs[1:]) or node.outputs[0].is_graph_output():
+        return False
+    wide = x.astype(np.float64)
+    axes = tuple(axis for axis in range(x.ndim) if axis != 1)
+    by_channel = [-1 if axis == 1 else 1 for axis in range(x.ndim)]
+    centred = wide - wide.mean(axes, keepdims=True)
+    deviation = np.sqrt(wide.var(axes, keepdims=True) + attribute(node, "epsilon", 1e-5))
+    y = centred / deviation * scale.reshape(by_channel) + offset.reshape(by_channel)
+    out, graph = node.outputs[0], node.graph
+    assert isinstance(graph, ir.Graph)
+    name, out.name = out.name or "", None
+    ir.convenience.replace_all_uses_with(out, initializer(graph, name, y.astype(x.dtype)))
+    _remove(node)
+    return True
+
+
+def _constant_behind(value: ir.Value | None) -> npt.NDArray[np.generic] | None:
+    """A constant, also one that is shared by an Identity."""
+    while value is not None and (node := value.producer()) is not None and is_op(node, "Identity"):
+        value = node.inputs[0]
+    return constant(value)
 
 
 def _dropout_trains(node: ir.Node) -> bool:
