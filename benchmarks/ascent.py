@@ -1,6 +1,6 @@
 """Steps per second of a gradient ascent on ResNet-50: gradserve, in process and through a server, and PyTorch's best.
 
-python benchmarks/ascent.py [--rounds 9] [--steps 5]
+python benchmarks/ascent.py [--rounds 9] [--seconds 0.7]
 
 The same loop everywhere: jitter, gradient of one logit, division by its standard deviation, step, clip. PyTorch runs eager
 and compiled, in both memory formats, without gradients of the weights; its fastest is the yardstick. Contenders run in
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from turns import take_turns
+from turns import Ready, take_turns
 
 UNIT = 145
 RATE, JITTER, LOW, HIGH = 0.02, 8, -2.5, 2.5
@@ -29,7 +29,7 @@ AGREEMENT = 0.05
 """Relative difference between the first gradients: float32 leaves some ReLUs on either side of their kink."""
 
 
-def gradserve_steps(path: Path, image: NDArray[np.float32], *, served: bool) -> tuple[Callable[[int], float], NDArray]:
+def gradserve_steps(path: Path, image: NDArray[np.float32], *, served: bool) -> Ready:
     """An ascent in process, or through a server on loopback."""
     import gradserve
     from gradserve import objectives as O
@@ -52,12 +52,10 @@ def gradserve_steps(path: Path, image: NDArray[np.float32], *, served: bool) -> 
             pass
         return time.perf_counter() - started
 
-    return run, engine.gradient(path.stem, {"image": image}, O.unit("logits", UNIT)).gradients["image"]
+    return run, lambda: engine.gradient(path.stem, {"image": image}, O.unit("logits", UNIT)).gradients["image"]
 
 
-def torch_steps(
-    image: NDArray[np.float32], *, compiled: bool, channels_last: bool
-) -> tuple[Callable[[int], float], NDArray]:
+def torch_steps(image: NDArray[np.float32], *, compiled: bool, channels_last: bool) -> Ready:
     """The same loop in PyTorch."""
     import torch
     from architectures import resnet
@@ -83,7 +81,7 @@ def torch_steps(
             x = (x + RATE * g / g.std(correction=0)).clamp_(LOW, HIGH)
         return time.perf_counter() - started
 
-    return run, gradient(torch.from_numpy(image)).contiguous().numpy()
+    return run, lambda: gradient(torch.from_numpy(image)).contiguous().numpy()
 
 
 def outside_the_model(path: Path, image: NDArray[np.float32], steps: int) -> float:
@@ -134,7 +132,7 @@ def main() -> None:
     """Runs the benchmark and prints its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9, help="turns of each contender (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=5, help="steps of a turn (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.7, help="of a turn (default: %(default)s)")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out (it needs minutes to set up)")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -156,17 +154,17 @@ def main() -> None:
                 "PyTorch compiled": partial(torch_steps, image, compiled=True, channels_last=False),
                 "PyTorch compiled, channels last": partial(torch_steps, image, compiled=True, channels_last=True),
             }
-        times = take_turns(contenders, arguments.rounds, arguments.steps)
+        times = take_turns(contenders, arguments.rounds, arguments.seconds)
         share = outside_the_model(path, image, 20)
-    reference = times["PyTorch eager"][1]
-    for name, (_, gradient) in times.items():
+    reference = times["PyTorch eager"].report
+    for name, gradient in ((name, outcome.report) for name, outcome in times.items()):
         difference = np.linalg.norm(gradient - reference) / np.linalg.norm(reference)
         assert difference < AGREEMENT, f"{name}: expected PyTorch's gradient, got one {difference:.1e} away"
-    best = min(seconds for name, (seconds, _) in times.items() if name.startswith("PyTorch"))
+    best = min(outcome.seconds for name, outcome in times.items() if name.startswith("PyTorch"))
     table = Table(title=f"Ascent on ResNet-50, one image of 224x224, {THREADS} threads")
     for heading in ("", "ms/step", "steps/s", "time / best PyTorch"):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    for name, (seconds, _) in times.items():
+    for name, seconds in ((name, outcome.seconds) for name, outcome in times.items()):
         table.add_row(name, f"{seconds * 1e3:.0f}", f"{1 / seconds:.1f}", f"{seconds / best:.2f}")
     console.print(table)
     console.print(f"outside the model: {share:.1%} of a step (Adam, decay, jitter and clip on)")

@@ -24,6 +24,7 @@ from rich.progress import track
 from gradserve import objectives as O
 from gradserve.errors import GradserveError
 from gradserve_server import Engine, EngineConfig
+from gradserve_server.runtime.wheel import installed_wheel
 
 from . import Architecture, Exporter, Reference, export, load_table, reference
 from .selection import CORE
@@ -64,6 +65,7 @@ def main() -> int:
     options = _options()
     table = load_table()
     names = options.names or list(CORE if options.core else table)
+    runtime = f"{installed_wheel()} {onnxruntime.__version__}"
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory() as folder:
         for name in track(names, "zoo", console=Console(stderr=True)):
@@ -72,7 +74,7 @@ def main() -> int:
                 sys.stderr.write(f"{outcome.name:32} {outcome.export:15} {outcome.backend:9} {outcome.error:.1e}")
                 sys.stderr.write(f" {outcome.problem[:300]}\n")
             if options.json:
-                document = {"onnxruntime": onnxruntime.__version__, "outcomes": [asdict(outcome) for outcome in outcomes]}
+                document = {"onnxruntime": runtime, "outcomes": [asdict(outcome) for outcome in outcomes]}
                 options.json.write_text(json.dumps(document, indent=1) + "\n")
     wrong = [outcome for outcome in outcomes if not outcome.right and not outcome.problem.startswith("export")]
     sys.stdout.write(f"{len(outcomes) - len(wrong)} of {len(outcomes)} gradients within {PROMISED:.0e}\n")

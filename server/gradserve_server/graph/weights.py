@@ -18,8 +18,12 @@ def constants(model: ir.Model) -> Iterator[tuple[str, ir.TensorProtocol]]:
 
 
 def large_constants(model: ir.Model) -> dict[str, ir.TensorProtocol]:
-    """Those worth handing on as they are."""
-    return {name: tensor for name, tensor in constants(model) if tensor.nbytes >= LARGE_CONSTANT_BYTES}
+    """Those worth handing on as they are. onnxruntime drops those that nothing reads before it would take them."""
+    return {
+        name: tensor
+        for name, tensor in constants(model)
+        if tensor.nbytes >= LARGE_CONSTANT_BYTES and model.graph.initializers[name].uses()
+    }
 
 
 def serialize_without(model: ir.Model, names: Collection[str]) -> bytes:

@@ -35,19 +35,22 @@ class Session:
         threads: Threads that share one run.
         prepack: Whether a large model's matrices (`LARGE_BYTES`) may be copied into the layout that multiplies fastest. It
             doubles their memory, and pays for small batches.
+        optimize: Whether onnxruntime may rewrite the graph.
 
     Raises:
         InvalidModel: onnxruntime refuses the graph.
         BackendMissing: No onnxruntime, or more than one.
     """
 
-    def __init__(self, model: ir.Model, threads: int, *, prepack: bool = True) -> None:
+    def __init__(self, model: ir.Model, threads: int, *, prepack: bool = True, optimize: bool = True) -> None:
         installed_wheel()
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # what goes wrong comes back as an exception
+        if not optimize:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # The arrays in memory themselves, for all sessions; onnxruntime keeps their addresses only.
         self._shared = {
             name: onnxruntime.OrtValue.ortvalue_from_numpy(contiguous(tensor.numpy()))

@@ -50,6 +50,14 @@ def test_both_ways_give_the_bytes_of_the_plain_model(monkeypatch, large_bytes, d
     np.testing.assert_array_equal(got, plain.run(["y"], {"x": x})[0])
 
 
+@pytest.mark.parametrize("large_bytes", [0, 2**60], ids=["file", "memory"])
+def test_constants_that_nothing_reads_are_no_obstacle(monkeypatch, large_bytes):
+    monkeypatch.setattr(session, "LARGE_BYTES", large_bytes)
+    proto = model()
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(random(WIDTH, WIDTH), "unread"))
+    assert Session(ir.from_proto(proto), 1).run({"x": random(3, WIDTH)})["y"].shape == (3, WIDTH)
+
+
 def test_a_session_keeps_what_onnxruntime_only_points_at():
     opened = Session(ir.from_proto(model()), 1)
     x = random(3, WIDTH)

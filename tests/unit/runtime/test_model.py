@@ -129,6 +129,15 @@ def test_initializers_that_are_also_inputs_are_no_inputs_of_the_served_model(ser
     assert model.predict({"x": random(2, 2, 4, 4)}, ["y"])["y"].shape == (2, 3, 4, 4)
 
 
+def test_a_file_that_only_onnxruntimes_optimizer_breaks_is_served(serve):
+    """LeViT, by dynamo: onnxruntime 1.19 fuses BatchNormalization with the MatMul before the Reshape, and fails on its rank."""
+    body = f"g = MatMul(x, w) h = Reshape(g, s) y = {BATCHNORM}"
+    weights = {"w": random(4, 4), "s": np.array([-1, 4]), **trained(4)}
+    model = serve(build(body, inputs="float[N,3,4] x", outputs="float[M,4] y", weights=weights))
+    assert model.predict({"x": random(2, 3, 4)}, ["y"])["y"].shape == (6, 4)
+    assert model.description.rewrite_error < 1e-6
+
+
 @pytest.mark.parametrize("op", ["Log", "Sqrt", "Exp"])
 def test_outputs_that_are_not_finite_on_the_random_batch_are_no_reason_to_refuse(serve, op):
     body = f"big = Constant<value = float {{1000}}>() i = Identity(x) h = Mul(i, big) k = {op}(h) y = Neg(k)"
