@@ -26,6 +26,10 @@ LARGE_BYTES = 256 * 2**20
 """Weights from which a model goes to onnxruntime as a file: handed over in memory, onnxruntime before 1.22 copies them while
 it opens the session."""
 
+UNTOUCHED = frozenset({"Conv", "ConvTranspose", "Gather", "Gemm", "MatMul"})
+"""Operators whose constants all sessions share. onnxruntime's optimizer moves a Transpose through others (Add, Concat, ...) by
+transposing the constant beside it in place, under its old name: a shared array would stay as it was, and be misread."""
+
 
 class Session:
     """An onnxruntime session. Safe to use from many threads at once; it keeps no state between runs.
@@ -51,19 +55,20 @@ class Session:
         options.log_severity_level = 4  # what goes wrong comes back as an exception
         if not optimize:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        # The arrays in memory themselves, for all sessions; onnxruntime keeps their addresses only.
-        self._shared = {
+        # The arrays in memory themselves; onnxruntime keeps their addresses only.
+        self._given = {
             name: onnxruntime.OrtValue.ortvalue_from_numpy(contiguous(tensor.numpy()))
             for name, tensor in large_constants(model).items()
-            if tensor.dtype in _SHAREABLE
+            if tensor.dtype in _DTYPES
         }
-        for name, value in self._shared.items():
-            options.add_initializer(name, value)
+        for name, value in self._given.items():
+            if all(node.op_type in UNTOUCHED for node, _ in model.graph.initializers[name].uses()):
+                options.add_initializer(name, value)
         large = sum(tensor.nbytes for _, tensor in constants(model)) >= LARGE_BYTES
         if large and not prepack:
             options.add_session_config_entry("session.disable_prepacking", "1")
         try:
-            self._session = (_open_file if large else _open_in_memory)(model, options, self._shared)
+            self._session = (_open_file if large else _open_in_memory)(model, options, self._given)
         except Exception as error:  # onnxruntime's exceptions have no common base
             msg = f"onnxruntime {onnxruntime.__version__} cannot load the graph: {error}"
             raise InvalidModel(msg) from error
@@ -106,12 +111,12 @@ class Session:
         return run
 
 
-def _open_in_memory(model: ir.Model, options: Any, shared: Mapping[str, Any]) -> Any:
-    """A session on the serialized graph, to which the shared constants are handed as they are."""
+def _open_in_memory(model: ir.Model, options: Any, given: Mapping[str, Any]) -> Any:
+    """A session on the serialized graph, to which large constants are handed as they are."""
     import onnxruntime
 
-    options.add_external_initializers(list(shared), list(shared.values()))
-    return onnxruntime.InferenceSession(serialize_without(model, shared), options, PROVIDERS)
+    options.add_external_initializers(list(given), list(given.values()))
+    return onnxruntime.InferenceSession(serialize_without(model, given), options, PROVIDERS)
 
 
 def _open_file(model: ir.Model, options: Any, _: Mapping[str, Any]) -> Any:
@@ -124,7 +129,7 @@ def _open_file(model: ir.Model, options: Any, _: Mapping[str, Any]) -> Any:
         return onnxruntime.InferenceSession(path, options, PROVIDERS)
 
 
-_SHAREABLE = frozenset(
+_DTYPES = frozenset(
     {ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.INT64, ir.DataType.INT32, ir.DataType.INT8}
 )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime
 import pytest
 from support.onnx_models import build, random, save
 from support.reference import relative_error
@@ -36,18 +37,19 @@ def model(dtype: str = "float32") -> onnx.ModelProto:
     )
 
 
-@pytest.mark.parametrize("large_bytes", [0, 2**60], ids=["file", "memory"])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
-def test_both_ways_give_the_bytes_of_the_plain_model(monkeypatch, large_bytes, dtype):
-    import onnxruntime
-
-    monkeypatch.setattr(session, "LARGE_BYTES", large_bytes)
-    proto, x = model(dtype), random(3, WIDTH, dtype=dtype)
-    got = Session(ir.from_proto(proto), 1).run({"x": x})["y"]
+def assert_same(proto: onnx.ModelProto, x: np.ndarray) -> None:
+    """Our session gives the bytes of onnxruntime's own on the whole serialized model."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     plain = onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
-    np.testing.assert_array_equal(got, plain.run(["y"], {"x": x})[0])
+    np.testing.assert_array_equal(Session(ir.from_proto(proto), 1).run({"x": x})["y"], plain.run(["y"], {"x": x})[0])
+
+
+@pytest.mark.parametrize("large_bytes", [0, 2**60], ids=["file", "memory"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_both_ways_give_the_bytes_of_the_plain_model(monkeypatch, large_bytes, dtype):
+    monkeypatch.setattr(session, "LARGE_BYTES", large_bytes)
+    assert_same(model(dtype), random(3, WIDTH, dtype=dtype))
 
 
 @pytest.mark.parametrize("large_bytes", [0, 2**60], ids=["file", "memory"])
@@ -65,6 +67,33 @@ def test_a_session_keeps_what_onnxruntime_only_points_at():
     gc.collect()
     _ = [np.full((WIDTH, WIDTH), np.nan, np.float32) for _ in range(64)]  # what was freed would be written over
     np.testing.assert_array_equal(opened.run({"x": x})["y"], before)
+
+
+BESIDE_TRANSPOSES = {
+    # As ViT adds its positions: onnxruntime pulls the Transpose through, and transposes the constant in place.
+    "Add": ("s = Add(t, w)", "[0, 2, 1]", (1, WIDTH, WIDTH)),
+    "Add, square": ("s = Add(t, w)", "[0, 2, 1]", (WIDTH, WIDTH)),
+    "MatMul": ("s = MatMul(t, w)", "[0, 2, 1]", (WIDTH, WIDTH)),
+    "MatMul on the left": ("s = MatMul(w, t)", "[0, 2, 1]", (WIDTH, WIDTH)),
+    "MatMul of many": ("s = MatMul(t, w)", "[0, 2, 1]", (2, WIDTH, WIDTH)),
+    "Conv": ("s = Conv(t, w)", "[0, 2, 1]", (WIDTH, WIDTH, 1)),
+    "ConvTranspose": ("s = ConvTranspose(t, w)", "[0, 2, 1]", (WIDTH, WIDTH, 1)),
+    "Gather": ("g = Gather(w, i) s = Add(t, g)", "[0, 2, 1]", (WIDTH, WIDTH)),
+    "Gemm": ("f = Reshape(t, flat) p = Gemm(f, w) s = Reshape(p, cube)", "[0, 2, 1]", (WIDTH, WIDTH)),
+}
+
+
+@pytest.mark.parametrize("large_bytes", [0, 2**60], ids=["file", "memory"])
+@pytest.mark.parametrize(("middle", "perm", "shape"), BESIDE_TRANSPOSES.values(), ids=BESIDE_TRANSPOSES)
+def test_a_constant_beside_transposes_is_not_misread(monkeypatch, large_bytes, middle, perm, shape):
+    monkeypatch.setattr(session, "LARGE_BYTES", large_bytes)
+    body = f"t = Transpose<perm = {perm}>(x) {middle} r = Relu(s) y = Transpose<perm = {perm}>(r)"
+    sizes = f"float[2,{WIDTH},{WIDTH}]"
+    others = {"i": np.arange(WIDTH)[::-1].copy(), "flat": np.array([-1, WIDTH]), "cube": np.array([2, WIDTH, WIDTH])}
+    weights = {"w": random(*shape)} | {name: array for name, array in others.items() if name in middle}
+    proto = build(body, inputs=f"{sizes} x", outputs=f"{sizes} y", weights=weights)
+    x = random(2, WIDTH, WIDTH, seed=1)
+    assert_same(proto, x)
 
 
 def test_opening_a_session_leaves_the_model_as_it_was():
