@@ -19,7 +19,7 @@ EXPLAINED = {
     "regnety_002": "by TorchScript on onnxruntime 1.19: 2.7e-2 by both backends, from one of two samples (the other: 2e-7)."
     " In it one value before `relu_4` lies 1e-8 of the layer's largest from ReLU's kink; the dynamo file computes it as"
     " positive, the TorchScript file as not. The samples were chosen by torch's own sensitivity, which did not see it.",
-    "inception_v3": "by TorchScript on onnxruntime 1.32: 1.8e-2 for one sample (the other 6e-7), a kink again: with the input"
+    "inception_v3": "by TorchScript on onnxruntime 1.32: 1.8e-2 for one sample (the other 6e-7), a kink too: with the input"
     " moved by 1e-6 at random, four times out of five both are within 7e-7, and the fifth time the other sample is off.",
     "volo_d1_224": "by TorchScript: the exporter cannot write Col2Im at opset 17.",
 }

@@ -30,9 +30,8 @@ MAX_ROUNDS = 8
 def infer_shapes(model: ir.Model) -> None:
     """Infers types and shapes of all values, as far as they follow from the inputs'."""
     _infer_standard(model)
-    opset = opset_of(model)
     for _ in range(MAX_ROUNDS):
-        if not any(_is_contrib(node) for node in model.graph.all_nodes()) or not _walk(model, opset):
+        if not any(_is_contrib(node) for node in model.graph.all_nodes()) or not infer_unknown(model):
             return
         # Again, for what follows from computed shapes and for subgraphs.
         _infer_standard(model)
@@ -46,9 +45,9 @@ def _is_contrib(node: ir.Node) -> bool:
     return node.domain == MICROSOFT or (node.domain in DEFAULT_DOMAINS and node.op_type in RUNTIME_ONLY | LEFT_OUT)
 
 
-def _walk(model: ir.Model, opset: int) -> bool:
-    """Goes through the nodes in order. Returns whether anything became known."""
-    found = False
+def infer_unknown(model: ir.Model) -> bool:
+    """Infers what is not known yet, node by node, in one walk. Returns whether anything became known."""
+    opset, found = opset_of(model), False
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         unknown = [out for out in node.outputs if out.name and (out.dtype is None or out.shape is None)]
         if not unknown:

@@ -16,7 +16,9 @@ from gradserve_server.graph.derivatives import DEFAULT_POLICY, Backend, Choice, 
 from gradserve_server.graph.inference_form import to_inference_form
 from gradserve_server.graph.layers import Layers
 from gradserve_server.graph.load import load
+from gradserve_server.graph.tuning import tune
 from gradserve_server.graph.values import opset_of, shape_of
+from gradserve_server.runtime.block_size import block_size
 from gradserve_server.runtime.feeds import describe_tensor, dtype_name
 from gradserve_server.runtime.plan import Plan
 from gradserve_server.runtime.session import Array, Session, newest_opset
@@ -183,6 +185,8 @@ class Model:
             BackendMissing: The backend that was asked for is not installed.
         """
         derived = derive(self._model, key, self._policy)
+        if key.wrt:  # layers are shown as the prediction computes them
+            tune(derived.model, block_size())
         try:
             session = Session(derived.model, self._threads, prepack=False)
         except InvalidModel as error:

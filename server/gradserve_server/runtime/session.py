@@ -27,8 +27,8 @@ LARGE_BYTES = 256 * 2**20
 it opens the session."""
 
 UNTOUCHED = frozenset({"Conv", "ConvTranspose", "Gather", "Gemm", "MatMul"})
-"""Operators whose constants all sessions share. onnxruntime's optimizer moves a Transpose through others (Add, Concat, ...) by
-transposing the constant beside it in place, under its old name: a shared array would stay as it was, and be misread."""
+"""Operators whose constants all sessions share. onnxruntime's optimizer moves a Transpose through others (Add, Concat, ...)
+by transposing the constant beside it in place, under its old name: a shared array would stay as it was, and be misread."""
 
 
 class Session:

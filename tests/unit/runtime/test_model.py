@@ -130,7 +130,7 @@ def test_initializers_that_are_also_inputs_are_no_inputs_of_the_served_model(ser
 
 
 def test_a_file_that_only_onnxruntimes_optimizer_breaks_is_served(serve):
-    """LeViT, by dynamo: onnxruntime 1.19 fuses BatchNormalization with the MatMul before the Reshape, and fails on its rank."""
+    """LeViT, by dynamo: onnxruntime 1.19 fuses BatchNormalization with the MatMul before a Reshape, wrongly."""
     body = f"g = MatMul(x, w) h = Reshape(g, s) y = {BATCHNORM}"
     weights = {"w": random(4, 4), "s": np.array([-1, 4]), **trained(4)}
     model = serve(build(body, inputs="float[N,3,4] x", outputs="float[M,4] y", weights=weights))

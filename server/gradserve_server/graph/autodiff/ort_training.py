@@ -21,6 +21,7 @@ from gradserve_server.graph.autodiff.judge import floats
 from gradserve_server.graph.autodiff.lowering import lower
 from gradserve_server.graph.autodiff.names import cotangent_name, gradient_name
 from gradserve_server.graph.autodiff.training_ops import TrainingJudge
+from gradserve_server.graph.contrib_shapes import infer_unknown
 from gradserve_server.graph.inference_form.drop_identities import drop_identities
 from gradserve_server.graph.reduce import sum_all
 from gradserve_server.graph.values import constant, is_op, opset_of
@@ -184,6 +185,7 @@ def _without_loss(model: ir.Model, targets: Sequence[str], wrt: Sequence[str]) -
     drop_identities(model, {})
     RemoveUnusedNodesPass()(model)
     RemoveUnusedOpsetsPass()(model)
+    infer_unknown(model)
     return model
 
 

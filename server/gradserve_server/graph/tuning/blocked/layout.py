@@ -1,0 +1,169 @@
+"""A graph on its way into the blocked layout: which values have a blocked twin, and the reorderings between both forms."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+from gradserve_server.graph.tuning.blocked.filters import SMALLEST
+from gradserve_server.graph.values import shape_of, unused_name
+
+DOMAIN = "com.microsoft.nchwc"
+OPSET = 1
+
+Shape = tuple[int | str | None, ...]
+
+
+class Layout:
+    """Builds the new node list of a graph, in order.
+
+    Attributes:
+        block: Channels of a block.
+        nodes: The new nodes so far.
+    """
+
+    def __init__(self, model: ir.Model, block: int) -> None:
+        self.block = block
+        self.nodes: list[ir.Node] = []
+        self._graph = model.graph
+        self._names = {value.name or "" for node in model.graph.all_nodes() for value in node.outputs}
+        self._names |= {value.name or "" for value in (*model.graph.inputs, *model.graph.initializers.values())}
+        self._twins: dict[ir.Value, ir.Value] = {}
+        self._only_blocked: set[ir.Value] = set()
+        self._plain: dict[ir.Value, ir.Value] = {}
+
+    # ---- both forms of a value ---------------------------------------------------------------------------------------
+
+    def is_blocked(self, value: ir.Value | None) -> bool:
+        """Whether the value has a blocked twin already."""
+        return value in self._twins
+
+    def is_only_blocked(self, value: ir.Value) -> bool:
+        """Whether nothing has asked for the plain form of a blocked value so far."""
+        return value in self._only_blocked
+
+    def twin(self, value: ir.Value) -> ir.Value:
+        """The blocked form, reordered where there is none yet."""
+        if value not in self._twins:
+            self._twins[value] = self._emit("ReorderInput", [self.plain(value)], value, "blocked")
+        return self._twins[value]
+
+    def plain(self, value: ir.Value) -> ir.Value:
+        """The form [N, C, H, W], reordered where there is none yet."""
+        if value in self._only_blocked:
+            self._only_blocked.remove(value)
+            channels = value.shape[1] if value.shape is not None else None
+            assert isinstance(channels, int)
+            name, value.name = value.name, self._name(f"{value.name}/only_blocked")
+            out = self._emit("ReorderOutput", [self._twins[value]], value, "plain", channels=channels)
+            out.name, out.type, out.shape = name, value.type, value.shape
+            self._plain[value] = out
+        return self._plain.get(value, value)
+
+    def can_be_blocked(self, value: ir.Value) -> bool:
+        """Whether the value is an image whose channels can be put into blocks."""
+        shape = shape_of(value)
+        return (
+            value.dtype is ir.DataType.FLOAT
+            and shape is not None
+            and len(shape) == 4
+            and isinstance(shape[1], int)
+            and (value in self._twins or shape[1] % SMALLEST == 0)
+        )
+
+    # ---- emission ----------------------------------------------------------------------------------------------------
+
+    def keep(self, node: ir.Node, captured: Sequence[ir.Value]) -> None:
+        """The node as it is, on plain values; `captured` are those that its subgraphs read."""
+        for index, value in enumerate(node.inputs):
+            if value is not None and (plain := self.plain(value)) is not value:
+                node.replace_input_with(index, plain)
+        for value in captured:
+            if (plain := self.plain(value)) is not value:
+                ir.convenience.replace_all_uses_with(value, plain)
+        self.nodes.append(node)
+
+    def blocked(self, op: str, inputs: Sequence[ir.Value], out: ir.Value, **attributes: Any) -> ir.Node:
+        """One of onnxruntime's blocked operators, whose result is the twin of `out`."""
+        return self._made(self._emit(op, inputs, out, "blocked", **attributes), out)
+
+    def block_operator(self, op: str, inputs: Sequence[ir.Value], name: str, **attributes: Any) -> ir.Value:
+        """One of onnxruntime's blocked operators, whose result is no value of the graph."""
+        node = ir.node(op, inputs, attributes, domain=DOMAIN, name=self._name(f"{name}/{op}"))
+        self.nodes.append(node)
+        node.outputs[0].name = self._name(f"{name}/blocked")
+        return node.outputs[0]
+
+    def same(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
+        """The node on other operands, whose results are the twins of its own."""
+        attributes, count = list(node.attributes.values()), len(node.outputs)
+        copy = ir.Node(node.domain, node.op_type, inputs, attributes, num_outputs=count, version=node.version)
+        copy.name = node.name
+        self.nodes.append(copy)
+        for twin, out in zip(copy.outputs, node.outputs, strict=True):
+            twin.name = self._name(f"{out.name}/blocked")
+            self._made(twin, out)
+
+    def standard(self, op: str, inputs: Sequence[ir.Value], name: str, **attributes: Any) -> ir.Value:
+        """A standard operator between twins and their other shapes."""
+        node = ir.node(op, inputs, attributes, name=self._name(f"{name}/{op}"))
+        self.nodes.append(node)
+        node.outputs[0].name = self._name(f"{name}/{op.lower()}")
+        return node.outputs[0]
+
+    def is_twin(self, out: ir.Value, twin: ir.Value) -> None:
+        """Declares what the blocked form of a value is."""
+        self._made(twin, out)
+
+    def is_plain(self, out: ir.Value, plain: ir.Value) -> None:
+        """Declares what takes the place of a value."""
+        name, out.name = out.name, self._name(f"{out.name}/replaced")
+        plain.name, plain.type, plain.shape = name, out.type, out.shape
+        self._plain[out] = plain
+
+    def constant(self, name: str, array: Any) -> ir.Value:
+        """An initializer."""
+        tensor = ir.tensor(array, name=self._name(name))
+        value = ir.Value(name=tensor.name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
+        self._graph.register_initializer(value)
+        return value
+
+    def maker(self, value: ir.Value) -> ir.Node | None:
+        """The node that makes the twin of a value."""
+        return self._twins[value].producer() if value in self._twins else None
+
+    def take_over(self, value: ir.Value, out: ir.Value) -> None:
+        """The twin of `value`, which nothing else reads, becomes that of `out`: an operator was fused into its maker."""
+        self._only_blocked.discard(value)
+        self._made(self._twins.pop(value), out)
+
+    def finish(self) -> None:
+        """Puts the new nodes into the graph."""
+        outputs = [self.plain(value) for value in self._graph.outputs]
+        old = list(self._graph)
+        kept = set(self.nodes)
+        self._graph.outputs[:] = outputs
+        for node in reversed(old):
+            self._graph.remove(node)
+            if node not in kept:
+                node.resize_inputs(0)
+        self._graph.extend(self.nodes)
+        self._graph.opset_imports[DOMAIN] = OPSET
+
+    def _emit(self, op: str, inputs: Sequence[ir.Value], out: ir.Value, suffix: str, **attributes: Any) -> ir.Value:
+        node = ir.node(op, inputs, attributes, domain=DOMAIN, name=self._name(f"{out.name}/{op}"))
+        self.nodes.append(node)
+        node.outputs[0].name = self._name(f"{out.name}/{suffix}")
+        return node.outputs[0]
+
+    def _made(self, twin: ir.Value, out: ir.Value) -> ir.Node:
+        self._twins[out] = twin
+        self._only_blocked.add(out)
+        node = twin.producer()
+        assert node is not None
+        return node
+
+    def _name(self, wanted: str) -> str:
+        name = unused_name(wanted, self._names)
+        self._names.add(name)
+        return name

@@ -1,0 +1,41 @@
+"""Pools, and what joins and parts along the channels."""
+
+import onnx_ir as ir
+
+from gradserve_server.graph.tuning.blocked.layout import Layout
+from gradserve_server.graph.tuning.blocked.table import fills_blocks, handles, is_image, text
+
+
+@handles("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
+def _pool(layout: Layout, node: ir.Node) -> bool:
+    x = node.inputs[0]
+    plain = node.attributes.get_int("ceil_mode", 0) == 0 and text(node, "auto_pad", "NOTSET") == "NOTSET"
+    if x is None or len(node.outputs) != 1 or not layout.is_blocked(x) or not plain or not is_image(node.outputs[0]):
+        return False
+    kept = {name: attr for name, attr in node.attributes.items() if name not in ("ceil_mode", "storage_order")}
+    made = layout.blocked(node.op_type, [layout.twin(x)], node.outputs[0])
+    for attr in kept.values():
+        made.attributes.add(attr)
+    return True
+
+
+@handles("Concat")
+def _concat(layout: Layout, node: ir.Node) -> bool:
+    parts = [value for value in node.inputs if value is not None]
+    if node.attributes.get_int("axis", 0) not in (1, -3) or not any(layout.is_blocked(value) for value in parts):
+        return False
+    if not all(fills_blocks(layout, value) for value in parts):
+        return False
+    layout.same(node, [layout.twin(value) for value in parts])
+    return True
+
+
+@handles("Split")
+def _split(layout: Layout, node: ir.Node) -> bool:
+    x = node.inputs[0]
+    if x is None or node.attributes.get_int("axis", 0) not in (1, -3) or not layout.is_blocked(x):
+        return False
+    if not all(fills_blocks(layout, value) for value in (x, *node.outputs)):
+        return False
+    layout.same(node, [layout.twin(x), *node.inputs[1:]])
+    return True
