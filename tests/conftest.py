@@ -1,5 +1,7 @@
 """What tests share: one engine and one server on the shipped models for the whole run."""
 
+import logging
+
 import pytest
 from support.paths import MODELS
 
@@ -10,6 +12,16 @@ from gradserve_server.rpc.app import Server
 
 def pytest_addoption(parser):
     parser.addoption("--large", action="store_true", help="also models above protobuf's 2 GiB limit (8 GiB of memory)")
+
+
+@pytest.fixture(autouse=True)
+def _no_graph_is_run_untuned(monkeypatch):
+    """A graph that cannot be tuned is served all the same: here it is a failure."""
+    logger = logging.getLogger("gradserve_server.runtime.tuned")
+    failures = []
+    monkeypatch.setattr(logger, "warning", lambda text, *values: failures.append(text % values))
+    yield
+    assert not failures
 
 
 @pytest.fixture(scope="session")

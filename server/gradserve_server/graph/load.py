@@ -73,6 +73,15 @@ def _prepare(model: ir.Model) -> None:
     if model.functions:
         InlinePass()(model)
     RemoveInitializersFromInputsPass()(model)
+    for value in _initializers(model):
+        value.const_value = _as_array(value.const_value)
+
+
+def _as_array(tensor: ir.TensorProtocol | None) -> ir.TensorProtocol | None:
+    """A constant that is one array: a protobuf message makes a new copy of its bytes each time that it is asked."""
+    if not isinstance(tensor, ir.TensorProtoTensor) or tensor.dtype is ir.DataType.STRING:
+        return tensor
+    return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=tensor.name)
 
 
 def _check_opset(model: ir.Model, what: str) -> None:

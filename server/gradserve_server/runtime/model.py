@@ -16,12 +16,12 @@ from gradserve_server.graph.derivatives import DEFAULT_POLICY, Backend, Choice, 
 from gradserve_server.graph.inference_form import to_inference_form
 from gradserve_server.graph.layers import Layers
 from gradserve_server.graph.load import load
-from gradserve_server.graph.tuning import tune
 from gradserve_server.graph.values import opset_of, shape_of
-from gradserve_server.runtime.block_size import block_size
 from gradserve_server.runtime.feeds import describe_tensor, dtype_name
+from gradserve_server.runtime.memory import give_back
 from gradserve_server.runtime.plan import Plan
-from gradserve_server.runtime.session import Array, Session, newest_opset
+from gradserve_server.runtime.session import Array, newest_opset
+from gradserve_server.runtime.tuned import tuned_session
 from gradserve_server.runtime.verify import rewrite_error
 
 _log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Model:
         self._model, self._threads = form.model, threads
         self._names = Layers(name, form)
         self._policy = policy
-        self._predict = Session(form.model, threads)
+        self._predict = tuned_session(form.model, threads)
         self._description = ModelDescription(
             name=name,
             version=str(version),
@@ -93,7 +93,10 @@ class Model:
         self._shapes: LRUCache[tuple[str | Shape, ...], Shape] = LRUCache(MAX_SEEN_SHAPES)
         self._shapes_lock = threading.Lock()
         self._building = threading.Condition()
-        _log.info("model '%s' version %d: %s", name, version, "; ".join(form.rewrites) or "already in inference form")
+        del source, form
+        give_back()
+        done = "; ".join(self._description.rewrites) or "already in inference form"
+        _log.info("model '%s' version %d: %s", name, version, done)
 
     @property
     def description(self) -> ModelDescription:
@@ -185,18 +188,19 @@ class Model:
             BackendMissing: The backend that was asked for is not installed.
         """
         derived = derive(self._model, key, self._policy)
-        if key.wrt:  # layers are shown as the prediction computes them
-            tune(derived.model, block_size())
         try:
-            session = Session(derived.model, self._threads, prepack=False)
+            session = tuned_session(derived.model, self._threads, prepack=False)
         except InvalidModel as error:
             if not key.wrt:
                 raise
             msg = f"model '{self.name}': the gradient of {', '.join(key.layers)} does not run: {error}"
             raise UnsupportedGradient(msg) from error
         kept = {value.name for value in derived.model.graph.inputs}
-        _log.info("model '%s' version %d: plan for %s by %s", self.name, self.version, key, derived.choice)
-        return Plan(key, session, frozenset(tensor.name for tensor in self.inputs if tensor.name in kept), derived.choice)
+        choice = derived.choice
+        del derived
+        give_back()
+        _log.info("model '%s' version %d: plan for %s by %s", self.name, self.version, key, choice)
+        return Plan(key, session, frozenset(tensor.name for tensor in self.inputs if tensor.name in kept), choice)
 
     def _check_descriptions(self, images: set[str], labels: set[str]) -> None:
         for kind, names, tensors in (

@@ -255,8 +255,8 @@ def builds(monkeypatch):
                 raise MemoryError(msg)
             return original(*arguments, **settings)
 
-    original, builds = module.Session, Builds()
-    builds.start = lambda: monkeypatch.setattr(module, "Session", builds)
+    original, builds = module.tuned_session, Builds()
+    builds.start = lambda: monkeypatch.setattr(module, "tuned_session", builds)
     return builds
 
 

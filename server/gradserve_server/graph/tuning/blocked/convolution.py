@@ -3,7 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 
-from gradserve_server.graph.tuning.blocked.filters import Kind, kind_of, reorder, reorder_bias
+from gradserve_server.graph.tuning.blocked.filters import Kind, kind_of, reorder_bias, reordered
 from gradserve_server.graph.tuning.blocked.layout import DOMAIN, Layout
 from gradserve_server.graph.tuning.blocked.table import handles, is_image, same_shape, text
 from gradserve_server.graph.values import constant
@@ -23,7 +23,10 @@ def _conv(layout: Layout, node: ir.Node) -> bool:
     x, (out,) = node.inputs[0], node.outputs
     weight, bias = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
     given = len(node.inputs) > 2 and node.inputs[2] is not None
-    if x is None or weight is None or (given and bias is None) or weight.ndim != 4 or weight.dtype != np.float32:
+    weight_tensor = node.inputs[1].const_value if node.inputs[1] is not None else None
+    if x is None or weight is None or weight_tensor is None or (given and bias is None):
+        return False
+    if weight.ndim != 4 or weight.dtype != np.float32:
         return False
     if text(node, "auto_pad", "NOTSET") != "NOTSET" or not is_image(out, weight.shape[0]):
         return False
@@ -32,8 +35,7 @@ def _conv(layout: Layout, node: ir.Node) -> bool:
     if kind is None or (kind is not Kind.DIRECT and not layout.can_be_blocked(x)):
         return False
     source = layout.plain(x) if kind is Kind.DIRECT else layout.twin(x)
-    filters = reorder(weight.astype(np.float32, copy=False), kind, layout.block)
-    inputs = [source, layout.constant(f"{out.name}/weight", filters)]
+    inputs = [source, layout.constant(f"{out.name}/weight", reordered(weight_tensor, kind, layout.block))]
     if bias is not None:
         inputs.append(layout.constant(f"{out.name}/bias", reorder_bias(bias.astype(np.float32), layout.block)))
     attributes = {

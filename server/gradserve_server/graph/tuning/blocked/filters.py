@@ -12,9 +12,11 @@ M and C are filled up to multiples of B with zeros. From `TransformConv` in onnx
 """
 
 from enum import Enum, auto
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
+import onnx_ir as ir
 
 Array = npt.NDArray[np.float32]
 
@@ -57,6 +59,17 @@ def reorder(weight: Array, kind: Kind, block: int) -> Array:
     else:
         split = split.transpose(0, 2, 3, 4, 1)
     return np.ascontiguousarray(split).reshape(full.shape)
+
+
+def reordered(tensor: ir.TensorProtocol, kind: Kind, block: int) -> Array:
+    """`reorder`, once for each constant: the graphs made of one model share their constants, and so the result."""
+    known = _KNOWN.setdefault(tensor, {})
+    if (kind, block) not in known:
+        known[kind, block] = reorder(tensor.numpy(), kind, block)
+    return known[kind, block]
+
+
+_KNOWN: WeakKeyDictionary[ir.TensorProtocol, dict[tuple[Kind, int], Array]] = WeakKeyDictionary()
 
 
 def reorder_bias(bias: Array, block: int) -> Array:

@@ -39,7 +39,7 @@ def _constant_per_channel(layout: Layout, node: ir.Node) -> bool:
 def _numbers(x: ir.Value | None, other: ir.Value | None) -> Array | None:
     """A constant [C, 1, 1] or [1, C, 1, 1] beside an image of C channels."""
     array, shape = constant(other), shape_of(x) if x is not None else None
-    if array is None or shape is None or array.dtype != np.float32 or array.ndim not in (3, 4):
+    if array is None or shape is None or len(shape) != 4 or array.dtype != np.float32 or array.ndim not in (3, 4):
         return None
     channels = (1,) * (array.ndim - 3) + (shape[1], 1, 1)
     return np.ascontiguousarray(array.reshape(-1), np.float32) if array.shape == channels and array.size > 1 else None

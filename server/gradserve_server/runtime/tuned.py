@@ -1,0 +1,32 @@
+"""Sessions of graphs that are tuned for this machine."""
+
+import logging
+
+import onnx_ir as ir
+
+from gradserve_server.graph.tuning import tune
+from gradserve_server.runtime.block_size import block_size
+from gradserve_server.runtime.session import Session
+
+_log = logging.getLogger(__name__)
+
+
+def tuned_session(model: ir.Model, threads: int, *, prepack: bool = True) -> Session:
+    """A session of the tuned graph; of the graph as it is, should that fail.
+
+    Args:
+        model: Not changed.
+        threads: See `Session`.
+        prepack: See `Session`.
+
+    Raises:
+        InvalidModel: onnxruntime refuses the graph as it is.
+    """
+    tuned = model.clone()
+    try:
+        tune(tuned, block_size())
+        return Session(tuned, threads, prepack=prepack)
+    except Exception as error:  # whatever it is: a model is served without tuning rather than not at all
+        session = Session(model, threads, prepack=prepack)
+        _log.warning("a graph could not be tuned, and is run as it is: %s: %s", type(error).__name__, error)
+        return session
