@@ -53,6 +53,8 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # what goes wrong comes back as an exception
+        _share_memory()
+        options.add_session_config_entry("session.use_env_allocators", "1")
         if not optimize:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # The arrays in memory themselves; onnxruntime keeps their addresses only.
@@ -109,6 +111,22 @@ class Session:
                 session.run_with_iobinding(binding)
 
         return run
+
+
+@cache
+def _share_memory() -> None:
+    """One pool of memory for all sessions, which grows by what is asked for.
+
+    By default each session doubles its own: ConvNeXt-Tiny's gradient at batch 8 then takes 2.1 GB instead of 1.1, in the same
+    time.
+    """
+    import onnxruntime
+
+    where = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    as_requested = onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1, "max_mem": 0})
+    onnxruntime.create_and_register_allocator(where, as_requested)
 
 
 def _open_in_memory(model: ir.Model, options: Any, given: Mapping[str, Any]) -> Any:

@@ -328,3 +328,34 @@ def test_the_mask_of_clip_is_exact_at_its_bounds(backend):
     got, expected = Session(tuned, 1).run(x)["grad/x"], Session(model, 1).run(x)["grad/x"]
     np.testing.assert_array_equal(got, expected)
     np.testing.assert_array_equal(got.ravel() != 0, [True, True, False, False, True, False, False, True])
+
+
+# ---- joins -----------------------------------------------------------------------------------------------------------
+
+PARTS = {
+    "three parts of an attention": ("a = Slice(x, s0, s2, ax) b = Slice(x, s2, s4, ax) c = Slice(x, s4, s6, ax)", 0),
+    "in another order": ("a = Slice(x, s4, s6, ax) b = Slice(x, s0, s2, ax) c = Slice(x, s2, s4, ax)", 0),
+    "of other sizes": ("a = Slice(x, s0, s1, ax) b = Slice(x, s1, s4, ax) c = Slice(x, s4, s6, ax)", 0),
+    "with a gap": ("a = Slice(x, s0, s1, ax) b = Slice(x, s2, s4, ax) c = Slice(x, s4, s6, ax)", 3),
+    "with an overlap": ("a = Slice(x, s0, s2, ax) b = Slice(x, s1, s4, ax) c = Slice(x, s4, s6, ax)", 3),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("body", "pads"), PARTS.values(), ids=PARTS)
+def test_parts_that_cover_an_axis_once_are_joined(backend, body, pads):
+    cuts = {f"s{n}": np.array([n]) for n in (0, 1, 2, 4, 6)} | {"ax": np.array([2])}
+    sums = "ra = ReduceSum(a, ax) rb = ReduceSum(b, ax) rc = ReduceSum(c, ax)"
+    proto = build(
+        f"{body} {sums} p = Mul(ra, rb) y = Mul(p, rc)",
+        inputs="float[N,3,6] x",
+        outputs="float[N,3,1] y",
+        weights=cuts,
+        opset=18,
+    )
+    model = derive_file(proto, O.channel("y", 1), backend=backend)
+    tuned = model.clone()
+    tune(tuned, BLOCK)
+    assert operators(tuned)["Pad"] == pads
+    x = {"x": random(2, 3, 6)}
+    np.testing.assert_array_equal(Session(tuned, 1).run(x)["grad/x"], Session(model, 1).run(x)["grad/x"])
