@@ -117,8 +117,8 @@ class Session:
 def _share_memory() -> None:
     """One pool of memory for all sessions, which grows by what is asked for.
 
-    By default each session doubles its own: ConvNeXt-Tiny's gradient at batch 8 then takes 2.1 GB instead of 1.1, in the same
-    time.
+    By default each session doubles its own: ConvNeXt-Tiny's gradient at batch 8 then takes 2.1 GB instead of 1.1, in the
+    same time.
     """
     import onnxruntime
 

@@ -138,6 +138,32 @@ def test_a_file_that_only_onnxruntimes_optimizer_breaks_is_served(serve):
     assert model.description.rewrite_error < 1e-6
 
 
+def test_a_model_that_predicts_at_random_is_served(serve):
+    """Nothing can be said of its rewriting, then."""
+    model = serve(
+        build("h = RandomNormalLike(x) i = Identity(h) y = Add(x, i)", inputs="float[N,3] x", outputs="float[N,3] y")
+    )
+    assert np.isnan(model.description.rewrite_error)
+
+
+def test_a_file_whose_shapes_are_wrong_is_not_served_wrongly(serve):
+    """It says that y = Mul(h, g) takes two images of the same shape; onnxruntime goes by what they really are."""
+    proto = build(
+        "h = Conv(x, W) g = ReduceMean<axes = [2, 3]>(h) y = Mul(h, g)",
+        inputs="float[N,16,4,4] x",
+        outputs="float[N,16,4,4] y",
+        weights={"W": random(16, 16, 1, 1)},
+    )
+    proto.graph.value_info.append(onnx.helper.make_tensor_value_info("g", onnx.TensorProto.FLOAT, ["N", 16, 4, 4]))
+    x = random(2, 16, 4, 4)
+    try:
+        got = serve(proto).predict({"x": x}, ["y"])["y"]
+    except InvalidModel:
+        return
+    h = np.einsum("nchw,oc->nohw", x, random(16, 16, 1, 1)[:, :, 0, 0])
+    np.testing.assert_allclose(got, h * h.mean((2, 3), keepdims=True), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("op", ["Log", "Sqrt", "Exp"])
 def test_outputs_that_are_not_finite_on_the_random_batch_are_no_reason_to_refuse(serve, op):
     body = f"big = Constant<value = float {{1000}}>() i = Identity(x) h = Mul(i, big) k = {op}(h) y = Neg(k)"
