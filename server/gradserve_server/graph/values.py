@@ -64,6 +64,12 @@ def shape_of(value: ir.Value) -> tuple[int | str | None, ...] | None:
     return tuple(size if isinstance(size, int) else size.value for size in value.shape)
 
 
+def same_shape(a: ir.Value, b: ir.Value) -> bool:
+    """Whether two values surely have the same shape."""
+    shape = shape_of(a)
+    return shape is not None and None not in shape and shape == shape_of(b)
+
+
 def supersede(out: ir.Value, by: ir.Value) -> None:
     """`by` takes the place of `out`: its readers, its name, its type. What made `out` is left for the caller to remove."""
     ir.convenience.replace_all_uses_with(out, by, replace_graph_outputs=True)

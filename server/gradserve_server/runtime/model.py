@@ -10,18 +10,18 @@ from pathlib import Path
 from cachetools import LRUCache, cachedmethod
 
 from gradserve.descriptions import ImageDescription, Layer, ModelDescription, TensorDescription
-from gradserve.errors import InvalidModel, UnsupportedGradient
+from gradserve.errors import GradserveError, InvalidModel, UnsupportedGradient
 from gradserve_server.graph.autodiff import ort_training
 from gradserve_server.graph.derivatives import DEFAULT_POLICY, Backend, Choice, Policy, Wanted, derive, layer_backends
-from gradserve_server.graph.inference_form import to_inference_form
+from gradserve_server.graph.inference_form import InferenceForm, to_inference_form
 from gradserve_server.graph.layers import Layers
 from gradserve_server.graph.load import load
 from gradserve_server.graph.values import opset_of, shape_of
 from gradserve_server.runtime.feeds import describe_tensor, dtype_name
 from gradserve_server.runtime.memory import give_back
 from gradserve_server.runtime.plan import Plan
-from gradserve_server.runtime.session import Array, newest_opset
-from gradserve_server.runtime.tuned import tuned_session
+from gradserve_server.runtime.session import Array, Session, newest_opset
+from gradserve_server.runtime.tuned import tuned_session, warn
 from gradserve_server.runtime.verify import rewrite_error
 
 _log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Model:
         self._model, self._threads = form.model, threads
         self._names = Layers(name, form)
         self._policy = policy
-        self._predict = tuned_session(form.model, threads)
+        self._predict, error = _checked(name, form, threads)
         self._description = ModelDescription(
             name=name,
             version=str(version),
@@ -84,7 +84,7 @@ class Model:
                 for value in form.model.graph.outputs
             ),
             rewrites=form.rewrites,
-            rewrite_error=rewrite_error(name, form, self._predict, threads),
+            rewrite_error=error,
             backend=str(policy.backend),
             backend_reason=_backend_reason(policy.backend),
         )
@@ -214,6 +214,18 @@ class Model:
         for tensor in self._description.inputs:
             if tensor.image is not None:
                 _check_channels(self.name, tensor, tensor.image)
+
+
+def _checked(name: str, form: InferenceForm, threads: int) -> tuple[Session, float]:
+    """The session that predicts, and its difference from the file: tuned, or as it is should that be wrong."""
+    try:
+        tuned = tuned_session(form.model, threads)
+        return tuned, rewrite_error(name, form, tuned, threads)
+    except GradserveError as error:
+        session = Session(form.model, threads)
+        difference = rewrite_error(name, form, session, threads)
+        warn(error)
+        return session, difference
 
 
 def _check_channels(model: str, tensor: TensorDescription, image: ImageDescription) -> None:

@@ -28,5 +28,11 @@ def tuned_session(model: ir.Model, threads: int, *, prepack: bool = True) -> Ses
         return Session(tuned, threads, prepack=prepack)
     except Exception as error:  # whatever it is: a model is served without tuning rather than not at all
         session = Session(model, threads, prepack=prepack)
-        _log.warning("a graph could not be tuned, and is run as it is: %s: %s", type(error).__name__, error)
+        warn(error)
         return session
+
+
+def warn(error: Exception) -> None:
+    """Says why a graph runs as it is."""
+    first = str(error).partition("\n")[0]
+    _log.warning("a graph could not be tuned, and is run as it is: %s: %s", type(error).__name__, first)

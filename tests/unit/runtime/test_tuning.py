@@ -17,7 +17,7 @@ from gradserve_server.graph.contrib_shapes import infer_shapes
 from gradserve_server.graph.tuning import tune
 from gradserve_server.graph.tuning.blocked import DOMAIN, TABLE
 from gradserve_server.graph.tuning.blocked.convolution import ACTIVATIONS
-from gradserve_server.graph.tuning.blocked.pointwise import ELEMENTWISE
+from gradserve_server.graph.tuning.blocked.filling import BOUNDS as ELEMENTWISE
 from gradserve_server.runtime.block_size import block_size
 from gradserve_server.runtime.session import Session
 
@@ -182,6 +182,61 @@ CASES = {
     "a scalar": Case(HEAD + "r = Neg(h) s = Mul(half, r) y = Max(s, half)", W | HALF, inside("Mul", "Max"), 2),
     "the same value twice": Case(HEAD + "r = Neg(h) s = Add(r, r) y = Mul(s, s)", W, inside("Add", "Mul"), 2),
     "swish": Case(HEAD + "s = Sigmoid(h) t = Mul(h, s) y = Conv(t, V)", W | {"V": filters(32, 32, 1, 1)}, inside("Mul"), 2),
+    "a subgraph that reads an output": Case(
+        HEAD + "r = Relu(h) t = ReduceSum<keepdims = 0>(r) c = Greater(t, t)"
+        " y = If<then_branch = a () => (float[N,32,9,8] u) { u = Neg(r) },"
+        " else_branch = b () => (float[N,32,9,8] v) { v = Mul(r, r) }>(c) z = Neg(r)",
+        W,
+        inside("Neg"),
+        outputs="r y z",
+    ),
+    "ConvTranspose, output_shape": Case(
+        HEAD + "y = ConvTranspose<group = 32, strides = [2, 2], output_shape = [18, 16]>(h, V)",
+        W | {"V": filters(32, 1, 3, 3)},
+    ),
+    "Sqrt of what fills a block": Case(
+        "h = Conv(x, W, b) a = Sub(h, one) d = Sqrt(a) y = Conv(d, V)",
+        {"W": filters(20, 16, 3, 3) / 10, "b": np.full(20, 5, np.float32), "V": filters(8, 20, 1, 1), "one": np.float32(1)},
+    ),
+    "a power of what fills a block": Case(
+        "h = Conv(x, W, b) a = Sub(h, much) m = Mul(a, a) k = Mul(m, m) y = Conv(k, V)",
+        {
+            "W": filters(20, 16, 3, 3),
+            "b": np.full(20, 1e10, np.float32),
+            "V": filters(8, 20, 1, 1),
+            "much": np.array(1e10 - 4096, np.float32),
+        },
+    ),
+    "parts that are broadcast": Case(
+        "s = Slice(x, s0, s4, ax) p = Pad(k, after) q = Pad(s, before) y = Add(p, q)",
+        {
+            "k": random(1, 16, 9, 4),
+            "s0": np.array([0]),
+            "s4": np.array([4]),
+            "ax": np.array([3]),
+            "after": np.array([0, 0, 0, 0, 0, 0, 0, 4]),
+            "before": np.array([0, 0, 0, 4, 0, 0, 0, 0]),
+        },
+    ),
+    "a slope that is broadcast": Case(
+        HEAD + "e = ReduceMean(h, axes) d = Abs(h) s = Sigmoid(e) p = Mul(e, s) t = Mul(d, s) f = Mul(d, e) i = Mul(f, s)"
+        " o = Sub(one, s) u = Mul(i, o) k = Neg(h) g = Sum(t, u, k) y = Add(g, p)",
+        W | {"axes": np.array([2, 3]), "one": np.float32(1)},
+    ),
+    "a product after the slope": Case(
+        HEAD + "d = Abs(h) s = Sigmoid(h) t = Mul(d, s) f = Mul(d, h) i = Mul(f, s) o = Sub(one, s) u = Mul(i, o)"
+        " g = Add(t, u) p = Mul(h, s) y = Add(g, p)",
+        W | {"one": np.float32(1)},
+    ),
+    "a Clip after the mask": Case(
+        HEAD + "g = GreaterOrEqual(h, low) l = LessOrEqual(h, high) a = And(g, l) m = Cast<to = 1>(a)"
+        " c = Clip(h, low, high) y = Add(m, c)",
+        W | BOUNDS,
+    ),
+    "a Clip without an end": Case(
+        HEAD + "c = Clip(h, low, none) e = Equal(h, c) y = Cast<to = 1>(e)",
+        W | {"low": BOUNDS["low"], "none": np.array(np.inf, np.float32)},
+    ),
     "a subgraph that reads an image": Case(
         HEAD + "r = Relu(h) t = ReduceSum<keepdims = 0>(r) c = Greater(t, t)"
         " y = If<then_branch = a () => (float[N,32,9,8] u) { u = Neg(r) },"

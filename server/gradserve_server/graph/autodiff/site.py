@@ -113,7 +113,7 @@ class Pull(Site):
 
 def captured(node: ir.Node) -> list[ir.Value]:
     """Values from outside that the node's subgraphs read, in a fixed order."""
-    graphs = list(_nested(node))
+    graphs = list(nested(node))
     inside = {value for graph in graphs for value in (*graph.inputs, *graph.initializers.values())}
     inside.update(value for graph in graphs for below in graph for value in below.outputs)
     read = [value for graph in graphs for below in graph for value in below.inputs if value is not None]
@@ -121,11 +121,12 @@ def captured(node: ir.Node) -> list[ir.Value]:
     return list(dict.fromkeys(value for value in read if value not in inside))
 
 
-def _nested(node: ir.Node) -> Iterator[ir.Graph]:
+def nested(node: ir.Node) -> Iterator[ir.Graph]:
+    """The node's subgraphs, theirs, and so on."""
     for graph in subgraphs(node):
         yield graph
         for below in graph:
-            yield from _nested(below)
+            yield from nested(below)
 
 
 def subgraphs(node: ir.Node) -> Iterator[ir.Graph]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from gradserve_server.graph.values import constant, is_op, shape_of, supersede
+from gradserve_server.graph.values import constant, is_op, same_shape, shape_of, supersede
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,10 @@ class Part:
 def join_parts(model: ir.Model) -> None:
     """Rewrites such sums, in place, in the main graph."""
     for node in list(model.graph):
-        if is_op(node, "Add", "Sum") and len(node.inputs) > 1:
+        first = node.inputs[0] if node.inputs else None
+        if is_op(node, "Add", "Sum") and all(
+            v is not None and first is not None and same_shape(v, first) for v in node.inputs
+        ):
             parts = [_part(value) for value in node.inputs]
             joined = _in_order([part for part in parts if part is not None]) if None not in parts else None
             if joined is not None:
@@ -37,6 +40,8 @@ def join_parts(model: ir.Model) -> None:
 def _part(value: ir.Value | None) -> Part | None:
     node = value.producer() if value is not None else None
     if value is None or node is None or not is_op(node, "Pad") or len(value.uses()) != 1 or value.is_graph_output():
+        return None
+    if len(node.inputs) < 2:  # until opset 11 the sizes are attributes
         return None
     source, pads = node.inputs[0], constant(node.inputs[1])
     fill = node.inputs[2] if len(node.inputs) > 2 else None

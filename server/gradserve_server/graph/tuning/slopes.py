@@ -5,7 +5,7 @@
 | Y = X s, s = sigmoid(X) | dY s + (dY X) s (1 - s) | dY (s + Y (1 - s)) |
 | Y = clip(X, low, high) | cast(X = Y), or cast(low <= X and X <= high) | hard_sigmoid(1 - 3e38 abs(X - Y)) |
 
-The mask is exact: where X is not Y, they differ by more than float32's smallest normal number.
+The mask is exact but for an X that lies less than float32's smallest normal number (1e-38) from its bound.
 """
 
 import numpy as np
@@ -13,21 +13,23 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from gradserve_server.graph.autodiff.vjp_activations import STEEP
-from gradserve_server.graph.values import constant, is_op, supersede
+from gradserve_server.graph.values import constant, is_op, same_shape, supersede
 
 
 def fuse_slopes(model: ir.Model) -> None:
     """Rewrites them, in place, in the main graph."""
+    before: set[ir.Node] = set()
     for node in list(model.graph):
         if is_op(node, "Cast"):
-            _clip_mask(model.graph, node)
+            _clip_mask(model.graph, node, before)
         elif is_op(node, "Add", "Sum"):
-            _swish_slope(model.graph, node)
+            _swish_slope(model.graph, node, before)
+        before.add(node)
     RemoveUnusedNodesPass()(model)
 
 
-def _clip_mask(graph: ir.Graph, cast: ir.Node) -> None:
-    found = _inside(cast.inputs[0])
+def _clip_mask(graph: ir.Graph, cast: ir.Node, before: set[ir.Node]) -> None:
+    found = _inside(cast.inputs[0], before)
     if found is None or cast.attributes.get_int("to") != ir.DataType.FLOAT:
         return
     x, y = found
@@ -41,12 +43,12 @@ def _clip_mask(graph: ir.Graph, cast: ir.Node) -> None:
     graph.remove(cast, safe=True)
 
 
-def _inside(mask: ir.Value | None) -> tuple[ir.Value, ir.Value] | None:
+def _inside(mask: ir.Value | None, before: set[ir.Node]) -> tuple[ir.Value, ir.Value] | None:
     """X and Y = clip(X) of a mask that says where X is within its bounds."""
     node = mask.producer() if mask is not None else None
     if node is not None and is_op(node, "Equal"):
         return _unchanged(node)
-    return _between(node) if node is not None and is_op(node, "And") else None
+    return _between(node, before) if node is not None and is_op(node, "And") else None
 
 
 def _unchanged(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
@@ -56,7 +58,7 @@ def _unchanged(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
     return (x, y) if x is not None and y is not None and _clips(clip, x) else None
 
 
-def _between(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
+def _between(node: ir.Node, before: set[ir.Node]) -> tuple[ir.Value, ir.Value] | None:
     """As the training backend says it: X >= low and X <= high."""
     tests = [value.producer() if value is not None else None for value in node.inputs]
     bounds = {test.op_type: test.inputs for test in tests if test is not None}
@@ -66,20 +68,17 @@ def _between(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
     if x is None or x is not same:
         return None
     for user, _ in x.uses():
-        if _clips(user, x) and _equal(user.inputs[1], low) and _equal(user.inputs[2], high):
+        if user in before and _clips(user, x) and _equal(user.inputs[1], low) and _equal(user.inputs[2], high):
             return x, user.outputs[0]
     return None
 
 
 def _clips(node: ir.Node | None, x: ir.Value) -> bool:
-    """Whether the node clips x between two bounds: with one, Y may be infinite, and X - Y not a number."""
-    return (
-        node is not None
-        and is_op(node, "Clip")
-        and node.inputs[0] is x
-        and len(node.inputs) == 3
-        and None not in node.inputs
-    )
+    """Whether the node clips x between two finite constants: else Y may be infinite, and X - Y not a number."""
+    if node is None or not is_op(node, "Clip") or node.inputs[0] is not x or len(node.inputs) != 3:
+        return False
+    bounds = [constant(value) for value in node.inputs[1:]]
+    return all(array is not None and np.isfinite(array).all() for array in bounds)
 
 
 def _equal(a: ir.Value | None, b: ir.Value | None) -> bool:
@@ -87,15 +86,16 @@ def _equal(a: ir.Value | None, b: ir.Value | None) -> bool:
     return a is b or (first is not None and second is not None and np.array_equal(first, second))
 
 
-def _swish_slope(graph: ir.Graph, add: ir.Node) -> None:
+def _swish_slope(graph: ir.Graph, add: ir.Node, before: set[ir.Node]) -> None:
     """Finds dY s + (dY X) s (1 - s) among the terms of a sum."""
     for direct in _terms(add):
         for s, dy in (direct.inputs, direct.inputs[::-1]):
             sigmoid = s.producer() if s is not None else None
-            if s is None or dy is None or sigmoid is None or not is_op(sigmoid, "Sigmoid"):
+            if s is None or dy is None or sigmoid is None or not is_op(sigmoid, "Sigmoid") or not same_shape(s, dy):
                 continue
             x = sigmoid.inputs[0]
-            y = next((user.outputs[0] for user, _ in s.uses() if is_op(user, "Mul") and set(user.inputs) == {x, s}), None)
+            products = [user for user, _ in s.uses() if user in before and is_op(user, "Mul")]
+            y = next((user.outputs[0] for user in products if set(user.inputs) == {x, s}), None)
             for through in _terms(add):
                 rest = _slope_of(through, s, dy, x)
                 if y is not None and rest is not None:

@@ -1,12 +1,15 @@
 """Convolutions with constant weights, and what runs inside them: an activation, a sum."""
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 
+from gradserve_server.graph.tuning.blocked.filling import MOST, bound
 from gradserve_server.graph.tuning.blocked.filters import Kind, kind_of, reorder_bias, reordered
 from gradserve_server.graph.tuning.blocked.layout import DOMAIN, Layout
-from gradserve_server.graph.tuning.blocked.table import handles, is_image, same_shape, text
-from gradserve_server.graph.values import constant
+from gradserve_server.graph.tuning.blocked.table import handles, is_image, text
+from gradserve_server.graph.values import constant, same_shape
 
 ACTIVATIONS: dict[str, tuple[tuple[str, float], ...]] = {
     "HardSigmoid": (("alpha", 0.2), ("beta", 0.5)),
@@ -38,7 +41,7 @@ def _conv(layout: Layout, node: ir.Node) -> bool:
     inputs = [source, layout.constant(f"{out.name}/weight", reordered(weight_tensor, kind, layout.block))]
     if bias is not None:
         inputs.append(layout.constant(f"{out.name}/bias", reorder_bias(bias.astype(np.float32), layout.block)))
-    attributes = {
+    attributes: dict[str, Any] = {
         "kernel_shape": weight.shape[2:],
         "strides": node.attributes.get_ints("strides", [1, 1]),
         "dilations": node.attributes.get_ints("dilations", [1, 1]),
@@ -73,10 +76,11 @@ def activated(layout: Layout, node: ir.Node) -> bool:
         parameters = [node.attributes.get_float(name, default) for name, default in ACTIVATIONS[node.op_type]]
     else:
         return False
+    filling = bound(node, [layout.filling(x)])
     conv.attributes.add(ir.AttrString("activation", node.op_type))
     if parameters:
         conv.attributes.add(ir.AttrFloat32s("activation_params", parameters))
-    layout.take_over(x, node.outputs[0])
+    layout.take_over(x, node.outputs[0], filling)
     return True
 
 
@@ -90,6 +94,9 @@ def summed(layout: Layout, node: ir.Node) -> bool:
         conv = fusible(layout, x)
         if conv is None or len(conv.inputs) > 3:
             continue
+        filling = layout.filling(x) + layout.filling(other)
+        if not filling <= MOST and not layout.is_full(x):
+            continue
         addend = layout.twin(other)
         layout.nodes.remove(conv)  # to here, where the other addend is known
         bias = conv.inputs[2] if len(conv.inputs) > 2 else None
@@ -97,6 +104,6 @@ def summed(layout: Layout, node: ir.Node) -> bool:
         conv.replace_input_with(2, bias)
         conv.replace_input_with(3, addend)
         layout.nodes.append(conv)
-        layout.take_over(x, node.outputs[0])
+        layout.take_over(x, node.outputs[0], filling)
         return True
     return False

@@ -5,6 +5,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from gradserve_server.graph.autodiff.site import nested
 from gradserve_server.graph.tuning.blocked.filters import SMALLEST
 from gradserve_server.graph.values import shape_of, unused_name
 
@@ -31,6 +32,7 @@ class Layout:
         self._twins: dict[ir.Value, ir.Value] = {}
         self._only_blocked: set[ir.Value] = set()
         self._plain: dict[ir.Value, ir.Value] = {}
+        self._filling: dict[ir.Value, float] = {}
 
     # ---- both forms of a value ---------------------------------------------------------------------------------------
 
@@ -71,6 +73,15 @@ class Layout:
             and (value in self._twins or shape[1] % SMALLEST == 0)
         )
 
+    def is_full(self, value: ir.Value) -> bool:
+        """Whether the value's channels make whole blocks."""
+        shape = shape_of(value)
+        return shape is not None and len(shape) == 4 and isinstance(shape[1], int) and shape[1] % self.block == 0
+
+    def filling(self, value: ir.Value) -> float:
+        """A bound of what fills up the blocks of a value's twin. See `filling`."""
+        return 0.0 if self.is_full(value) else self._filling.get(value, 0.0)
+
     # ---- emission ----------------------------------------------------------------------------------------------------
 
     def keep(self, node: ir.Node, captured: Sequence[ir.Value]) -> None:
@@ -80,12 +91,14 @@ class Layout:
                 node.replace_input_with(index, plain)
         for value in captured:
             if (plain := self.plain(value)) is not value:
-                ir.convenience.replace_all_uses_with(value, plain)
+                _replace_inside(node, value, plain)
         self.nodes.append(node)
 
-    def blocked(self, op: str, inputs: Sequence[ir.Value], out: ir.Value, **attributes: Any) -> ir.Node:
+    def blocked(
+        self, op: str, inputs: Sequence[ir.Value], out: ir.Value, *, filling: float = 0.0, **attributes: Any
+    ) -> ir.Node:
         """One of onnxruntime's blocked operators, whose result is the twin of `out`."""
-        return self._made(self._emit(op, inputs, out, "blocked", **attributes), out)
+        return self._made(self._emit(op, inputs, out, "blocked", **attributes), out, filling)
 
     def block_operator(self, op: str, inputs: Sequence[ir.Value], name: str, **attributes: Any) -> ir.Value:
         """One of onnxruntime's blocked operators, whose result is no value of the graph."""
@@ -94,7 +107,7 @@ class Layout:
         node.outputs[0].name = self._name(f"{name}/blocked")
         return node.outputs[0]
 
-    def same(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
+    def same(self, node: ir.Node, inputs: Sequence[ir.Value | None], filling: float = 0.0) -> None:
         """The node on other operands, whose results are the twins of its own."""
         attributes, count = list(node.attributes.values()), len(node.outputs)
         copy = ir.Node(node.domain, node.op_type, inputs, attributes, num_outputs=count, version=node.version)
@@ -102,7 +115,7 @@ class Layout:
         self.nodes.append(copy)
         for twin, out in zip(copy.outputs, node.outputs, strict=True):
             twin.name = self._name(f"{out.name}/blocked")
-            self._made(twin, out)
+            self._made(twin, out, filling)
 
     def standard(self, op: str, inputs: Sequence[ir.Value], name: str, **attributes: Any) -> ir.Value:
         """A standard operator between twins and their other shapes."""
@@ -132,10 +145,10 @@ class Layout:
         """The node that makes the twin of a value."""
         return self._twins[value].producer() if value in self._twins else None
 
-    def take_over(self, value: ir.Value, out: ir.Value) -> None:
+    def take_over(self, value: ir.Value, out: ir.Value, filling: float) -> None:
         """The twin of `value`, which nothing else reads, becomes that of `out`: an operator was fused into its maker."""
         self._only_blocked.discard(value)
-        self._made(self._twins.pop(value), out)
+        self._made(self._twins.pop(value), out, filling)
 
     def finish(self) -> None:
         """Puts the new nodes into the graph."""
@@ -156,8 +169,9 @@ class Layout:
         node.outputs[0].name = self._name(f"{out.name}/{suffix}")
         return node.outputs[0]
 
-    def _made(self, twin: ir.Value, out: ir.Value) -> ir.Node:
+    def _made(self, twin: ir.Value, out: ir.Value, filling: float = 0.0) -> ir.Node:
         self._twins[out] = twin
+        self._filling[out] = filling
         self._only_blocked.add(out)
         node = twin.producer()
         assert node is not None
@@ -167,3 +181,13 @@ class Layout:
         name = unused_name(wanted, self._names)
         self._names.add(name)
         return name
+
+
+def _replace_inside(node: ir.Node, value: ir.Value, by: ir.Value) -> None:
+    """In the node's subgraphs only: later nodes of the main graph still choose their form."""
+    for graph in nested(node):
+        for below in graph:
+            for index, read in enumerate(below.inputs):
+                if read is value:
+                    below.replace_input_with(index, by)
+        graph.outputs[:] = [by if output is value else output for output in graph.outputs]

@@ -10,8 +10,8 @@ import onnx_ir as ir
 from gradserve_server.graph.tuning.blocked.convolution import fusible
 from gradserve_server.graph.tuning.blocked.filters import Array, Kind, reorder
 from gradserve_server.graph.tuning.blocked.layout import Layout
-from gradserve_server.graph.tuning.blocked.table import fills_blocks, handles, same_shape, static_image
-from gradserve_server.graph.values import constant, is_op, shape_of
+from gradserve_server.graph.tuning.blocked.table import fills_blocks, handles, static_image
+from gradserve_server.graph.values import constant, is_op, same_shape, shape_of
 
 
 @handles("Add", "Mul")
@@ -54,7 +54,7 @@ def _more_bias(layout: Layout, x: ir.Value, numbers: Array, out: ir.Value) -> bo
     total = layout.constant(f"{out.name}/bias", numbers if bias is None else np.add(bias, numbers, dtype=np.float32))
     conv.resize_inputs(3)
     conv.replace_input_with(2, total)
-    layout.take_over(x, out)
+    layout.take_over(x, out, 0.0)
     return True
 
 

@@ -3,17 +3,13 @@
 import onnx_ir as ir
 
 from gradserve_server.graph.tuning.blocked.convolution import activated, summed
+from gradserve_server.graph.tuning.blocked.filling import BOUNDS, MOST, bound
 from gradserve_server.graph.tuning.blocked.layout import Layout
-from gradserve_server.graph.tuning.blocked.table import handles, is_scalar, same_shape
-
-ELEMENTWISE = (
-    "Abs", "Add", "Celu", "Clip", "Elu", "Erf", "Exp", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Max", "Min",
-    "Mish", "Mul", "Neg", "Relu", "Selu", "Sigmoid", "Softplus", "Sqrt", "Sub", "Sum", "Swish", "Tanh",
-)  # fmt: skip
-"""Operators on numbers one by one, which are finite at 0: the channels that fill up a block must not turn into NaN."""
+from gradserve_server.graph.tuning.blocked.table import handles, is_scalar
+from gradserve_server.graph.values import same_shape
 
 
-@handles(*ELEMENTWISE)
+@handles(*BOUNDS)
 def _elementwise(layout: Layout, node: ir.Node) -> bool:
     if activated(layout, node) or summed(layout, node):
         return True
@@ -23,5 +19,8 @@ def _elementwise(layout: Layout, node: ir.Node) -> bool:
         return False
     if not same_shape(node.outputs[0], tensors[0]):
         return False
-    layout.same(node, [layout.twin(value) if value in tensors else value for value in node.inputs])
+    filling = bound(node, [layout.filling(value) for value in tensors])
+    if not filling <= MOST and not layout.is_full(tensors[0]):
+        return False
+    layout.same(node, [layout.twin(value) if value in tensors else value for value in node.inputs], filling)
     return True

@@ -39,9 +39,8 @@ def is_image(value: ir.Value, channels: int | None = None) -> bool:
 
 
 def fills_blocks(layout: Layout, value: ir.Value) -> bool:
-    """Whether the value's channels make whole blocks."""
-    shape = shape_of(value)
-    return layout.can_be_blocked(value) and shape is not None and isinstance(shape[1], int) and shape[1] % layout.block == 0
+    """Whether the value can be blocked and its channels make whole blocks."""
+    return layout.can_be_blocked(value) and layout.is_full(value)
 
 
 def static_image(value: ir.Value) -> tuple[int, int, int] | None:
@@ -57,12 +56,6 @@ def is_scalar(value: ir.Value) -> bool:
     """Whether the value is a constant number."""
     array = constant(value)
     return array is not None and array.size == 1
-
-
-def same_shape(a: ir.Value, b: ir.Value) -> bool:
-    """Whether two values surely have the same shape."""
-    shape = shape_of(a)
-    return shape is not None and None not in shape and shape == shape_of(b)
 
 
 def text(node: ir.Node, name: str, default: str) -> str:

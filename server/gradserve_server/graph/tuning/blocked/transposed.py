@@ -58,6 +58,7 @@ def _depthwise(layout: Layout, node: ir.Node) -> bool:
     before, after = static_image(x), static_image(out)
     group = node.attributes.get_int("group", 1)
     plain = text(node, "auto_pad", "NOTSET") == "NOTSET" and list(node.attributes.get_ints("dilations", [1, 1])) == [1, 1]
+    plain = plain and "output_shape" not in node.attributes
     doubled = list(node.attributes.get_ints("strides", [1, 1])) == [STRIDE, STRIDE]
     if before is None or after is None or not plain or not doubled or group != weight.shape[0] or after[0] != group:
         return False

@@ -10,12 +10,14 @@ from gradserve_server.graph.tuning.blocked.table import fills_blocks, handles, i
 def _pool(layout: Layout, node: ir.Node) -> bool:
     x = node.inputs[0]
     plain = node.attributes.get_int("ceil_mode", 0) == 0 and text(node, "auto_pad", "NOTSET") == "NOTSET"
+    if node.op_type == "AveragePool":  # the blocked one has no dilations
+        plain = plain and set(node.attributes.get_ints("dilations", [1])) == {1}
     if x is None or len(node.outputs) != 1 or not layout.is_blocked(x) or not plain or not is_image(node.outputs[0]):
         return False
-    kept = {name: attr for name, attr in node.attributes.items() if name not in ("ceil_mode", "storage_order")}
-    made = layout.blocked(node.op_type, [layout.twin(x)], node.outputs[0])
-    for attr in kept.values():
-        made.attributes.add(attr)
+    made = layout.blocked(node.op_type, [layout.twin(x)], node.outputs[0], filling=layout.filling(x))
+    for name, attr in node.attributes.items():
+        if name not in ("ceil_mode", "storage_order") and (name, node.op_type) != ("dilations", "AveragePool"):
+            made.attributes.add(attr)
     return True
 
 
