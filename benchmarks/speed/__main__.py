@@ -86,7 +86,9 @@ def measure(subject: Subject, path: Path, batch: int, options: argparse.Namespac
 
 
 def _compare(subject: str, outcomes: dict[str, Outcome]) -> None:
-    reference = outcomes[f"{TORCH} eager"].report["result"]
+    eager = outcomes[f"{TORCH} eager"]
+    assert eager.report is not None, f"{subject}: PyTorch: {eager.problem}"
+    reference = eager.report["result"]
     for name, outcome in outcomes.items():
         if name == FORWARD or outcome.report is None:
             continue

@@ -47,6 +47,9 @@ class Embedded(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        from zoo.libraries import prepare_imports
+
+        prepare_imports()
         import transformers
 
         config = transformers.BertConfig(num_labels=10)
