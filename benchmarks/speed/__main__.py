@@ -24,9 +24,21 @@ from turns import Outcome, take_turns
 
 from . import contenders, subjects
 from .suite import SUITE, Subject
+from .summary import (
+    FORWARD,
+    ONNX2TORCH,
+    OURS,
+    PORTABLE,
+    TORCH,
+    TRAINING,
+    best,
+    geometric_mean,
+    in_forwards,
+    number,
+    portable,
+    ratio,
+)
 
-OURS, PORTABLE, FORWARD = "gradserve", "gradserve portable", "forward"
-TORCH = "PyTorch"
 AGREEMENT = 0.05
 """Relative difference from PyTorch's gradient: float32 leaves some ReLUs and maxima on either side of their kink."""
 
@@ -68,8 +80,8 @@ def measure(subject: Subject, path: Path, batch: int, options: argparse.Namespac
         FORWARD: partial(contenders.forward, *ours),
     }
     if not options.quick:
-        running["onnxruntime-training"] = partial(contenders.training, *ours)
-        running["onnx2torch"] = partial(contenders.onnx2torch, *ours)
+        running[TRAINING] = partial(contenders.training, *ours)
+        running[ONNX2TORCH] = partial(contenders.onnx2torch, *ours)
     for compiled in (False,) if options.no_compile else (False, True):
         for channels_last in (False, True) if subject.convolutional else (False,):
             name = f"{TORCH} {'compiled' if compiled else 'eager'}{', channels last' if channels_last else ''}"
@@ -117,35 +129,21 @@ def table(rows: list[dict], rate: float, batch: int) -> Table:
     )
     for heading in (*headings, "MB / PyTorch's MB"):
         result.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    ratios, forwards, portable = [], [], []
     for row in rows:
-        ms, memory = row["ms"], row["memory"]
-        best = min((name for name in ms if name.startswith(TORCH) and ms[name] == ms[name]), key=lambda name: ms[name])
-        ratios.append(ms[OURS] / ms[best])
-        forwards.append(ms[OURS] / ms[FORWARD])
-        portable.append(ms[PORTABLE] / ms[OURS])
+        ms, memory, fastest = row["ms"], row["memory"], best(row)
         result.add_row(
             row["name"],
-            *(_number(ms.get(name)) for name in (FORWARD, OURS, PORTABLE, "onnxruntime-training", "onnx2torch")),
-            f"{_number(ms[best])} {best.removeprefix(TORCH).replace(', channels last', ' cl')}",
-            f"{ratios[-1]:.2f}",
-            f"{forwards[-1]:.2f}",
-            f"{row['gflop'] / ms[OURS] * 1e3 / rate * 1e9:.0%}",
-            f"{memory[OURS] / 1e6:.0f} / {memory[best] / 1e6:.0f}",
+            *(number(ms.get(name)) for name in (FORWARD, OURS, PORTABLE, TRAINING, ONNX2TORCH)),
+            f"{number(ms[fastest])} {fastest.removeprefix(TORCH).replace(', channels last', ' cl')}",
+            f"{ratio(row):.2f}",
+            f"{in_forwards(row):.2f}",
+            f"{row['gflop'] / ms[OURS] * 1e12 / rate:.0%}",
+            f"{memory[OURS] / 1e6:.0f} / {memory[fastest] / 1e6:.0f}",
         )
     result.add_section()
-    means = (f"{geometric_mean(values):.2f}" for values in (portable, ratios, forwards))
-    result.add_row("geometric mean", "", "", f"x {next(means)}", "", "", "", next(means), next(means), "", "")
+    means = [f"{geometric_mean([measure(row) for row in rows]):.2f}" for measure in (portable, ratio, in_forwards)]
+    result.add_row("geometric mean", "", "", f"x {means[0]}", "", "", "", means[1], means[2], "", "")
     return result
-
-
-def geometric_mean(values: list[float]) -> float:
-    """exp of the mean logarithm."""
-    return math.exp(sum(map(math.log, values)) / len(values))
-
-
-def _number(ms: float | None) -> str:
-    return "-" if ms is None or math.isnan(ms) else f"{ms:.3g}"
 
 
 def _options() -> argparse.Namespace:

@@ -6,15 +6,15 @@ Each file is what `python -m speed --json` wrote.
 """
 
 import json
-import math
 import sys
 from pathlib import Path
 from typing import Any
 
+from .summary import FORWARD, OURS, PORTABLE, TORCH, TRAINING, best, geometric_mean, in_forwards, number, portable, ratio
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT, PICTURE, RESULTS = ROOT / "docs" / "performance.md", ROOT / "docs" / "images" / "speed.png", Path(__file__).parent
 BEGIN, END = "<!-- table: python -m speed.table -->\n", "<!-- end of the table -->\n"
-OURS, PORTABLE, FORWARD, TORCH = "gradserve", "gradserve portable", "forward", "PyTorch"
 
 
 def main() -> None:
@@ -29,12 +29,6 @@ def main() -> None:
     _picture(rows, batches)
 
 
-def best(row: dict[str, Any]) -> str:
-    """PyTorch's fastest setting."""
-    settings = [name for name, ms in row["ms"].items() if name.startswith(TORCH) and not math.isnan(ms)]
-    return min(settings, key=lambda name: float(row["ms"][name]))
-
-
 def _table(rows: list[dict[str, Any]], batch: int) -> str:
     headings = (
         f"batch {batch}, ms", "forward", "gradient", "portable", "onnxruntime-training", "PyTorch's best", "ratio",
@@ -44,15 +38,13 @@ def _table(rows: list[dict[str, Any]], batch: int) -> str:
     for row in rows:
         ms, memory, fastest = row["ms"], row["memory"], best(row)
         cells = [
-            row["name"], *(_number(ms.get(name)) for name in (FORWARD, OURS, PORTABLE, "onnxruntime-training")),
-            f"{_number(ms[fastest])} ({fastest.removeprefix(TORCH).strip()})", f"**{ms[OURS] / ms[fastest]:.2f}**",
-            f"{ms[OURS] / ms[FORWARD]:.2f}", f"{memory[OURS] / 1e6:.0f}", f"{memory[fastest] / 1e6:.0f}",
+            row["name"], *(number(ms.get(name)) for name in (FORWARD, OURS, PORTABLE, TRAINING)),
+            f"{number(ms[fastest])} ({fastest.removeprefix(TORCH).strip()})", f"**{ratio(row):.2f}**",
+            f"{in_forwards(row):.2f}", f"{memory[OURS] / 1e6:.0f}", f"{memory[fastest] / 1e6:.0f}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
-    ratio = _mean([row["ms"][OURS] / row["ms"][best(row)] for row in rows])
-    forwards = _mean([row["ms"][OURS] / row["ms"][FORWARD] for row in rows])
-    portable = _mean([row["ms"][PORTABLE] / row["ms"][OURS] for row in rows])
-    lines.append(f"| geometric mean | | | {portable:.2f} of `auto` | | | **{ratio:.2f}** | {forwards:.2f} | | |")
+    means = [f"{geometric_mean([measure(row) for row in rows]):.2f}" for measure in (portable, ratio, in_forwards)]
+    lines.append(f"| geometric mean | | | {means[0]} of `auto` | | | **{means[1]}** | {means[2]} | | |")
     return "\n".join(lines) + "\n"
 
 
@@ -65,7 +57,7 @@ def _picture(rows: list[dict[str, Any]], batches: list[int]) -> None:
     names = list(dict.fromkeys(row["name"] for row in rows))
     figure, axes = plt.subplots(figsize=(8, 0.42 * len(names) + 1))
     for shift, batch in enumerate(batches):
-        ratios = {row["name"]: row["ms"][OURS] / row["ms"][best(row)] for row in rows if row["batch"] == batch}
+        ratios = {row["name"]: ratio(row) for row in rows if row["batch"] == batch}
         places = [names.index(name) + (shift - (len(batches) - 1) / 2) * 0.36 for name in ratios]
         bars = axes.barh(places, list(ratios.values()), height=0.34, label=f"batch {batch}")
         axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
@@ -77,14 +69,6 @@ def _picture(rows: list[dict[str, Any]], batches: list[int]) -> None:
     axes.legend(loc="lower right")
     figure.tight_layout()
     figure.savefig(PICTURE, dpi=110)
-
-
-def _number(ms: float | None) -> str:
-    return "-" if ms is None or math.isnan(ms) else f"{ms:.3g}"
-
-
-def _mean(values: list[float]) -> float:
-    return math.exp(sum(map(math.log, values)) / len(values))
 
 
 if __name__ == "__main__":
