@@ -134,6 +134,12 @@ def _fused_matmul(g: Emitter, node: ir.Node) -> dict[ir.Value, Expr] | None:
         axes = list(range(x.rank))
         return g.transpose(x, [*axes[:-2], axes[-1], axes[-2]]) if attribute(node, name, 0) else x
 
+    if b.rank == 2 and attribute(node, "transB", 0) and not attribute(node, "transA", 0):
+        # As the portable rule: Gemm reads B transposed where it lies; a Transpose of a weight is a copy of the weight.
+        rows = a if a.rank == 2 else g.reshape(a, -1, g.size(a, -1))
+        product = g.op("Gemm", rows, b, transB=1, alpha=float(attribute(node, "alpha", 1.0)))
+        whole = product if a.rank == 2 else g.reshape(product, g.sizes(a, range(a.rank - 1)), g.size(b, 0))
+        return {node.outputs[0]: whole}
     return {node.outputs[0]: g.op("MatMul", turned(a, "transA"), turned(b, "transB")) * attribute(node, "alpha", 1.0)}
 
 
