@@ -16,8 +16,8 @@ class EngineConfig:
     straight_through: bool = False
     """Whether quantization passes derivatives as if it rounded nothing. Otherwise a gradient through it is refused."""
     max_plans: int = 32
-    """Graphs kept ready for each model; the one unused for longest goes. All share the model's weights, but each holds a
-    copy of those that onnxruntime lays out anew (convolutions; matrices of models below 256 MiB)."""
+    """Graphs kept ready for each model; the one unused for longest goes. All share the model's weights, but each holds
+    those of its convolutions' gradients, turned around, and (models below 256 MiB) matrices as onnxruntime packs them."""
 
 
 @dataclass(frozen=True)

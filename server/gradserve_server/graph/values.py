@@ -1,6 +1,6 @@
 """Small questions that every pass asks about nodes and values."""
 
-from collections.abc import Iterable
+from collections.abc import Container
 
 import numpy as np
 import numpy.typing as npt
@@ -42,11 +42,10 @@ def attribute(node: ir.Node, name: str, default: float) -> float:
     return node.attributes[name].value if name in node.attributes else default
 
 
-def unused_name(wanted: str, taken: Iterable[str]) -> str:
+def unused_name(wanted: str, taken: Container[str]) -> str:
     """`wanted`, or the first of `wanted_1`, `wanted_2`, … that is free."""
-    names = set(taken)
     candidate, number = wanted, 0
-    while candidate in names:
+    while candidate in taken:
         number += 1
         candidate = f"{wanted}_{number}"
     return candidate

@@ -42,3 +42,9 @@ def put_back(model: ir.Model, tensors: Mapping[str, ir.TensorProtocol]) -> None:
     for name, value in model.graph.initializers.items():
         if name in tensors:
             value.const_value = tensors[name]
+
+
+def let_go(model: ir.Model) -> None:
+    """Takes the constants from a graph that is used no more; it refers to itself in circles, and would hold them long."""
+    for value in model.graph.initializers.values():
+        value.const_value = None

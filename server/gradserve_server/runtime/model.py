@@ -17,11 +17,11 @@ from gradserve_server.graph.inference_form import InferenceForm, to_inference_fo
 from gradserve_server.graph.layers import Layers
 from gradserve_server.graph.load import load
 from gradserve_server.graph.values import opset_of, shape_of
+from gradserve_server.graph.weights import let_go
 from gradserve_server.runtime.feeds import describe_tensor, dtype_name
-from gradserve_server.runtime.memory import give_back
 from gradserve_server.runtime.plan import Plan
 from gradserve_server.runtime.session import Array, Session, newest_opset
-from gradserve_server.runtime.tuned import tuned_session, warn
+from gradserve_server.runtime.tuned import tuned_session, warn_untuned
 from gradserve_server.runtime.verify import rewrite_error
 
 _log = logging.getLogger(__name__)
@@ -93,8 +93,8 @@ class Model:
         self._shapes: LRUCache[tuple[str | Shape, ...], Shape] = LRUCache(MAX_SEEN_SHAPES)
         self._shapes_lock = threading.Lock()
         self._building = threading.Condition()
-        del source, form
-        give_back()
+        let_go(source.model)
+        let_go(form.reference)
         done = "; ".join(self._description.rewrites) or "already in inference form"
         _log.info("model '%s' version %d: %s", name, version, done)
 
@@ -196,11 +196,9 @@ class Model:
             msg = f"model '{self.name}': the gradient of {', '.join(key.layers)} does not run: {error}"
             raise UnsupportedGradient(msg) from error
         kept = {value.name for value in derived.model.graph.inputs}
-        choice = derived.choice
-        del derived
-        give_back()
-        _log.info("model '%s' version %d: plan for %s by %s", self.name, self.version, key, choice)
-        return Plan(key, session, frozenset(tensor.name for tensor in self.inputs if tensor.name in kept), choice)
+        let_go(derived.model)
+        _log.info("model '%s' version %d: plan for %s by %s", self.name, self.version, key, derived.choice)
+        return Plan(key, session, frozenset(tensor.name for tensor in self.inputs if tensor.name in kept), derived.choice)
 
     def _check_descriptions(self, images: set[str], labels: set[str]) -> None:
         for kind, names, tensors in (
@@ -224,7 +222,7 @@ def _checked(name: str, form: InferenceForm, threads: int) -> tuple[Session, flo
     except GradserveError as error:
         session = Session(form.model, threads)
         difference = rewrite_error(name, form, session, threads)
-        warn(error)
+        warn_untuned(error)
         return session, difference
 
 

@@ -5,6 +5,7 @@ import logging
 import onnx_ir as ir
 
 from gradserve_server.graph.tuning import tune
+from gradserve_server.graph.weights import let_go
 from gradserve_server.runtime.block_size import block_size
 from gradserve_server.runtime.session import Session
 
@@ -25,14 +26,16 @@ def tuned_session(model: ir.Model, threads: int, *, prepack: bool = True) -> Ses
     tuned = model.clone()
     try:
         tune(tuned, block_size())
-        return Session(tuned, threads, prepack=prepack)
+        session = Session(tuned, threads, prepack=prepack)
+        let_go(tuned)
+        return session
     except Exception as error:  # whatever it is: a model is served without tuning rather than not at all
         session = Session(model, threads, prepack=prepack)
-        warn(error)
+        warn_untuned(error)
         return session
 
 
-def warn(error: Exception) -> None:
+def warn_untuned(error: Exception) -> None:
     """Says why a graph runs as it is."""
     first = str(error).partition("\n")[0]
     _log.warning("a graph could not be tuned, and is run as it is: %s: %s", type(error).__name__, first)

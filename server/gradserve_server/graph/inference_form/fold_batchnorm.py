@@ -153,7 +153,7 @@ def _rewrite(graph: ir.Graph, node: ir.Node, affine: _Affine) -> None:
     )
     multiply = ir.node("Mul", [x, scale], name=f"{node.name or out.name}/Mul")
     add = ir.node("Add", [multiply.outputs[0], shift], name=f"{node.name or out.name}/Add")
-    multiply.outputs[0].name = unused_name(f"{out.name}/scaled", (v.name or "" for n in graph for v in n.outputs))
+    multiply.outputs[0].name = unused_name(f"{out.name}/scaled", {v.name or "" for n in graph for v in n.outputs})
     multiply.outputs[0].type, multiply.outputs[0].shape = out.type, out.shape
     graph.insert_before(node, [multiply, add])
     supersede(out, add.outputs[0])

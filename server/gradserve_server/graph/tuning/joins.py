@@ -26,10 +26,8 @@ class Part:
 def join_parts(model: ir.Model) -> None:
     """Rewrites such sums, in place, in the main graph."""
     for node in list(model.graph):
-        first = node.inputs[0] if node.inputs else None
-        if is_op(node, "Add", "Sum") and all(
-            v is not None and first is not None and same_shape(v, first) for v in node.inputs
-        ):
+        terms = [value for value in node.inputs if value is not None]
+        if is_op(node, "Add", "Sum") and all(same_shape(value, terms[0]) for value in terms):
             parts = [_part(value) for value in node.inputs]
             joined = _in_order([part for part in parts if part is not None]) if None not in parts else None
             if joined is not None:

@@ -12,8 +12,6 @@ from gradserve_server.graph.values import shape_of, unused_name
 DOMAIN = "com.microsoft.nchwc"
 OPSET = 1
 
-Shape = tuple[int | str | None, ...]
-
 
 class Layout:
     """Builds the new node list of a graph, in order.
@@ -47,7 +45,7 @@ class Layout:
     def twin(self, value: ir.Value) -> ir.Value:
         """The blocked form, reordered where there is none yet."""
         if value not in self._twins:
-            self._twins[value] = self._emit("ReorderInput", [self.plain(value)], value, "blocked")
+            self._twins[value] = self._emit("ReorderInput", [self.plain(value)], value.name or "", "blocked")
         return self._twins[value]
 
     def plain(self, value: ir.Value) -> ir.Value:
@@ -57,7 +55,7 @@ class Layout:
             channels = value.shape[1] if value.shape is not None else None
             assert isinstance(channels, int)
             name, value.name = value.name, self._name(f"{value.name}/only_blocked")
-            out = self._emit("ReorderOutput", [self._twins[value]], value, "plain", channels=channels)
+            out = self._emit("ReorderOutput", [self._twins[value]], name or "", "plain", channels=channels)
             out.name, out.type, out.shape = name, value.type, value.shape
             self._plain[value] = out
         return self._plain.get(value, value)
@@ -98,14 +96,11 @@ class Layout:
         self, op: str, inputs: Sequence[ir.Value], out: ir.Value, *, filling: float = 0.0, **attributes: Any
     ) -> ir.Node:
         """One of onnxruntime's blocked operators, whose result is the twin of `out`."""
-        return self._made(self._emit(op, inputs, out, "blocked", **attributes), out, filling)
+        return self._made(self._emit(op, inputs, out.name or "", "blocked", **attributes), out, filling)
 
     def block_operator(self, op: str, inputs: Sequence[ir.Value], name: str, **attributes: Any) -> ir.Value:
         """One of onnxruntime's blocked operators, whose result is no value of the graph."""
-        node = ir.node(op, inputs, attributes, domain=DOMAIN, name=self._name(f"{name}/{op}"))
-        self.nodes.append(node)
-        node.outputs[0].name = self._name(f"{name}/blocked")
-        return node.outputs[0]
+        return self._emit(op, inputs, name, "blocked", **attributes)
 
     def same(self, node: ir.Node, inputs: Sequence[ir.Value | None], filling: float = 0.0) -> None:
         """The node on other operands, whose results are the twins of its own."""
@@ -119,16 +114,13 @@ class Layout:
 
     def standard(self, op: str, inputs: Sequence[ir.Value], name: str, **attributes: Any) -> ir.Value:
         """A standard operator between twins and their other shapes."""
-        node = ir.node(op, inputs, attributes, name=self._name(f"{name}/{op}"))
-        self.nodes.append(node)
-        node.outputs[0].name = self._name(f"{name}/{op.lower()}")
-        return node.outputs[0]
+        return self._emit(op, inputs, name, op.lower(), domain="", **attributes)
 
-    def is_twin(self, out: ir.Value, twin: ir.Value) -> None:
+    def set_twin(self, out: ir.Value, twin: ir.Value) -> None:
         """Declares what the blocked form of a value is."""
         self._made(twin, out)
 
-    def is_plain(self, out: ir.Value, plain: ir.Value) -> None:
+    def set_plain(self, out: ir.Value, plain: ir.Value) -> None:
         """Declares what takes the place of a value."""
         name, out.name = out.name, self._name(f"{out.name}/replaced")
         plain.name, plain.type, plain.shape = name, out.type, out.shape
@@ -163,10 +155,12 @@ class Layout:
         self._graph.extend(self.nodes)
         self._graph.opset_imports[DOMAIN] = OPSET
 
-    def _emit(self, op: str, inputs: Sequence[ir.Value], out: ir.Value, suffix: str, **attributes: Any) -> ir.Value:
-        node = ir.node(op, inputs, attributes, domain=DOMAIN, name=self._name(f"{out.name}/{op}"))
+    def _emit(
+        self, op: str, inputs: Sequence[ir.Value], name: str, suffix: str, *, domain: str = DOMAIN, **attributes: Any
+    ) -> ir.Value:
+        node = ir.node(op, inputs, attributes, domain=domain, name=self._name(f"{name}/{op}"))
         self.nodes.append(node)
-        node.outputs[0].name = self._name(f"{out.name}/{suffix}")
+        node.outputs[0].name = self._name(f"{name}/{suffix}")
         return node.outputs[0]
 
     def _made(self, twin: ir.Value, out: ir.Value, filling: float = 0.0) -> ir.Node:

@@ -75,7 +75,7 @@ def _number_per_channel(layout: Layout, node: ir.Node) -> bool:
         rows = _reshaped(layout, layout.twin(x), f"{name}/rows", [0, groups, height, width * block])
         pair = [rows, row] if index == 0 else [row, rows]
         result = layout.standard(node.op_type, pair, name)
-        layout.is_twin(node.outputs[0], _reshaped(layout, result, f"{name}/image", [0, *image]))
+        layout.set_twin(node.outputs[0], _reshaped(layout, result, f"{name}/image", [0, *image]))
         return True
     return False
 
@@ -110,7 +110,7 @@ def _over_positions(layout: Layout, node: ir.Node) -> bool:
     grouped = [0, channels // layout.block, height * width, layout.block]
     over = [_reshaped(layout, layout.twin(x), f"{name}/grouped", grouped), layout.constant(f"{name}/axis", np.array([2]))]
     reduced = layout.standard(node.op_type, over, name, keepdims=1)
-    layout.is_plain(node.outputs[0], _reshaped(layout, reduced, f"{name}/numbers", [0, channels, 1, 1]))
+    layout.set_plain(node.outputs[0], _reshaped(layout, reduced, f"{name}/numbers", [0, channels, 1, 1]))
     return True
 
 

@@ -82,7 +82,7 @@ def _depthwise(layout: Layout, node: ir.Node) -> bool:
         attributes = {"kernel_shape": small.shape[2:], "strides": [1, 1], "dilations": [1, 1], "group": group}
         padding = [row.begin, column.begin, row.end, column.end]
         parts.append(layout.block_operator("Conv", inputs, name, pads=padding, **attributes))
-    layout.is_twin(out, _interleaved(layout, parts, out, after))
+    layout.set_twin(out, _interleaved(layout, parts, out, after))
     return True
 
 
