@@ -7,6 +7,8 @@
 
 #include <span>
 
+#include "kernels/fused/instructions.h"
+#include "kernels/max_pool.h"
 #include "kernels/types.h"
 
 namespace gradserve {
@@ -116,6 +118,9 @@ struct KernelTable {
   void (*prepare)(const PrepareTask&);
   void (*statistics)(const StatisticsTask&);
   void (*update)(const UpdateTask&);
+  std::span<const Instruction> instructions;
+  void (*sum_lanes)(const float* values, Index count, float* lanes);
+  void (*max_pool_gradient)(const MaxPoolTask&);
 };
 
 // The targets that this build has and this processor runs, best first; "scalar" is always last.

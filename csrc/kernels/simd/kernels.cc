@@ -9,6 +9,8 @@
 #define GRADSERVE_STRING_(a) #a
 #define GRADSERVE_STRING(a) GRADSERVE_STRING_(a)
 
+#include "kernels/simd/max_pool.h"
+#include "kernels/simd/pointwise.h"
 #include "kernels/simd/prepare.h"
 #include "kernels/simd/statistics.h"
 #include "kernels/simd/update.h"
@@ -22,6 +24,9 @@ const KernelTable GRADSERVE_CONCATENATE(GRADSERVE_SIMD_TARGET, _kernels) = {
     .prepare = prepare,
     .statistics = statistics,
     .update = update,
+    .instructions = kInstructions,
+    .sum_lanes = sum_lanes,
+    .max_pool_gradient = max_pool_gradient,
 };
 
 }  // namespace gradserve

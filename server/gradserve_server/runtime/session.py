@@ -16,6 +16,7 @@ import onnx_ir as ir
 from gradserve.errors import BackendMissing, InvalidModel, RunFailed
 from gradserve_server.graph.load import MAX_IR_VERSION
 from gradserve_server.graph.weights import constants, large_constants, serialize_without
+from gradserve_server.runtime.operators import add_operators
 from gradserve_server.runtime.wheel import installed_wheel
 
 Array = npt.NDArray[Any]
@@ -53,6 +54,7 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # what goes wrong comes back as an exception
+        add_operators(options)
         _share_memory()
         options.add_session_config_entry("session.use_env_allocators", "1")
         if not optimize:

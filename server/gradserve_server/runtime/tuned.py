@@ -4,9 +4,10 @@ import logging
 
 import onnx_ir as ir
 
-from gradserve_server.graph.tuning import tune
+from gradserve_server.graph.tuning import Machine, tune
 from gradserve_server.graph.weights import let_go
 from gradserve_server.runtime.block_size import block_size
+from gradserve_server.runtime.operators import have_operators
 from gradserve_server.runtime.session import Session
 
 _log = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ def tuned_session(model: ir.Model, threads: int, *, prepack: bool = True) -> Ses
     """
     tuned = model.clone()
     try:
-        tune(tuned, block_size())
+        tune(tuned, Machine(block_size(), have_operators()))
         session = Session(tuned, threads, prepack=prepack)
         let_go(tuned)
         return session

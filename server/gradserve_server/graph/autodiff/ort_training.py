@@ -24,7 +24,7 @@ from gradserve_server.graph.autodiff.training_ops import TrainingJudge
 from gradserve_server.graph.contrib_shapes import infer_unknown
 from gradserve_server.graph.inference_form.drop_identities import drop_identities
 from gradserve_server.graph.reduce import sum_all
-from gradserve_server.graph.values import constant, is_op, opset_of
+from gradserve_server.graph.values import constant, is_float, is_op, opset_of
 from gradserve_server.graph.weights import large_constants, put_back, serialize_without
 
 _log = logging.getLogger(__name__)
@@ -153,7 +153,7 @@ def _sidestep_builder_defects(graph: ir.Graph) -> None:
             node.attributes.pop("allowzero", None)
         # Mul(x, x) makes it define x_grad twice; through an Identity each use has its own name.
         for index, value in enumerate(node.inputs):
-            if value is not None and value in node.inputs[:index]:
+            if value is not None and is_float(value) and value in node.inputs[:index]:
                 copy = ir.node("Identity", [value], name=f"gradserve/{node.outputs[0].name}/again_{index}")
                 copy.outputs[0].name = f"gradserve/{node.outputs[0].name}/input_{index}"
                 copy.outputs[0].type, copy.outputs[0].shape = value.type, value.shape

@@ -2,28 +2,51 @@
 
 1. `slopes`: masks and slopes of activations in fewer passes over memory.
 2. `joins`: what was cut comes together by a Concat, not by a sum of padded parts.
-3. `blocked`: onnxruntime's blocked layout, kept from one convolution to the next.
+3. `pools`: the gradient of a maximum over windows as one operator of ours.
+4. `blocked`: onnxruntime's blocked layout, kept from one convolution to the next.
+5. `fused`: chains of operators on numbers one by one as one operator of ours.
 
 Files that users take away (`gradient-graph`) are not tuned.
 """
 
+from dataclasses import dataclass
+
 import onnx_ir as ir
 
 from gradserve_server.graph.tuning.blocked import to_blocked_layout
+from gradserve_server.graph.tuning.fused import fuse
 from gradserve_server.graph.tuning.joins import join_parts
+from gradserve_server.graph.tuning.pools import replace_max_pool_gradients
 from gradserve_server.graph.tuning.slopes import fuse_slopes
 
-__all__ = ["tune"]
+__all__ = ["Machine", "tune"]
 
 
-def tune(model: ir.Model, block: int | None) -> None:
+@dataclass(frozen=True)
+class Machine:
+    """What the runtime of this machine can do beyond the standard.
+
+    Attributes:
+        block: Channels of a block in onnxruntime's convolutions (`runtime.block_size`); None where it has no such layout.
+        operators: Whether it runs our own operators (`runtime.operators`).
+    """
+
+    block: int | None
+    operators: bool
+
+
+def tune(model: ir.Model, machine: Machine) -> None:
     """Makes a graph faster, in place.
 
     Args:
         model: With shapes inferred.
-        block: Channels of a block in onnxruntime's convolutions (`runtime.block_size`); None where it has no such layout.
+        machine: What will run it.
     """
     fuse_slopes(model)
     join_parts(model)
-    if block is not None:
-        to_blocked_layout(model, block)
+    if machine.operators:
+        replace_max_pool_gradients(model)
+    if machine.block is not None:
+        to_blocked_layout(model, machine.block, fuses=machine.operators)
+    if machine.operators:
+        fuse(model)

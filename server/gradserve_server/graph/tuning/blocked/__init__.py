@@ -25,16 +25,17 @@ for _module in ("convolution", "per_channel", "pointwise", "transposed", "window
 __all__ = ["DOMAIN", "TABLE", "to_blocked_layout"]
 
 
-def to_blocked_layout(model: ir.Model, block: int) -> None:
+def to_blocked_layout(model: ir.Model, block: int, *, fuses: bool) -> None:
     """Puts a graph into the blocked layout, in place.
 
     Args:
         model: Float32, with shapes inferred.
         block: Channels of a block, `runtime.block_size`.
+        fuses: Whether `tuning.fused` comes after it.
     """
     if not any(is_op(node, "Conv") for node in model.graph):
         return
-    layout = Layout(model, block)
+    layout = Layout(model, block, fuses=fuses)
     for node in list(model.graph):
         if not put(layout, node):
             layout.keep(node, captured(node))

@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from gradserve_server.graph.autodiff.site import nested
 from gradserve_server.graph.tuning.blocked.filters import SMALLEST
+from gradserve_server.graph.tuning.fused import BLOCKED
 from gradserve_server.graph.values import shape_of, unused_name
 
 DOMAIN = "com.microsoft.nchwc"
@@ -18,11 +19,13 @@ class Layout:
 
     Attributes:
         block: Channels of a block.
+        fuses: Whether our own operators will run (`tuning.fused`).
         nodes: The new nodes so far.
     """
 
-    def __init__(self, model: ir.Model, block: int) -> None:
+    def __init__(self, model: ir.Model, block: int, *, fuses: bool) -> None:
         self.block = block
+        self.fuses = fuses
         self.nodes: list[ir.Node] = []
         self._graph = model.graph
         self._names = {value.name or "" for node in model.graph.all_nodes() for value in node.outputs}
@@ -44,14 +47,20 @@ class Layout:
 
     def twin(self, value: ir.Value) -> ir.Value:
         """The blocked form, reordered where there is none yet."""
-        if value not in self._twins:
+        if value not in self._twins and self._lies_alike(value):
+            self._twins[value] = self.plain(value)
+        elif value not in self._twins:
             self._twins[value] = self._emit("ReorderInput", [self.plain(value)], value.name or "", "blocked")
+            self._like(self._twins[value], value)
         return self._twins[value]
 
     def plain(self, value: ir.Value) -> ir.Value:
         """The form [N, C, H, W], reordered where there is none yet."""
         if value in self._only_blocked:
             self._only_blocked.remove(value)
+            if self._lies_alike(value):
+                self.set_plain(value, self._twins[value])
+                return self._plain[value]
             channels = value.shape[1] if value.shape is not None else None
             assert isinstance(channels, int)
             name, value.name = value.name, self._name(f"{value.name}/only_blocked")
@@ -79,6 +88,11 @@ class Layout:
     def filling(self, value: ir.Value) -> float:
         """A bound of what fills up the blocks of a value's twin. See `filling`."""
         return 0.0 if self.is_full(value) else self._filling.get(value, 0.0)
+
+    def _lies_alike(self, value: ir.Value) -> bool:
+        """Whether both forms have their numbers in the same order: one for each channel, in whole blocks."""
+        shape = shape_of(value)
+        return self.is_full(value) and shape is not None and shape[2:] == (1, 1)
 
     # ---- emission ----------------------------------------------------------------------------------------------------
 
@@ -111,6 +125,14 @@ class Layout:
         for twin, out in zip(copy.outputs, node.outputs, strict=True):
             twin.name = self._name(f"{out.name}/blocked")
             self._made(twin, out, filling)
+
+    def in_program(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
+        """The node on twins and on numbers for each channel, for `tuning.fused` to run; its result is blocked."""
+        self._made(self._program_node(node, inputs), node.outputs[0])
+
+    def numbers_in_program(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
+        """The same for a node whose result is numbers for each channel: they lie alike in both forms."""
+        self.set_plain(node.outputs[0], self._program_node(node, inputs))
 
     def standard(self, op: str, inputs: Sequence[ir.Value], name: str, **attributes: Any) -> ir.Value:
         """A standard operator between twins and their other shapes."""
@@ -163,7 +185,24 @@ class Layout:
         node.outputs[0].name = self._name(f"{name}/{suffix}")
         return node.outputs[0]
 
+    def _program_node(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> ir.Value:
+        attributes = [*node.attributes.values(), ir.AttrInt64("block", self.block)]
+        copy = ir.Node(BLOCKED, node.op_type, inputs, attributes, name=node.name)
+        self.nodes.append(copy)
+        copy.outputs[0].name = self._name(f"{node.outputs[0].name}/in_program")
+        return copy.outputs[0]
+
+    def _like(self, twin: ir.Value, value: ir.Value) -> None:
+        """Type and shape of a twin: its channels fill up the last block."""
+        sizes = shape_of(value)
+        assert sizes is not None
+        count, channels, *space = sizes
+        assert isinstance(channels, int)
+        twin.type = value.type
+        twin.shape = ir.Shape([count, -(-channels // self.block) * self.block, *space])
+
     def _made(self, twin: ir.Value, out: ir.Value, filling: float = 0.0) -> ir.Node:
+        self._like(twin, out)
         self._twins[out] = twin
         self._filling[out] = filling
         self._only_blocked.add(out)

@@ -10,8 +10,36 @@ import onnx_ir as ir
 from gradserve_server.graph.tuning.blocked.convolution import fusible
 from gradserve_server.graph.tuning.blocked.filters import Array, Kind, reorder
 from gradserve_server.graph.tuning.blocked.layout import Layout
-from gradserve_server.graph.tuning.blocked.table import fills_blocks, handles, static_image
+from gradserve_server.graph.tuning.blocked.table import fills_blocks, handles, is_scalar, static_image
+from gradserve_server.graph.tuning.fused import TABLE as PROGRAMS
 from gradserve_server.graph.values import constant, is_op, same_shape, shape_of
+
+
+@handles(*PROGRAMS)
+def _in_a_program(layout: Layout, node: ir.Node) -> bool:
+    """Images with numbers for each channel, as our own operator runs them in one pass."""
+    if not layout.fuses:
+        return False
+    images = [value for value in node.inputs if value is not None and same_shape(value, node.outputs[0])]
+    wide = [value for value in images if _spread_from(node.outputs[0], value) is None]
+    if not any(layout.is_blocked(value) for value in wide) or not all(fills_blocks(layout, value) for value in wide):
+        return False
+    read: list[ir.Value | None] = []
+    for value in node.inputs:
+        if value is None or value in wide or is_scalar(value):
+            read.append(layout.twin(value) if value in wide else value)
+        elif (numbers := _spread_from(node.outputs[0], value)) is not None:
+            read.append(layout.plain(numbers))
+        elif (known := _numbers(wide[0], value)) is not None:
+            if node.op_type == "Add" and _more_bias(layout, wide[0], known, node.outputs[0]):
+                return True
+            read.append(layout.constant(f"{value.name}/numbers", known.reshape(1, -1, 1, 1)))
+        else:
+            return False
+    if all(value is None or value in wide or is_scalar(value) for value in node.inputs):
+        return False
+    layout.in_program(node, read)
+    return True
 
 
 @handles("Add", "Mul")
@@ -63,7 +91,7 @@ def _number_per_channel(layout: Layout, node: ir.Node) -> bool:
     name = node.outputs[0].name or ""
     for index, (x, other) in enumerate((node.inputs, node.inputs[::-1])):
         image = static_image(x) if x is not None and layout.is_blocked(x) and fills_blocks(layout, x) else None
-        numbers = _narrow(x, other) if x is not None and other is not None else None
+        numbers = _spread_from(x, other) if x is not None and other is not None else None
         if x is None or image is None or numbers is None:
             continue
         channels, height, width = image
@@ -80,7 +108,7 @@ def _number_per_channel(layout: Layout, node: ir.Node) -> bool:
     return False
 
 
-def _narrow(x: ir.Value, other: ir.Value) -> ir.Value | None:
+def _spread_from(x: ir.Value, other: ir.Value) -> ir.Value | None:
     """The numbers [N, C, 1, 1] that a value is, or that it was spread from over the shape of x."""
     shape = shape_of(x)
     if shape is None or shape[2:] == (1, 1) or other.dtype is not ir.DataType.FLOAT:
@@ -105,6 +133,9 @@ def _over_positions(layout: Layout, node: ir.Node) -> bool:
         return False
     if node.attributes.get_int("keepdims", 1) != 1:
         return False
+    if layout.fuses:
+        layout.numbers_in_program(node, [layout.twin(x), node.inputs[1]])
+        return True
     name = node.outputs[0].name or ""
     channels, height, width = image
     grouped = [0, channels // layout.block, height * width, layout.block]

@@ -5,13 +5,14 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from gradserve_server.graph.tuning.blocked.layout import Layout
+from gradserve_server.graph.tuning.fused import DOMAIN
 from gradserve_server.graph.values import DEFAULT_DOMAINS, constant, shape_of
 
 Handler = Callable[[Layout, ir.Node], bool]
 """Puts a node into the layout; False where it cannot."""
 
 TABLE: dict[str, list[Handler]] = {}
-"""By operator of the default domain; the first handler that does not decline."""
+"""By operator of the default domain or ours; the first handler that does not decline."""
 
 
 def handles(*ops: str) -> Callable[[Handler], Handler]:
@@ -27,7 +28,9 @@ def handles(*ops: str) -> Callable[[Handler], Handler]:
 
 def put(layout: Layout, node: ir.Node) -> bool:
     """Puts a node into the layout, if it is one that can be."""
-    return node.domain in DEFAULT_DOMAINS and any(handler(layout, node) for handler in TABLE.get(node.op_type, ()))
+    return node.domain in (*DEFAULT_DOMAINS, DOMAIN) and any(
+        handler(layout, node) for handler in TABLE.get(node.op_type, ())
+    )
 
 
 def is_image(value: ir.Value, channels: int | None = None) -> bool:

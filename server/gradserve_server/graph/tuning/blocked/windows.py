@@ -1,9 +1,10 @@
-"""Pools, and what joins and parts along the channels."""
+"""Pools, what joins and parts along the channels, and questions about shapes."""
 
 import onnx_ir as ir
 
 from gradserve_server.graph.tuning.blocked.layout import Layout
 from gradserve_server.graph.tuning.blocked.table import fills_blocks, handles, is_image, text
+from gradserve_server.graph.tuning.pools import GRADIENT
 
 
 @handles("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
@@ -18,6 +19,19 @@ def _pool(layout: Layout, node: ir.Node) -> bool:
     for name, attr in node.attributes.items():
         if name not in ("ceil_mode", "storage_order") and (name, node.op_type) != ("dilations", "AveragePool"):
             made.attributes.add(attr)
+    return True
+
+
+@handles(GRADIENT)
+def _max_pool_gradient(layout: Layout, node: ir.Node) -> bool:
+    x, dy = node.inputs
+    if x is None or dy is None or not (layout.is_blocked(x) or layout.is_blocked(dy)):
+        return False
+    if not fills_blocks(layout, x) or not fills_blocks(layout, dy):
+        return False
+    layout.same(node, [layout.twin(x), layout.twin(dy)])
+    made = layout.nodes[-1]
+    made.attributes.add(ir.AttrInt64("block", layout.block))
     return True
 
 
@@ -40,4 +54,15 @@ def _split(layout: Layout, node: ir.Node) -> bool:
     if not all(fills_blocks(layout, value) for value in (x, *node.outputs)):
         return False
     layout.same(node, [layout.twin(x), *node.inputs[1:]])
+    return True
+
+
+@handles("Shape", "Size")
+def _shape(layout: Layout, node: ir.Node) -> bool:
+    """Both forms have the same shape where the channels fill their blocks."""
+    x = node.inputs[0]
+    if x is None or not layout.is_only_blocked(x) or not fills_blocks(layout, x):
+        return False
+    node.replace_input_with(0, layout.twin(x))
+    layout.nodes.append(node)
     return True

@@ -1,0 +1,148 @@
+// Fused(x...) -> y...: a fused program (kernels/fused/program.h) over the broadcast shape of its inputs.
+//
+// Attributes: program; axis: where the rows end; lanes; narrow: for each output, whether it has `lanes`
+// numbers for each row instead of whole rows; block: channels of a block, 1 for tensors in the plain layout.
+// In blocks, [N, C, H, W] lies in memory as [N, C / block, H, W, block], and `axis` counts those axes.
+
+#include "kernels/fused/run.h"
+#include "ort/kernel.h"
+#include "ort/operators.h"
+
+namespace gradserve::ort {
+namespace {
+
+// Below this many numbers made, waking a thread costs more than it saves.
+constexpr std::int64_t kWorthThreads = 65536;
+
+// The planner asks before it knows a node: any operand of the result's shape may give its place to it. Each
+// number is read before the number at its place is written (graph/tuning/fused/program.py orders it so).
+constexpr int kInplaceOperands = 8;
+
+class FusedKernel {
+ public:
+  FusedKernel(const Api& api, const KernelInfo* info)
+      : api_(api),
+        kernels_(*available_targets().front()),
+        program_(parse_program(attribute_string(api, info, "program"), kernels_.instructions)),
+        axis_(attribute_int(api, info, "axis")),
+        lanes_(attribute_int(api, info, "lanes")),
+        block_(attribute_int(api, info, "block")),
+        narrow_(attribute_ints(api, info, "narrow")) {
+    if (block_ < 1 || (block_ == 1 && lanes_ != 1))
+      throw std::invalid_argument("fused program: lanes without blocks");
+    if (narrow_.size() != static_cast<std::size_t>(program_.outputs)) {
+      throw std::invalid_argument("fused program: expected `narrow` to tell of each output");
+    }
+    numbers_.reserve(program_.numbers.size() * FusedRun::kUnit);
+    for (const float number : program_.numbers) numbers_.insert(numbers_.end(), FusedRun::kUnit, number);
+  }
+
+  void compute(KernelContext* context) const {
+    std::vector<Tensor> inputs;
+    Shape shape;
+    for (Index i = 0; i < program_.inputs; ++i) {
+      inputs.push_back(input(api_, context, static_cast<std::size_t>(i)));
+      widen(shape, inputs.back().shape);
+    }
+    FusedRun run(kernels_, program_, numbers_.data(), in_blocks(shape), axis_, lanes_);
+    for (Index i = 0; i < program_.inputs; ++i) {
+      const Tensor& tensor = inputs[static_cast<std::size_t>(i)];
+      run.set_input(i, tensor.data, in_blocks(tensor.shape));
+    }
+    Shape narrow(shape);
+    if (block_ > 1) {
+      std::fill(narrow.begin() + 2, narrow.end(), 1);
+    } else {
+      std::fill(narrow.begin() + std::min(axis_, std::ssize(narrow)), narrow.end(), 1);
+    }
+    for (std::size_t i = 0; i < narrow_.size(); ++i) {
+      run.set_output(static_cast<Index>(i), output(api_, context, i, narrow_[i] != 0 ? narrow : shape));
+    }
+    parallel(api_, context, run.units(), run.work() >= kWorthThreads,
+             [&](std::int64_t begin, std::int64_t end) { run.run(begin, end); });
+  }
+
+  const Api& api() const { return api_; }
+
+ private:
+  static void widen(Shape& shape, const Shape& by) {
+    if (by.size() > shape.size()) shape.insert(shape.begin(), by.size() - shape.size(), 1);
+    for (std::size_t i = 1; i <= by.size(); ++i) {
+      std::int64_t& size = shape[shape.size() - i];
+      if (size == 1) size = by[by.size() - i];
+    }
+  }
+
+  // How a tensor lies in memory.
+  Shape in_blocks(const Shape& shape) const {
+    if (block_ == 1) return shape;
+    if (std::ranges::all_of(shape, [](std::int64_t size) { return size == 1; })) return {1, 1, 1, 1, 1};
+    if (shape.size() != 4 || shape[1] % block_ != 0) {
+      throw std::invalid_argument("fused program: expected tensors [N, C, H, W] in whole blocks");
+    }
+    return {shape[0], shape[1] / block_, shape[2], shape[3], block_};
+  }
+
+  const Api& api_;
+  const KernelTable& kernels_;
+  Program program_;
+  std::int64_t axis_;
+  std::int64_t lanes_;
+  std::int64_t block_;
+  std::vector<std::int64_t> narrow_;
+  std::vector<float> numbers_;
+};
+
+CustomOp describe() {
+  CustomOp op = {};
+  op.version = kApiVersion;
+  op.name = [](const CustomOp*) { return "Fused"; };
+  op.execution_provider = [](const CustomOp*) -> const char* { return nullptr; };
+  op.input_type = [](const CustomOp*, std::size_t) { return ElementType::float32; };
+  op.input_count = [](const CustomOp*) -> std::size_t { return 1; };
+  op.output_type = [](const CustomOp*, std::size_t) { return ElementType::float32; };
+  op.output_count = [](const CustomOp*) -> std::size_t { return 1; };
+  op.input_characteristic = [](const CustomOp*, std::size_t) { return Characteristic::variadic; };
+  op.output_characteristic = [](const CustomOp*, std::size_t) { return Characteristic::variadic; };
+  op.input_memory = [](const CustomOp*, std::size_t) { return MemoryType::default_memory; };
+  op.variadic_input_least = [](const CustomOp*) { return 1; };
+  op.variadic_input_same_type = [](const CustomOp*) { return 1; };
+  op.variadic_output_least = [](const CustomOp*) { return 1; };
+  op.variadic_output_same_type = [](const CustomOp*) { return 1; };
+  op.create_kernel_or_fail = [](const CustomOp*, const Api* api, const KernelInfo* info, void** kernel) {
+    return guarded(*api, [&] { *kernel = new FusedKernel(*api, info); });
+  };
+  op.compute_or_fail = [](void* kernel, KernelContext* context) {
+    const auto* fused = static_cast<const FusedKernel*>(kernel);
+    return guarded(fused->api(), [&] { fused->compute(context); });
+  };
+  op.destroy = [](void* kernel) { delete static_cast<FusedKernel*>(kernel); };
+  op.first_version = [](const CustomOp*) { return 1; };
+  op.last_version = [](const CustomOp*) { return 1; };
+  op.may_inplace = [](int** inputs, int** outputs) -> std::size_t {
+    *inputs = new int[kInplaceOperands];
+    *outputs = new int[kInplaceOperands];
+    for (int i = 0; i < kInplaceOperands; ++i) {
+      (*inputs)[i] = i;
+      (*outputs)[i] = 0;
+    }
+    return kInplaceOperands;
+  };
+  // NOLINTNEXTLINE(readability-non-const-parameter): the interface's signature.
+  op.release_may_inplace = [](int* inputs, int* outputs) {
+    delete[] inputs;
+    delete[] outputs;
+  };
+  op.aliases = [](int**, int**) -> std::size_t { return 0; };
+  op.release_aliases = [](int*, int*) {};
+  return op;
+}
+
+}  // namespace
+
+const CustomOp* fused_operator() {
+  static const CustomOp op = describe();
+  return &op;
+}
+
+}  // namespace gradserve::ort

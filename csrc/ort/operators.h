@@ -1,0 +1,11 @@
+// The operators of domain "gradserve", for onnxruntime.
+#pragma once
+
+#include "ort/abi.h"
+
+namespace gradserve::ort {
+
+const CustomOp* fused_operator();
+const CustomOp* max_pool_gradient_operator();
+
+}  // namespace gradserve::ort

@@ -1,0 +1,88 @@
+"""The gradient of a maximum over windows, as one operator of ours.
+
+The rule (autodiff/vjp_pooling) runs a second MaxPool for its indices, twenty times slower than the first, and scatters by
+them, in the plain layout. `MaxPoolGradient` looks for the maxima itself (csrc/kernels/simd/max_pool.h).
+"""
+
+from typing import Any
+
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from gradserve_server.graph.tuning.fused import DOMAIN
+from gradserve_server.graph.values import constant, is_op, same_shape, shape_of, supersede
+
+GRADIENT = "MaxPoolGradient"
+
+
+def replace_max_pool_gradients(model: ir.Model) -> None:
+    """Rewrites them, in place, in the main graph."""
+    found = False
+    for node in list(model.graph):
+        match = _by_scattering(node) if is_op(node, "Reshape") else _by_unpooling(node) if is_op(node, "MaxUnpool") else None
+        pool = _pool_of(match[1]) if match is not None else None
+        if match is None or pool is None or not _fits(node, pool, match[0]):
+            continue
+        found = True
+        rank, out = 2, node.outputs[0]
+        attributes: dict[str, Any] = {
+            "block": 1,
+            "kernel_shape": pool.attributes.get_ints("kernel_shape", []),
+            "strides": pool.attributes.get_ints("strides", [1] * rank),
+            "dilations": pool.attributes.get_ints("dilations", [1] * rank),
+            "pads": pool.attributes.get_ints("pads", [0] * 2 * rank),
+        }
+        made = ir.node(GRADIENT, [pool.inputs[0], match[0]], attributes, domain=DOMAIN, name=f"{out.name}/max_pool_gradient")
+        model.graph.insert_before(node, made)
+        supersede(out, made.outputs[0])
+        model.graph.remove(node, safe=True)
+    if found:
+        model.graph.opset_imports[DOMAIN] = 1
+        RemoveUnusedNodesPass()(model)
+
+
+def _by_scattering(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
+    """dY and the indices of reshape(scatter_add(0, reshape(indices), reshape(dY)))."""
+    scatter = _maker(node.inputs[0], "ScatterElements")
+    if scatter is None or scatter.attributes.get_string("reduction", "none") != "add":
+        return None
+    indices, dy = (_maker(value, "Reshape") for value in scatter.inputs[1:3])
+    if _maker(scatter.inputs[0], "ConstantOfShape") is None or indices is None or dy is None:
+        return None
+    if dy.inputs[0] is None or indices.inputs[0] is None:
+        return None
+    return dy.inputs[0], indices.inputs[0]
+
+
+def _by_unpooling(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
+    dy, indices = node.inputs[:2]
+    return (dy, indices) if dy is not None and indices is not None else None
+
+
+def _maker(value: ir.Value | None, op: str) -> ir.Node | None:
+    node = value.producer() if value is not None else None
+    return node if node is not None and is_op(node, op) else None
+
+
+def _pool_of(indices: ir.Value) -> ir.Node | None:
+    """The MaxPool over two axes that gave the indices, where what lies in its windows is known."""
+    pool = _maker(indices, "MaxPool")
+    if pool is None or len(pool.outputs) != 2 or pool.outputs[1] is not indices:
+        return None
+    if pool.attributes.get_string("auto_pad", "NOTSET") != "NOTSET" or pool.attributes.get_int("storage_order", 0) != 0:
+        return None
+    return pool if len(pool.attributes.get_ints("kernel_shape", [])) == 2 else None
+
+
+def _fits(node: ir.Node, pool: ir.Node, dy: ir.Value) -> bool:
+    x, out = pool.inputs[0], node.outputs[0]
+    shape = shape_of(out)
+    return (
+        x is not None
+        and x.dtype is ir.DataType.FLOAT
+        and shape is not None
+        and len(shape) == 4
+        and same_shape(x, out)
+        and same_shape(dy, pool.outputs[0])
+        and constant(x) is None
+    )
