@@ -206,10 +206,15 @@ def gather(g: Emitter, windows: Windows, image: Expr, weight: Expr, result: Expr
     return _shaped(out if exact else _cropped(g, out, result, windows), result)
 
 
+FEW_CHANNELS = 4
+
+
 def scatter(
     g: Emitter, windows: Windows, cotangent: Expr, weight: Expr, image: Expr, group: int, *, constant: Array | None = None
 ) -> Expr:
     """The adjoint of `gather` in the image: ConvTranspose; at stride 1 the faster Conv with the flipped kernel.
+
+    An image of few channels is faster by ConvTranspose in any case: Conv computes a block of 16 channels (docs/performance.md).
 
     Args:
         g: Emits it.
@@ -223,14 +228,16 @@ def scatter(
     rank = len(windows.axes)
     common: dict[str, Any] = {"group": group, "dilations": windows.dilations, "kernel_shape": windows.kernel}
     flipped = windows.flipped_pads()
-    if flipped is not None and (constant is not None or weight.shape is not None):
-        turned = g.const(flip(constant, group)) if constant is not None else _flipped(g, weight, group)
-        return _shaped(g.op("Conv", cotangent, turned, pads=flipped, **common), image)
     sizes, counts = spatial_sizes(image, rank), spatial_sizes(cotangent, rank)
     over = [axis.overhang(size, count) for axis, size, count in zip(windows.axes, sizes, counts, strict=True)]
     begins = [axis.begin for axis in windows.axes]
     late = None in begins
     exact = None not in over and not late
+    channels = image.shape[1] if image.shape is not None else None
+    few = isinstance(channels, int) and channels <= FEW_CHANNELS and group == 1 and exact
+    if flipped is not None and not few and (constant is not None or weight.shape is not None):
+        turned = g.const(flip(constant, group)) if constant is not None else _flipped(g, weight, group)
+        return _shaped(g.op("Conv", cotangent, turned, pads=flipped, **common), image)
     attributes: dict[str, Any] = {
         "pads": [0] * 2 * rank if late else [*begins, *(max(o or 0, 0) for o in over)],
         "strides": windows.strides,
