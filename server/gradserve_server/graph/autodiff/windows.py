@@ -214,7 +214,7 @@ def scatter(
 ) -> Expr:
     """The adjoint of `gather` in the image: ConvTranspose; at stride 1 the faster Conv with the flipped kernel.
 
-    An image of few channels is faster by ConvTranspose in any case: Conv computes a block of 16 channels (docs/performance.md).
+    An image of few channels is faster by ConvTranspose in any case: Conv computes blocks of 16 (docs/performance.md).
 
     Args:
         g: Emits it.
