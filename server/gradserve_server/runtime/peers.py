@@ -9,6 +9,7 @@ others after it: batches of 1 and 7 in turn instead of 8. So those who are back 
 """
 
 import math
+import time
 
 MAX_WAIT = 0.010
 """Seconds; updating the images of eight full-size ascents takes less."""
@@ -26,11 +27,13 @@ class Peers:
         """Notes how long a run of theirs took."""
         self.patience = min(seconds, longest)
 
-    def expected_until(self, now: float) -> float:
-        """Until when it is worth waiting for those who are not back yet; minus infinity once nobody is expected."""
-        for peer in [peer for peer in self.members if peer.gone]:
-            self.members.remove(peer)
-        return max((until for peer in self.members if (until := peer.expected_until()) > now), default=-math.inf)
+    def expected_until(self) -> float | None:
+        """Until when it is worth waiting for those who are not back yet; None where nobody is expected."""
+        if len(self.members) == 1:
+            return None
+        self.members = {peer for peer in self.members if not peer.gone}
+        until = max(peer.expected_until() for peer in self.members)
+        return until if until > time.monotonic() else None
 
 
 class Peer:
@@ -45,6 +48,8 @@ class Peer:
         peers.members.add(self)
         self.gone = False
         """Takes no more steps."""
+        self.under_way = False
+        """Has taken a step."""
         self._prompt = True
         self._away_since: float | None = None
 
@@ -56,7 +61,7 @@ class Peer:
 
     def left(self, now: float) -> None:
         """Has the result of a run."""
-        self._away_since = now
+        self._away_since, self.under_way = now, True
 
     def expected_until(self) -> float:
         """Until when it is worth waiting for; minus infinity while it is here, or if it was late the last time."""

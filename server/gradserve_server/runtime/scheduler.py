@@ -46,7 +46,8 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """Works in line."""
-        return len(self._line)
+        with self._lock:
+            return len(self._line)
 
     def run(self, work: Work) -> Any:
         """Runs a work, alone or with others, and returns its result.
@@ -63,7 +64,7 @@ class Scheduler:
             peer = work.peer
             if peer is not None:
                 peer.back(time.monotonic())
-            free = not self._busy and not self._line and (peer is None or len(peer.peers.members) == 1)
+            free = not self._busy and not self._line and (peer is None or peer.peers.expected_until() is None)
             if free:
                 self._busy = True
             else:
@@ -142,8 +143,8 @@ class Scheduler:
     # ---- waiting -----------------------------------------------------------------------------------------------------
 
     def _join_line(self, work: Work) -> Ticket:
-        # An ascent under way is not broken off: there are only as many as the callers who wait for them.
-        under_way = work.peer is not None
+        # An ascent under way is not broken off.
+        under_way = work.peer is not None and work.peer.under_way
         if len(self._line) >= self._max_queue and self._busy and not under_way:
             msg = f"queue: at most {self._max_queue} runs wait at a time (max_queue); try again when some have ended"
             raise LimitExceeded(msg)
@@ -211,9 +212,7 @@ class Scheduler:
             return None
         if sum(ticket.work.samples() for ticket in self._line) >= self._max_batch:
             return None
-        now = time.monotonic()
-        until = peer.peers.expected_until(now)
-        return until if until > now else None
+        return peer.peers.expected_until()
 
 
 def _wake(ticket: Ticket | None) -> None:
