@@ -67,11 +67,9 @@ def test_the_first_batch_is_compared_and_the_next_only_run_together(monkeypatch)
     runs = works(batch, 1, 2)
     check(runs[0].together(runs), runs)
     assert (batch.tried, batch.allowed) == (True, True)
-    alone = []
-    monkeypatch.setattr(PlanRun, "alone", alone.append)
-    results = runs[0].together(runs)
-    monkeypatch.undo()
-    assert not alone
+    with monkeypatch.context() as patch:
+        patch.delattr(PlanRun, "alone")
+        results = runs[0].together(runs)
     check(results, runs)
 
 
