@@ -13,6 +13,9 @@ from gradserve_server.runtime.work import Priority, Work
 WAIT = 20.0
 """Seconds after which a thread counts as stuck."""
 
+FOREVER = 1e6
+"""Seconds that no test waits."""
+
 
 def wait_for(condition: Callable[[], bool]) -> None:
     """Looks until something is so."""
@@ -49,6 +52,7 @@ class Job(Work):
         super().__init__(priority, caller)
         self.name, self.log, self.error = name, log, error
         self._group, self._samples = group, samples
+        self.ran_in: int | None = None
 
     def group(self) -> Hashable | None:
         return self._group
@@ -62,6 +66,7 @@ class Job(Work):
     def together(self, works: Sequence["Job"]) -> list[str]:
         self.log.append(tuple(work.name for work in works))
         for work in works:
+            work.ran_in = threading.get_ident()
             if work.error is not None:
                 raise work.error
         return [work.name for work in works]

@@ -195,7 +195,7 @@ class Scheduler:
         head = self._line.first()
         until = self._worth_waiting(head)
         if until is not None:
-            if any(ticket.keeps for ticket in self._line):
+            if head.keeps:
                 return None
             head.looks_again(until, for_peers=True)
             return head

@@ -26,7 +26,9 @@ def batch_of(body, **weights):
 
 
 def works(batch, *sizes, same=False):
-    feeds = [{"x": random(size, 3, seed=0 if same else size), "w": random(1, 3, seed=size)} for size in sizes]
+    feeds = [
+        {"x": random(size, 3, seed=0 if same else index), "w": random(1, 3, seed=index)} for index, size in enumerate(sizes)
+    ]
     return [PlanRun(batch._session, batch, feed, Priority.GRADIENT) for feed in feeds]
 
 

@@ -6,11 +6,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.jobs import WAIT, Crowd, Job, wait_for
+from support.jobs import FOREVER, WAIT, Crowd, Job, wait_for
 
 from gradserve.errors import CallCancelled, DeadlineExceeded, LimitExceeded, ServerUnavailable
 from gradserve_server.runtime.caller import Caller
 from gradserve_server.runtime.line import PATIENCE
+from gradserve_server.runtime.peers import Peers
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.work import Priority, Work
 
@@ -185,6 +186,19 @@ def test_a_deadline_ends_the_wait_while_the_device_is_busy(crowd, log):
     assert log == [("b",)]
 
 
+@pytest.mark.parametrize(
+    ("caller", "refusal"),
+    [
+        (Caller(), type(None)),
+        (Caller(lambda: False, deadline=FOREVER), type(None)),
+        (Caller(lambda: True), CallCancelled),
+        (Caller(lambda: True, deadline=0.0), DeadlineExceeded),
+    ],
+)
+def test_why_a_run_is_not_begun(caller, refusal):
+    assert type(caller.refusal()) is refusal
+
+
 def test_closing_ends_what_waits_and_finishes_what_runs(crowd, log):
     waiting = [crowd.ask(Job(name, log)) for name in "ab"]
     gone = crowd.ask(Job("c", log, caller=Caller(lambda: True)))
@@ -215,16 +229,17 @@ def ascents(crowd, log):
         answer.result(WAIT)
     assert log == [("a", "b")]
     log.clear()
-    steps[0].peer.peers.patience = WAIT
+    steps[0].peer.peers.patience = FOREVER
     return steps
 
 
 def test_who_is_back_waits_for_its_peer(crowd, ascents, log):
     answers = [crowd.ask(ascents[0])]
     assert crowd.scheduler.waiting == 1
-    answers.append(crowd.ask(ascents[1]))
-    assert [answer.result(WAIT) for answer in answers] == ["a", "b"]
+    assert crowd.scheduler.run(ascents[1]) == "b"
+    assert answers[0].result(WAIT) == "a"
     assert log == [("a", "b")]
+    assert ascents[0].ran_in == threading.get_ident()  # who comes last need not wake anybody to begin
 
 
 def test_nobody_waits_for_a_peer_that_has_ended(crowd, ascents):
@@ -238,7 +253,7 @@ def test_nobody_waits_for_a_peer_that_was_late(crowd, ascents):
     peers = ascents[0].peer.peers
     peers.patience = 0.0
     assert crowd.scheduler.run(ascents[1]) == "b"  # comes back after more time than that
-    peers.patience = WAIT
+    peers.patience = FOREVER
     assert crowd.scheduler.run(ascents[0]) == "a"
 
 
@@ -248,14 +263,55 @@ def test_the_wait_for_a_peer_ends(crowd, ascents, log):
     assert log == [("a",)]
 
 
-@pytest.mark.parametrize("group", ["g", "h"])
-def test_other_work_does_not_wait_for_peers(crowd, ascents, log, group):
+@pytest.mark.parametrize(
+    ("priority", "group", "runs"),
+    [
+        (Priority.GRADIENT, "g", [("c", "a")]),
+        (Priority.GRADIENT, "h", [("c",), ("a", "b")]),
+        (Priority.ASCENT, "h", [("a",), ("c",)]),
+    ],
+)
+def test_other_work_does_not_wait_for_peers(crowd, ascents, log, priority, group, runs):
     step = crowd.ask(ascents[0])
     assert crowd.scheduler.waiting == 1
-    assert crowd.scheduler.run(Job("c", log, group=group)) == "c"
-    crowd.ask(ascents[1])
+    assert crowd.scheduler.run(Job("c", log, priority, group=group)) == "c"
+    if "b" in runs[-1]:
+        assert crowd.scheduler.run(ascents[1]) == "b"
     assert step.result(WAIT) == "a"
-    assert log[0] == {"g": ("c", "a"), "h": ("c",)}[group]
+    assert log == runs
+
+
+def test_a_full_batch_does_not_wait_for_more_peers(crowd, ascents, log):
+    ascents[0]._samples = 3
+    step = crowd.ask(ascents[0])
+    assert crowd.scheduler.waiting == 1
+    third = Job("c", log, Priority.ASCENT, group="g")
+    third.peer = crowd.scheduler.peer(third)
+    assert crowd.scheduler.run(third) == "c"
+    assert step.result(WAIT) == "a"
+    assert log == [("a", "c")]
+
+
+def test_who_waits_for_peers_does_not_fill_the_line(log):
+    scheduler = Scheduler(max_batch=4, max_queue=1)
+    steps = [Job(name, log, Priority.ASCENT, group="g") for name in "ab"]
+    for step in steps:
+        step.peer = scheduler.peer(step)
+        scheduler.run(step)
+    steps[0].peer.peers.patience = FOREVER
+    with ThreadPoolExecutor(1) as threads:
+        waits = threads.submit(scheduler.run, steps[0])
+        wait_for(lambda: scheduler.waiting == 1)
+        assert scheduler.run(Job("c", log)) == "c"
+        scheduler.leave(steps[1].peer)
+        assert waits.result(WAIT) == "a"
+
+
+@pytest.mark.parametrize(("seconds", "patience"), [(0.001, 0.001), (5.0, 0.01)])
+def test_the_wait_is_as_long_as_a_run_and_bounded(seconds, patience):
+    peers = Peers()
+    peers.ran_for(seconds, 0.01)
+    assert peers.patience == patience
 
 
 def test_a_deadline_ends_the_wait_for_peers(crowd, ascents):
