@@ -91,6 +91,7 @@ class Scheduler:
         if not self._lock.acquire(blocking=False):
             return
         try:
+            peer.peers.members.discard(peer)
             leader = self._next()
         finally:
             self._lock.release()

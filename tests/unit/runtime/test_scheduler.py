@@ -249,6 +249,13 @@ def test_nobody_waits_for_a_peer_that_has_ended(crowd, ascents):
     assert answer.result(WAIT) == "a"
 
 
+def test_an_ascent_that_ends_in_the_middle_of_a_decision_is_no_peer_any_more(crowd, ascents):
+    """As a garbage collection may have it, in the very thread that decides."""
+    with crowd.scheduler._lock:
+        crowd.scheduler.leave(ascents[1].peer)
+    assert crowd.scheduler.run(ascents[0]) == "a"
+
+
 def test_nobody_waits_for_a_peer_that_was_late(crowd, ascents):
     peers = ascents[0].peer.peers
     peers.patience = 0.0
