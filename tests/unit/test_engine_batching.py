@@ -13,9 +13,8 @@ from support.tolerances import TOLERANCE
 from gradserve import Sgd, StopReason
 from gradserve import objectives as O
 from gradserve.errors import DeadlineExceeded, InvalidObjective, LimitExceeded, ServerUnavailable
-from gradserve_server import Engine, EngineConfig
+from gradserve_server import Caller, Engine, EngineConfig
 from gradserve_server.runtime.batch import Batch
-from gradserve_server.runtime.caller import Caller
 
 IMAGES = golden.digits()
 
