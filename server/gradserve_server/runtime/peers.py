@@ -1,7 +1,7 @@
 """Ascents that take the same steps at the same time: who of them is expected back, so that their batch forms again.
 
 After a step an ascent updates its images before it asks for the next run. Whoever is back first would run alone, and the
-others after it: batches of 1 and 7 in turn instead of 8. So those who are back wait for those who are not, but
+others would find the device busy. So those who are back wait for those who are not, but
 
 - only for ascents that are under way with the same group of runs, and that came back in time after their last step;
 - for at most as long as the group's last run took, and never longer than `MAX_WAIT`;
