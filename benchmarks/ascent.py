@@ -89,12 +89,12 @@ def outside_the_model(path: Path, image: NDArray[np.float32], steps: int) -> flo
     import gradserve
     from gradserve import objectives as O
     from gradserve_server import Engine
-    from gradserve_server.runtime.plan import Plan
+    from gradserve_server.runtime.session import Session
 
     inside = 0.0
-    bind = Plan.bind
+    bind = Session.bind
 
-    def timed(self: Plan, *arguments: object) -> Callable[[], None]:
+    def timed(self: Session, *arguments: object) -> Callable[[], None]:
         run = bind(self, *arguments)  # type: ignore[arg-type]
 
         def measured() -> None:
@@ -105,7 +105,7 @@ def outside_the_model(path: Path, image: NDArray[np.float32], steps: int) -> flo
 
         return measured
 
-    Plan.bind = timed  # type: ignore[method-assign]
+    Session.bind = timed  # type: ignore[method-assign]
     try:
         with Engine(path) as engine:
             ascent = engine.ascend(
@@ -125,7 +125,7 @@ def outside_the_model(path: Path, image: NDArray[np.float32], steps: int) -> flo
                 next(ascent)
             return 1 - inside / (time.perf_counter() - started)
     finally:
-        Plan.bind = bind  # type: ignore[method-assign]
+        Session.bind = bind  # type: ignore[method-assign]
 
 
 def main() -> None:

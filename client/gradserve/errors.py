@@ -16,8 +16,8 @@
     ├── BackendMissing           the installed onnxruntime cannot do it
     ├── LimitExceeded            a limit of the server is reached; wait and retry
     ├── InternalError            a defect of the server; report the request id
-    └── CallError                the call itself failed (raised by clients only)
-        ├── ServerUnavailable    nobody answers at that address
+    └── CallError                the call itself failed
+        ├── ServerUnavailable    nobody answers at that address, or it is shutting down
         ├── DeadlineExceeded     the timeout that the caller set has passed
         └── CallCancelled        the caller cancelled
 
@@ -154,13 +154,19 @@ class CallError(GradserveError):
 class ServerUnavailable(CallError):
     """Nobody answers at that address, or the server is shutting down."""
 
+    reason = "SERVER_UNAVAILABLE"
+
 
 class DeadlineExceeded(CallError):
     """The timeout that the caller set has passed."""
 
+    reason = "DEADLINE_EXCEEDED"
+
 
 class CallCancelled(CallError):
     """The caller cancelled."""
+
+    reason = "CALL_CANCELLED"
 
 
 def by_reason() -> dict[str, type[GradserveError]]:

@@ -111,6 +111,20 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="differentiate quantized models as if quantization rounded nothing (default: such gradients are refused)",
     )
     option(
+        "--max-batch",
+        type=_whole,
+        default=engine.max_batch,
+        metavar="N",
+        help="samples of different callers that run as one batch; 1: each runs alone (default: %(default)s)",
+    )
+    option(
+        "--max-queue",
+        type=_whole,
+        default=engine.max_queue,
+        metavar="N",
+        help="runs that wait for the device at a time; one more is refused (default: %(default)s)",
+    )
+    option(
         "--max-message-mib",
         dest="max_message_bytes",
         type=lambda text: _whole(text) * _MIB,

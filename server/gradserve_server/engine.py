@@ -20,16 +20,20 @@ from gradserve_server.config import EngineConfig
 from gradserve_server.graph.autodiff.names import cotangent_name, hvp_name, tangent_name
 from gradserve_server.graph.derivatives import Backend, Policy, Product, Wanted
 from gradserve_server.graph.objectives import VALUE, heads, weights
+from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.feeds import check_feeds
 from gradserve_server.runtime.model import Model
 from gradserve_server.runtime.repository import scan
+from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.session import Array, contiguous
 
 
 class Engine:
     """Every model of a repository, loaded and ready: `Engine("models")`, or `Engine("model.onnx")` for one file.
 
-    Has the verbs of `gradserve.Client` with the same signatures and exceptions. Safe to use from many threads.
+    Has the verbs of `gradserve.Client` with the same signatures and exceptions. Safe to use from many threads: one run is on
+    the device at a time, and gradients and ascents of different callers run as one batch (`runtime.scheduler`). Each verb
+    also takes a `caller`, who may have a deadline or go away while the run waits for its turn.
 
     Args:
         repository: A folder in Triton's layout, or an ONNX file, which is then a model named after it.
@@ -44,6 +48,7 @@ class Engine:
     def __init__(self, repository: str | Path, *, config: EngineConfig | None = None) -> None:
         config = config or EngineConfig()
         self._closed = threading.Event()
+        self._scheduler = Scheduler(max_batch=config.max_batch, max_queue=config.max_queue)
         kernels.set_num_threads(config.threads)  # of the process: its ascents share one pool
         self._models: dict[str, dict[int, Model]] = {
             entry.name: {
@@ -53,6 +58,7 @@ class Engine:
                     file,
                     threads=config.threads,
                     max_plans=config.max_plans,
+                    scheduler=self._scheduler,
                     policy=Policy(Backend(config.backend), config.straight_through),
                     images=dict(entry.images),
                     labels=dict(entry.labels),
@@ -65,7 +71,13 @@ class Engine:
     # ---- verbs -------------------------------------------------------------------------------------------------------
 
     def infer(
-        self, model: str, inputs: Mapping[str, npt.ArrayLike], *, outputs: Sequence[str] = (), version: str = ""
+        self,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        *,
+        outputs: Sequence[str] = (),
+        version: str = "",
+        caller: Caller = ANYONE,
     ) -> dict[str, Array]:
         """Runs the model. See `gradserve.Client.infer`."""
         served = self.model(model, version)
@@ -74,7 +86,7 @@ class Engine:
             if name not in known:
                 msg = f"output '{name}': expected one of {', '.join(map(repr, known))}"
                 raise InvalidTensor(msg)
-        return served.predict(check_feeds(served.inputs, inputs), outputs)
+        return served.predict(check_feeds(served.inputs, inputs), outputs, caller)
 
     def gradient(
         self,
@@ -84,6 +96,7 @@ class Engine:
         *,
         wrt: Sequence[str] = (),
         version: str = "",
+        caller: Caller = ANYONE,
     ) -> GradientResult:
         """The objective for each sample and its gradient. See `gradserve.Client.gradient`."""
         served = self.model(model, version)
@@ -91,7 +104,7 @@ class Engine:
         terms = _resolved(served, objective)
         layers = [term.layer for _, term in terms]
         plan = served.plan(Wanted(served.wrt(wrt, layers), heads(terms)))
-        results = plan.run(feeds, _weights(served, terms, feeds, plan.key.wrt[0]))
+        results = plan.run(feeds, _weights(served, terms, feeds, plan.key.wrt[0]), caller)
         return GradientResult(results[VALUE], plan.gradients(results, feeds))
 
     def vjp(
@@ -102,6 +115,7 @@ class Engine:
         *,
         wrt: Sequence[str] = (),
         version: str = "",
+        caller: Caller = ANYONE,
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """The vector-Jacobian product. See `gradserve.Client.vjp`."""
         served = self.model(model, version)
@@ -118,7 +132,7 @@ class Engine:
             array = _like("cotangent", name, cotangents[name], shapes[layer], served.dtype(layer))
             known = extra.get(cotangent_name(layer))
             extra[cotangent_name(layer)] = array if known is None else np.asarray(array + known)
-        results = plan.run(feeds, extra)
+        results = plan.run(feeds, extra, caller)
         return {name: results[layer] for name, layer in asked.items()}, plan.gradients(results, feeds)
 
     def jvp(
@@ -129,6 +143,7 @@ class Engine:
         *,
         outputs: Sequence[str] = (),
         version: str = "",
+        caller: Caller = ANYONE,
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """The Jacobian-vector product. See `gradserve.Client.jvp`."""
         served = self.model(model, version)
@@ -138,7 +153,7 @@ class Engine:
         layers = tuple(sorted(set(asked.values())))
         extra = _tangents(served, tangents, feeds)
         plan = served.plan(Wanted(served.wrt(list(tangents), layers), layers, Product.JVP))
-        results = plan.run(feeds, extra)
+        results = plan.run(feeds, extra, caller)
         return (
             {name: results[layer] for name, layer in asked.items()},
             {name: results[tangent_name(layer)] for name, layer in asked.items()},
@@ -152,6 +167,7 @@ class Engine:
         tangents: Mapping[str, npt.ArrayLike],
         *,
         version: str = "",
+        caller: Caller = ANYONE,
     ) -> HessianResult:
         """The Hessian-vector product of an objective. See `gradserve.Client.hvp`."""
         served = self.model(model, version)
@@ -160,12 +176,18 @@ class Engine:
         layers = [term.layer for _, term in terms]
         extra = _tangents(served, tangents, feeds)
         plan = served.plan(Wanted(served.wrt(list(tangents), layers), heads(terms), Product.HVP))
-        results = plan.run(feeds, extra | _weights(served, terms, feeds, plan.key.wrt[0]))
+        results = plan.run(feeds, extra | _weights(served, terms, feeds, plan.key.wrt[0]), caller)
         products = {name: results[hvp_name(name)] for name in plan.key.wrt}
         return HessianResult(results[VALUE], plan.gradients(results, feeds), products)
 
     def activations(
-        self, model: str, inputs: Mapping[str, npt.ArrayLike], layers: Sequence[str], *, version: str = ""
+        self,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike],
+        layers: Sequence[str],
+        *,
+        version: str = "",
+        caller: Caller = ANYONE,
     ) -> dict[str, Array]:
         """The values of layers. See `gradserve.Client.activations`."""
         served = self.model(model, version)
@@ -174,7 +196,7 @@ class Engine:
             msg = "layers: expected at least one, got none"
             raise InvalidTensor(msg)
         asked = {name: served.resolve(name) for name in layers}
-        results = served.plan(Wanted((), tuple(sorted(set(asked.values()))))).run(feeds)
+        results = served.plan(Wanted((), tuple(sorted(set(asked.values()))))).run(feeds, caller=caller)
         return {name: results[layer] for name, layer in asked.items()}
 
     def ascend(
@@ -204,9 +226,14 @@ class Engine:
         objective_weights = _weights(served, terms, feeds, spec.input)
         values = np.empty(spec.count, np.float32)
         gradient = np.empty_like(feeds[spec.input])
-        run = plan.bind(feeds, objective_weights, values, gradient)
         stop = lambda: self._closed.is_set() or should_stop()  # noqa: E731
-        return ascend(spec, run, feeds[spec.input], values, gradient, stop)
+        runs = plan.bind(feeds, objective_weights, values, gradient, Caller(stop))
+
+        def steps() -> Iterator[Step]:
+            with runs as run:
+                yield from ascend(spec, run, feeds[spec.input], values, gradient, stop)
+
+        return steps()
 
     def layers(self, model: str, *, version: str = "") -> list[Layer]:
         """The tensors that objectives and `activations` can name. See `gradserve.Client.layers`."""
@@ -241,8 +268,9 @@ class Engine:
         return versions[int(version)]
 
     def close(self) -> None:
-        """Ends the ascents that run within one step, and lets go of every model."""
+        """Ends the ascents that run within one step and what waits for the device, and lets go of every model."""
         self._closed.set()
+        self._scheduler.close()
         self._models.clear()
 
     def __enter__(self) -> Self:

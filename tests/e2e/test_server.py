@@ -10,13 +10,15 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from support import golden
+from support.jobs import WAIT, Crowd, wait_for
 from support.paths import MODELS
 
 import gradserve
 from gradserve import Adam, Noise, Sgd, StopReason, errors
 from gradserve import objectives as O
-from gradserve_server import Engine, ServerConfig
+from gradserve_server import Engine, EngineConfig, ServerConfig
 from gradserve_server.rpc.app import SERVICES, Server
+from gradserve_server.runtime.runs import Prediction
 
 IMAGE = {"image": golden.digits()}
 UNIT = O.unit("logits", 7)
@@ -174,13 +176,6 @@ def test_a_port_that_is_taken(server, engine):
 # ---- many at once, and cancelling ------------------------------------------------------------------------------------
 
 
-def wait_for(condition) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def slow_ascent(client, **settings):
     return client.ascend("digits", UNIT, steps=1_000_000, **settings)
 
@@ -247,6 +242,78 @@ def test_too_many_ascents_are_refused_by_name(engine):
         next(again)
         again.close()
         running[1].close()
+
+
+@pytest.fixture
+def busy():
+    """A server whose device is busy, and the crowd that keeps it so."""
+    with (
+        Engine(MODELS, config=EngineConfig(max_queue=4)) as engine,
+        Server(engine, ServerConfig(port=0, drain_seconds=2)) as server,
+        Crowd(engine._scheduler) as crowd,
+    ):
+        yield server, crowd
+
+
+UNARY = {
+    "infer": lambda client: client.infer("digits", IMAGE),
+    "gradient": lambda client: client.gradient("digits", IMAGE, UNIT),
+    "vjp": lambda client: client.vjp("digits", IMAGE, {"logits": np.ones((4, 10))}),
+    "jvp": lambda client: client.jvp("digits", IMAGE, {"image": IMAGE["image"]}),
+    "hvp": lambda client: client.hvp("digits", IMAGE, UNIT, {"image": IMAGE["image"]}),
+    "activations": lambda client: client.activations("digits", IMAGE, ["relu6"]),
+}
+
+
+def test_calls_wait_in_line_and_a_full_line_refuses(busy):
+    server, crowd = busy
+    with gradserve.Client(server.address) as client:
+        calls = [crowd.join(call, client) for call in list(UNARY.values())[:4]]
+        with pytest.raises(errors.LimitExceeded, match="at most 4 runs"):
+            client.infer("digits", IMAGE)
+        crowd.let_go()
+        for call in calls:
+            call.result(WAIT)
+
+
+@pytest.mark.parametrize("verb", UNARY)
+def test_every_call_waits_on_behalf_of_its_caller(busy, verb):
+    server, crowd = busy
+    with gradserve.Client(server.address, timeout=WAIT) as client:
+        call = crowd.join(UNARY[verb], client)
+        (ticket,) = crowd.scheduler._line
+        assert ticket.work.caller.deadline < time.monotonic() + WAIT
+        assert ticket.work.caller.refusal() is None
+        crowd.let_go()
+        call.result(WAIT)
+    wait_for(ticket.work.caller.should_stop)
+
+
+def test_a_deadline_takes_a_call_out_of_the_line(busy):
+    server, crowd = busy
+    with gradserve.Client(server.address, timeout=2) as client:
+        waiting = crowd.join(UNARY["infer"], client)
+        assert crowd.scheduler.waiting == 1
+        with pytest.raises(errors.DeadlineExceeded):
+            waiting.result(WAIT)
+        wait_for(lambda: crowd.scheduler.waiting == 0)
+
+
+def test_a_client_that_goes_away_is_not_run_for(busy, monkeypatch):
+    server, crowd = busy
+    ran = []
+    monkeypatch.setattr(Prediction, "alone", lambda work: ran.append(work) or {})
+    client = gradserve.Client(server.address)
+    waiting = crowd.join(UNARY["infer"], client)
+    assert crowd.scheduler.waiting == 1
+    client.close()
+    with pytest.raises((errors.CallError, ValueError)):
+        waiting.result(WAIT)
+    (ticket,) = crowd.scheduler._line
+    wait_for(lambda: ticket.work.caller.refusal() is not None)
+    crowd.let_go()
+    wait_for(lambda: crowd.scheduler.waiting == 0)
+    assert ran == []
 
 
 def test_large_messages_pass_and_larger_ones_are_refused(engine):

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradserve import Step, StopReason
+from gradserve.errors import CallCancelled
 from gradserve_server.ascent.spec import AscentSpec
 from gradserve_server.kernels import Ascender, Layout
 
@@ -29,7 +30,8 @@ def ascend(
 
     Args:
         spec: What to do.
-        run: Reads `batch`, writes `values` and `gradient`.
+        run: Reads `batch`, writes `values` and `gradient`; raises CallCancelled where it had to wait, and `should_stop` said
+            yes before its turn came.
         batch: The model's input, [N, ...].
         values: The objective, [N].
         gradient: d values[n] / d batch[n].
@@ -62,7 +64,10 @@ def ascend(
         last = index == spec.steps
         offsets = None if last else next(jitter)
         ascender.prepare(image, offsets, model_batch)
-        run()
+        try:
+            run()
+        except CallCancelled:  # `should_stop` said yes while the run waited for its turn
+            return
         wanted = spec.image_every and index % spec.image_every == 0
         picture = pixels.from_planar(image) if wanted or last else None
         if last:

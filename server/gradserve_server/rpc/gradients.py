@@ -1,6 +1,8 @@
 """`gradserve.v1.GradientService`: from the wire to the engine and back; nothing is decided here."""
 
+import math
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +14,7 @@ from gradserve.tensors import named_from_wire, named_to_wire, to_wire
 from gradserve.v1 import gradient_service_pb2 as pb
 from gradserve.v1.gradient_service_pb2_grpc import GradientServiceServicer
 from gradserve_server.engine import Engine
+from gradserve_server.runtime.caller import Caller
 
 
 class GradientServicer(GradientServiceServicer):
@@ -33,17 +36,18 @@ class GradientServicer(GradientServiceServicer):
         """Ascents that are being worked on now."""
         return self._running_ascents
 
-    def Infer(self, request: pb.InferRequest, context: grpc.ServicerContext) -> pb.InferResponse:  # noqa: ARG002, N802
+    def Infer(self, request: pb.InferRequest, context: grpc.ServicerContext) -> pb.InferResponse:  # noqa: N802
         """Runs the model."""
         outputs = self._engine.infer(
             request.model.name,
             named_from_wire(request.inputs),
             outputs=request.outputs,
             version=request.model.version,
+            caller=_caller(context),
         )
         return pb.InferResponse(outputs=named_to_wire(outputs))
 
-    def Gradient(self, request: pb.GradientRequest, context: grpc.ServicerContext) -> pb.GradientResponse:  # noqa: ARG002, N802
+    def Gradient(self, request: pb.GradientRequest, context: grpc.ServicerContext) -> pb.GradientResponse:  # noqa: N802
         """The objective's value and gradient."""
         result = self._engine.gradient(
             request.model.name,
@@ -51,13 +55,14 @@ class GradientServicer(GradientServiceServicer):
             wire.objective_from_wire(request.objective),
             wrt=request.wrt,
             version=request.model.version,
+            caller=_caller(context),
         )
         return pb.GradientResponse(values=to_wire(result.values), gradients=named_to_wire(result.gradients))
 
     def VectorJacobianProduct(  # noqa: N802
         self,
         request: pb.VectorJacobianProductRequest,
-        context: grpc.ServicerContext,  # noqa: ARG002
+        context: grpc.ServicerContext,
     ) -> pb.VectorJacobianProductResponse:
         """J^T v."""
         outputs, gradients = self._engine.vjp(
@@ -66,13 +71,14 @@ class GradientServicer(GradientServiceServicer):
             named_from_wire(request.cotangents),
             wrt=request.wrt,
             version=request.model.version,
+            caller=_caller(context),
         )
         return pb.VectorJacobianProductResponse(outputs=named_to_wire(outputs), gradients=named_to_wire(gradients))
 
     def JacobianVectorProduct(  # noqa: N802
         self,
         request: pb.JacobianVectorProductRequest,
-        context: grpc.ServicerContext,  # noqa: ARG002
+        context: grpc.ServicerContext,
     ) -> pb.JacobianVectorProductResponse:
         """J t."""
         outputs, tangents = self._engine.jvp(
@@ -81,13 +87,14 @@ class GradientServicer(GradientServiceServicer):
             named_from_wire(request.tangents),
             outputs=request.outputs,
             version=request.model.version,
+            caller=_caller(context),
         )
         return pb.JacobianVectorProductResponse(outputs=named_to_wire(outputs), tangents=named_to_wire(tangents))
 
     def HessianVectorProduct(  # noqa: N802
         self,
         request: pb.HessianVectorProductRequest,
-        context: grpc.ServicerContext,  # noqa: ARG002
+        context: grpc.ServicerContext,
     ) -> pb.HessianVectorProductResponse:
         """H t."""
         result = self._engine.hvp(
@@ -96,6 +103,7 @@ class GradientServicer(GradientServiceServicer):
             wire.objective_from_wire(request.objective),
             named_from_wire(request.tangents),
             version=request.model.version,
+            caller=_caller(context),
         )
         return pb.HessianVectorProductResponse(
             values=to_wire(result.values),
@@ -103,10 +111,14 @@ class GradientServicer(GradientServiceServicer):
             products=named_to_wire(result.products),
         )
 
-    def Activations(self, request: pb.ActivationsRequest, context: grpc.ServicerContext) -> pb.ActivationsResponse:  # noqa: ARG002, N802
+    def Activations(self, request: pb.ActivationsRequest, context: grpc.ServicerContext) -> pb.ActivationsResponse:  # noqa: N802
         """The values of layers."""
         values = self._engine.activations(
-            request.model.name, named_from_wire(request.inputs), request.layers, version=request.model.version
+            request.model.name,
+            named_from_wire(request.inputs),
+            request.layers,
+            version=request.model.version,
+            caller=_caller(context),
         )
         return pb.ActivationsResponse(activations=named_to_wire(values))
 
@@ -134,3 +146,10 @@ class GradientServicer(GradientServiceServicer):
         finally:
             with self._counting:
                 self._running_ascents -= 1
+
+
+def _caller(context: grpc.ServicerContext) -> Caller:
+    """Who made a call: gone once it is over, and in no need of an answer after its deadline."""
+    remaining = context.time_remaining()
+    deadline = math.inf if remaining is None else time.monotonic() + remaining
+    return Caller(lambda: not context.is_active(), deadline)

@@ -26,6 +26,9 @@ STATUS: dict[type[errors.GradserveError], grpc.StatusCode] = {
     errors.BackendMissing: grpc.StatusCode.UNIMPLEMENTED,
     errors.LimitExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.InternalError: grpc.StatusCode.INTERNAL,
+    errors.ServerUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    errors.CallCancelled: grpc.StatusCode.CANCELLED,
 }
 """Every error that travels (each class with a `reason`)."""
 

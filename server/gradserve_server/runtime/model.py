@@ -12,14 +12,19 @@ from cachetools import LRUCache, cachedmethod
 from gradserve.descriptions import ImageDescription, Layer, ModelDescription, TensorDescription
 from gradserve.errors import GradserveError, InvalidModel, UnsupportedGradient
 from gradserve_server.graph.autodiff import ort_training
+from gradserve_server.graph.batch_axis import is_batched
 from gradserve_server.graph.derivatives import DEFAULT_POLICY, Backend, Choice, Policy, Wanted, derive, layer_backends
 from gradserve_server.graph.inference_form import InferenceForm, to_inference_form
 from gradserve_server.graph.layers import Layers
 from gradserve_server.graph.load import load
 from gradserve_server.graph.values import opset_of, shape_of
 from gradserve_server.graph.weights import let_go
+from gradserve_server.runtime.batch import Batch
+from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.feeds import describe_tensor, dtype_name
 from gradserve_server.runtime.plan import Plan
+from gradserve_server.runtime.runs import Prediction
+from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.session import Array, Session, newest_opset
 from gradserve_server.runtime.tuned import tuned_session, warn_untuned
 from gradserve_server.runtime.verify import rewrite_error
@@ -43,6 +48,7 @@ class Model:
         file: The ONNX file.
         threads: Threads that share one run.
         max_plans: Plans kept ready.
+        scheduler: Of the device that it runs on.
         policy: How gradients are made.
         images: Image descriptions by input.
         labels: Labels by output.
@@ -59,6 +65,7 @@ class Model:
         *,
         threads: int,
         max_plans: int,
+        scheduler: Scheduler,
         policy: Policy = DEFAULT_POLICY,
         images: dict[str, ImageDescription] | None = None,
         labels: dict[str, tuple[str, ...]] | None = None,
@@ -66,7 +73,7 @@ class Model:
         self.name, self.version = name, version
         source = load(file)
         form = to_inference_form(source.model, newest_opset())
-        self._model, self._threads = form.model, threads
+        self._model, self._threads, self._scheduler = form.model, threads, scheduler
         self._names = Layers(name, form)
         self._policy = policy
         self._predict, error = _checked(name, form, threads)
@@ -117,9 +124,10 @@ class Model:
         """The element type of an input or layer in gradient graphs, which compute half types in float32."""
         return self._names.dtype(layer)
 
-    def predict(self, feeds: dict[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+    def predict(self, feeds: dict[str, Array], outputs: Sequence[str], caller: Caller = ANYONE) -> dict[str, Array]:
         """Runs the model as a whole, by one session that nothing else uses: same inputs, same bytes."""
-        return self._predict.run(feeds, outputs)
+        results: dict[str, Array] = self._scheduler.run(Prediction(self._predict, feeds, outputs, caller))
+        return results
 
     # ---- layers ------------------------------------------------------------------------------------------------------
 
@@ -196,9 +204,13 @@ class Model:
             msg = f"model '{self.name}': the gradient of {', '.join(key.layers)} does not run: {error}"
             raise UnsupportedGradient(msg) from error
         kept = {value.name for value in derived.model.graph.inputs}
+        # What is no gradient is as good as a prediction, and runs alone like one.
+        weights = frozenset(head.weights_name for head in key.heads)
+        batch = Batch(session, weights) if key.wrt and is_batched(derived.model, weights) else None
         let_go(derived.model)
         _log.info("model '%s' version %d: plan for %s by %s", self.name, self.version, key, derived.choice)
-        return Plan(key, session, frozenset(tensor.name for tensor in self.inputs if tensor.name in kept), derived.choice)
+        inputs = frozenset(tensor.name for tensor in self.inputs if tensor.name in kept)
+        return Plan(key, session, inputs, derived.choice, self._scheduler, batch)
 
     def _check_descriptions(self, images: set[str], labels: set[str]) -> None:
         for kind, names, tensors in (

@@ -1,6 +1,6 @@
 """A plan: a graph made for one kind of request, with its session. Immutable, shared by all requests of that kind."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,12 @@ from gradserve.errors import UnsupportedGradient
 from gradserve_server.graph.autodiff.names import gradient_name
 from gradserve_server.graph.derivatives import Choice, Wanted
 from gradserve_server.graph.objectives import VALUE
+from gradserve_server.runtime.batch import Batch
+from gradserve_server.runtime.caller import ANYONE, Caller
+from gradserve_server.runtime.runs import PlanRun, Steps
+from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.session import Array, Session
+from gradserve_server.runtime.work import Priority
 
 HALVES = ("float16", "bfloat16")
 
@@ -28,15 +33,25 @@ class Plan:
     """Model inputs that the graph reads; a cut may need fewer than the model has."""
     choice: Choice
     """Who made its gradient, and why."""
+    scheduler: Scheduler
+    """Of the device that it runs on."""
+    batch: Batch | None
+    """How runs of different callers are joined; None where each runs alone."""
 
-    def run(self, feeds: Mapping[str, Array], extra: Mapping[str, Array] | None = None) -> dict[str, Array]:
-        """Runs once.
+    def run(
+        self, feeds: Mapping[str, Array], extra: Mapping[str, Array] | None = None, caller: Caller = ANYONE
+    ) -> dict[str, Array]:
+        """Runs once, when its turn comes.
 
         Args:
             feeds: The model's inputs.
             extra: Weights or cotangents.
+            caller: Who waits for it.
         """
-        return self.session.run(self._needed(feeds) | dict(extra or {}))
+        priority = Priority.GRADIENT if self.key.wrt else Priority.PREDICTION
+        work = PlanRun(self.session, self.batch, self._needed(feeds) | dict(extra or {}), priority, caller)
+        results: dict[str, Array] = self.scheduler.run(work)
+        return results
 
     def gradients(self, results: Mapping[str, Array], feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The gradients among the results of a run, by input or layer.
@@ -59,10 +74,13 @@ class Plan:
         weights: Mapping[str, Array],
         values: npt.NDArray[np.float32],
         gradient: npt.NDArray[np.float32],
-    ) -> Callable[[], None]:
-        """A run that writes the objective's values [N] and the gradient of the one input in `wrt` into buffers."""
+        caller: Caller = ANYONE,
+    ) -> Steps:
+        """Runs that write the objective's values [N] and the gradient of the one input in `wrt` into buffers."""
         (wrt,) = self.key.wrt
-        return self.session.bind(self._needed(feeds) | dict(weights), {VALUE: values, gradient_name(wrt): gradient})
+        needed = self._needed(feeds) | dict(weights)
+        results = {VALUE: values, gradient_name(wrt): gradient}
+        return Steps(self.scheduler, self.session, self.batch, needed, results, caller)
 
     def _needed(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         needed = {name: array for name, array in feeds.items() if name in self.inputs}

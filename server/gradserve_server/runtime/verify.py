@@ -61,18 +61,22 @@ def _compare(name: str, expected: dict[str, Array], got: dict[str, Array]) -> fl
         tolerance = TOLERANCES.get(array.dtype.name)
         if tolerance is None:
             continue
-        before, after = array.astype(np.float64), got[output].astype(np.float64)
-        # A random batch may leave a logarithm's domain: what is not finite must be so in both, and the same.
-        finite = np.isfinite(before)
-        same = np.array_equal(before[~finite], after[~finite], equal_nan=True)
-        difference = np.abs(before[finite] - after[finite]).max(initial=0.0)
-        largest = np.abs(before[finite]).max(initial=float(np.finfo(np.float32).tiny))
-        error = float(difference / largest) if same else float("nan")
+        error = difference(array, got[output])
         if not error <= tolerance:
             msg = f"model '{name}': output '{output}': expected inference form within {tolerance:.0e}, got {error:.1e}"
             raise InvalidModel(msg)
         worst = max(worst, error)
     return worst
+
+
+def difference(expected: Array, got: Array) -> float:
+    """The largest difference of two outputs of one shape, relative to the largest value."""
+    before, after = expected.astype(np.float64), got.astype(np.float64)
+    # A random batch may leave a logarithm's domain: what is not finite must be so in both, and the same.
+    finite = np.isfinite(before)
+    same = np.array_equal(before[~finite], after[~finite], equal_nan=True)
+    largest = np.abs(before[finite]).max(initial=float(np.finfo(np.float32).tiny))
+    return float(np.abs(before[finite] - after[finite]).max(initial=0.0) / largest) if same else float("nan")
 
 
 def _random_feeds(model: ir.Model, size: int) -> dict[str, Array]:

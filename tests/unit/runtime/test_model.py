@@ -17,6 +17,7 @@ from gradserve_server.graph.derivatives import Wanted
 from gradserve_server.runtime import model as module
 from gradserve_server.runtime.block_size import block_size
 from gradserve_server.runtime.model import Model
+from gradserve_server.runtime.scheduler import Scheduler
 
 WAIT = 20.0
 """Seconds after which a thread counts as stuck."""
@@ -33,7 +34,8 @@ LAYERED = build(
 def serve(tmp_path):
     def make(proto, **options):
         path = save(proto, tmp_path / "model.onnx")
-        return Model("m", 1, path, **{"threads": 1, "max_plans": 4, **options})
+        scheduler = Scheduler(max_batch=8, max_queue=8)
+        return Model("m", 1, path, **{"threads": 1, "max_plans": 4, "scheduler": scheduler, **options})
 
     return make
 
