@@ -126,6 +126,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="ascents at a time; one more is refused (default: %(default)s)",
     )
     option(
+        "--max-streams",
+        type=_whole,
+        default=server.max_streams,
+        metavar="N",
+        help="streams of predictions open at a time; one more is refused (default: %(default)s)",
+    )
+    option(
         "--max-calls",
         type=_whole,
         default=server.max_calls,

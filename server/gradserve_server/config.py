@@ -32,6 +32,8 @@ class ServerConfig:
     """Both ways: 400 images of 3x224x224 float32."""
     max_ascents: int = 32
     """At once; one more is refused. Each keeps a thread, and most of the memory of a batch."""
+    max_streams: int = 32
+    """Streams of predictions (the Open Inference Protocol) open at once; one more is refused. Each keeps a thread."""
     max_calls: int = 32
     """Other calls answered at once; more wait in gRPC's queue."""
     drain_seconds: float = 10.0

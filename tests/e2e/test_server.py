@@ -275,7 +275,7 @@ def test_health_of_each_service(server):
 
 
 def test_health_watchers_take_no_thread(engine):
-    config = ServerConfig(port=0, max_calls=2, max_ascents=1)
+    config = ServerConfig(port=0, max_calls=2, max_ascents=1, max_streams=0)
     with (
         Server(engine, config) as server,
         grpc.insecure_channel(server.address) as channel,
@@ -291,7 +291,11 @@ def test_health_watchers_take_no_thread(engine):
 
 def test_reflection_lists_the_services(server):
     with grpc.insecure_channel(server.address) as channel:
-        assert set(SERVICES) <= set(ProtoReflectionDescriptorDatabase(channel).get_services())
+        database = ProtoReflectionDescriptorDatabase(channel)
+        assert set(SERVICES) <= set(database.get_services())
+        for service in SERVICES:
+            (described,) = database.FindFileContainingSymbol(service).service
+            assert service.endswith(f".{described.name}")
 
 
 def test_stopping_cancels_what_does_not_end_in_time(engine):

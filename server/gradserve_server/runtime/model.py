@@ -2,10 +2,11 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from cachetools import LRUCache, cachedmethod
 
@@ -20,6 +21,7 @@ from gradserve_server.graph.values import opset_of, shape_of
 from gradserve_server.graph.weights import let_go
 from gradserve_server.runtime.feeds import describe_tensor, dtype_name
 from gradserve_server.runtime.plan import Plan
+from gradserve_server.runtime.served_config import served_config
 from gradserve_server.runtime.session import Array, Session, newest_opset
 from gradserve_server.runtime.tuned import tuned_session, warn_untuned
 from gradserve_server.runtime.verify import rewrite_error
@@ -46,6 +48,7 @@ class Model:
         policy: How gradients are made.
         images: Image descriptions by input.
         labels: Labels by output.
+        config: The `inference.ModelConfig` of the repository.
 
     Raises:
         InvalidModel: The file cannot be served.
@@ -62,6 +65,7 @@ class Model:
         policy: Policy = DEFAULT_POLICY,
         images: dict[str, ImageDescription] | None = None,
         labels: dict[str, tuple[str, ...]] | None = None,
+        config: Any = None,
     ) -> None:
         self.name, self.version = name, version
         source = load(file)
@@ -89,6 +93,7 @@ class Model:
             backend_reason=_backend_reason(policy.backend),
         )
         self._check_descriptions(set(images or {}), set(labels or {}))
+        self._config = served_config(config, self._description, file.name)
         self._plans: LRUCache[Wanted, Plan] = LRUCache(max_plans)
         self._shapes: LRUCache[tuple[str | Shape, ...], Shape] = LRUCache(MAX_SEEN_SHAPES)
         self._shapes_lock = threading.Lock()
@@ -107,6 +112,16 @@ class Model:
     def inputs(self) -> tuple[TensorDescription, ...]:
         """What the model takes."""
         return self._description.inputs
+
+    @property
+    def config(self) -> Any:
+        """The `inference.ModelConfig` that it is served with: the repository's, completed from the graph."""
+        return self._config
+
+    def batch_size(self, feeds: Mapping[str, Array]) -> int:
+        """Samples of a request: along the first axis where the configuration says that the model has batches, else 1."""
+        sizes = [array.shape[0] for array in feeds.values() if array.shape] if self._config.max_batch_size else []
+        return max(sizes, default=1)
 
     @property
     def float_inputs(self) -> tuple[str, ...]:

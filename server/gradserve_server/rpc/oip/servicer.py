@@ -1,0 +1,142 @@
+"""The RPCs of the Open Inference Protocol: from the wire to the engine and back; nothing is decided here."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+
+from gradserve.errors import InvalidTensor, LimitExceeded, ModelNotFound, NotSupported
+from gradserve_server.engine import Engine
+from gradserve_server.rpc.call_pool import waited_ns
+from gradserve_server.rpc.limit import Limit
+from gradserve_server.rpc.oip import codec, descriptions
+from gradserve_server.rpc.oip.messages import message
+from gradserve_server.rpc.statistics import Phase, Statistics
+from gradserve_server.rpc.status import to_status
+from gradserve_server.runtime.model import Model
+
+_ERRORS_END_STREAM = ("triton_grpc_error", "true")
+"""Metadata of a stream that should end with the status of its first error."""
+
+_STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
+
+
+class InferenceServicer:
+    """Answers with an engine.
+
+    Args:
+        engine: What does the work.
+        max_streams: Streams open at a time.
+        statistics: Where predictions are counted.
+    """
+
+    def __init__(self, engine: Engine, max_streams: int, statistics: Statistics) -> None:
+        self._engine = engine
+        self._streams = Limit("streams", max_streams)
+        self._statistics = statistics
+
+    def ServerLive(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """Yes, or nobody would answer."""
+        return message("ServerLiveResponse")(live=True)
+
+    def ServerReady(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """Yes: the server listens once every model is loaded."""
+        return message("ServerReadyResponse")(ready=True)
+
+    def ModelReady(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """Whether there is such a model; that there is none is no error."""
+        try:
+            self._model(request.name, request.version)
+        except ModelNotFound:
+            return message("ModelReadyResponse")(ready=False)
+        return message("ModelReadyResponse")(ready=True)
+
+    def ServerMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """Name, version, extensions."""
+        return descriptions.server_metadata()
+
+    def ModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """Inputs, outputs, versions."""
+        model = self._model(request.name, request.version)
+        return descriptions.model_metadata(
+            model, [other.version for other in self._engine.versions if other.name == model.name]
+        )
+
+    def ModelConfig(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """The configuration that a model is served with."""
+        return descriptions.model_config(self._model(request.name, request.version))
+
+    def ModelStatistics(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """Of one version, of all versions of a model, or of everything."""
+        version = codec.check_version(request.version)
+        if request.name:
+            self._model(request.name, version)
+        return descriptions.model_statistics(
+            [
+                counts
+                for counts in self._statistics.snapshot()
+                if request.name in {"", counts.name} and (not version or int(version) == counts.version)
+            ]
+        )
+
+    def RepositoryIndex(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """Every version of every model; all of them are ready."""
+        if request.repository_name:
+            msg = f"repository '{request.repository_name}': expected no name, because this server has one repository"
+            raise NotSupported(msg)
+        return descriptions.repository_index(self._engine.versions)
+
+    def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """A prediction."""
+        return self._predict(request, waited_ns())
+
+    def ModelStreamInfer(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
+        """A prediction for each request, in their order."""
+        make = message("ModelStreamInferResponse")
+        end_at_error = _ERRORS_END_STREAM in set(context.invocation_metadata())
+        with self._streams.one_more():
+            for request in requests:
+                try:
+                    response = self._predict(request, waited_ns=0)
+                except Exception as error:
+                    if end_at_error:
+                        raise
+                    failed = message("ModelInferResponse")(id=request.id)
+                    yield make(error_message=to_status(error, _STREAM).details, infer_response=failed)
+                    continue
+                # No model here answers one request several times: each answer is the last.
+                response.parameters["triton_final_response"].bool_param = True
+                yield make(infer_response=response)
+
+    def _predict(self, request: Any, waited_ns: int) -> Any:
+        model = self._model(request.model_name, request.model_version)
+        with self._statistics.prediction(model, waited_ns) as watch:
+            asked = codec.decode(request)
+            _check_timeout(asked.timeout_us, waited_ns)
+            _check_batch(model, asked)
+            watch.samples = model.batch_size(asked.inputs)
+            watch.lap(Phase.INPUT)
+            results = self._engine.infer(model.name, asked.inputs, outputs=asked.outputs, version=str(model.version))
+            watch.lap(Phase.INFER)
+            response = codec.encode(request, asked, model, results)
+            watch.lap(Phase.OUTPUT)
+        return response
+
+    def _model(self, name: str, version: str) -> Model:
+        return self._engine.model(name, codec.check_version(version))
+
+
+def _check_timeout(timeout_us: int, waited_ns: int) -> None:
+    if 0 < timeout_us * 1000 < waited_ns:
+        msg = f"parameter 'timeout': expected to start within {timeout_us} us, waited {waited_ns // 1000} us"
+        raise LimitExceeded(msg)
+
+
+def _check_batch(model: Model, asked: codec.Asked) -> None:
+    largest = model.config.max_batch_size
+    ranks = {tensor.name: len(tensor.shape) for tensor in model.inputs}
+    for name, array in asked.inputs.items():
+        # Of another rank, its first axis is no batch; the engine says so.
+        if largest and array.ndim and array.ndim == ranks.get(name) and array.shape[0] > largest:
+            msg = f"input '{name}': expected at most {largest} samples (max_batch_size of the model), got {array.shape[0]}"
+            raise InvalidTensor(msg)
