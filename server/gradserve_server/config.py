@@ -28,6 +28,10 @@ class ServerConfig:
     """Loopback: nobody else gets in unless told otherwise."""
     port: int = 8001
     """Triton's gRPC port; 0 takes a free one."""
+    metrics_host: str = "127.0.0.1"
+    """Loopback, whatever `host` is: who asks for predictions need not see what others ask."""
+    metrics_port: int | None = None
+    """For Prometheus, by HTTP; 0 takes a free one, None serves none. The command takes Triton's, 8002."""
     max_message_bytes: int = 256 * 1024 * 1024
     """Both ways: 400 images of 3x224x224 float32."""
     max_ascents: int = 32

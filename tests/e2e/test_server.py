@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from support import golden
 from support.paths import MODELS
+from support.waiting import wait_for
 
 import gradserve
 from gradserve import Adam, Noise, Sgd, StopReason, errors
@@ -172,13 +173,6 @@ def test_a_port_that_is_taken(server, engine):
 
 
 # ---- many at once, and cancelling ------------------------------------------------------------------------------------
-
-
-def wait_for(condition) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def slow_ascent(client, **settings):

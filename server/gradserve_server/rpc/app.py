@@ -16,7 +16,8 @@ from gradserve_server.config import ServerConfig
 from gradserve_server.engine import Engine
 from gradserve_server.rpc.call_pool import CallPool
 from gradserve_server.rpc.gradients import GradientServicer
-from gradserve_server.rpc.interceptor import ErrorInterceptor
+from gradserve_server.rpc.interceptor import CallInterceptor
+from gradserve_server.rpc.metrics import Metrics
 from gradserve_server.rpc.models import ModelServicer
 from gradserve_server.rpc.oip import messages
 from gradserve_server.rpc.oip.service import handlers
@@ -62,9 +63,17 @@ class Server:
 
     def __init__(self, engine: Engine, config: ServerConfig | None = None) -> None:
         self._config = config or ServerConfig()
+        statistics = Statistics(engine.versions)
+        self._gradients = GradientServicer(engine, self._config.max_ascents, statistics)
+        inference = InferenceServicer(engine, self._config.max_streams, statistics)
+        self.metrics = Metrics(
+            statistics,
+            ascents=lambda: self._gradients.running_ascents,
+            streams=lambda: inference.open_streams,
+        )
         self._server = grpc.server(
             CallPool(self._config.max_calls + self._config.max_ascents + self._config.max_streams, "gradserve"),
-            interceptors=[ErrorInterceptor()],
+            interceptors=[CallInterceptor(self.metrics.count_call)],
             options=[
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
                 ("grpc.max_send_message_length", self._config.max_message_bytes),
@@ -75,11 +84,8 @@ class Server:
                 ("grpc.so_reuseport", 0),
             ],
         )
-        statistics = Statistics(engine.versions)
-        self._gradients = GradientServicer(engine, self._config.max_ascents, statistics)
         add_GradientServiceServicer_to_server(self._gradients, self._server)
         add_ModelServiceServicer_to_server(ModelServicer(engine), self._server)
-        inference = InferenceServicer(engine, self._config.max_streams, statistics)
         self._server.add_generic_rpc_handlers((handlers(inference),))
         # Watchers wait on threads of their own. (The servicer's non-blocking mode deadlocks when one leaves while it stops.)
         self._health = health.HealthServicer(
@@ -97,8 +103,10 @@ class Server:
         except RuntimeError as error:
             msg = f"cannot listen on {address}: is another server there?"
             raise OSError(msg) from error
+        self.metrics_address = self._serve_metrics()
         self._server.start()
-        for service in ("", *SERVICES):
+        versions = [f"{model.name}/{model.version}" for model in engine.versions]
+        for service in ("", *SERVICES, *engine.models, *versions):
             self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         _log.info("listening on %s:%d", self._config.host, self.port)
 
@@ -120,6 +128,19 @@ class Server:
         """Takes no more calls, lets the running ones finish for `drain_seconds`, then cancels them."""
         self._health.enter_graceful_shutdown()
         self._server.stop(self._config.drain_seconds).wait()
+        self.metrics.close()
+
+    def _serve_metrics(self) -> str:
+        """Where they are; "" for nowhere."""
+        host, port = self._config.metrics_host, self._config.metrics_port
+        if port is None:
+            return ""
+        try:
+            return f"{host}:{self.metrics.serve(host, port)}"
+        except OSError as error:
+            self._server.stop(None)
+            msg = f"cannot listen on {host}:{port} for metrics: is another server there?"
+            raise OSError(msg) from error
 
     def __enter__(self) -> Self:
         return self

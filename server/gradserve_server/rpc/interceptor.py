@@ -1,15 +1,25 @@
-"""Around every RPC of ours: errors become statuses here and nowhere else."""
+"""Around every RPC of ours: errors become statuses here and nowhere else, and calls are counted by their status."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 
 from gradserve_server.rpc.status import to_status
 
+Count = Callable[[str, str], None]
+"""Told the path of an RPC and the name of its status, at the end of each call."""
 
-class ErrorInterceptor(grpc.ServerInterceptor):
-    """Turns exceptions of handlers into statuses."""
+
+class CallInterceptor(grpc.ServerInterceptor):
+    """Turns exceptions of handlers into statuses.
+
+    Args:
+        count: Where calls are counted.
+    """
+
+    def __init__(self, count: Count) -> None:
+        self._count = count
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         """Wraps the handler of a call."""
@@ -19,7 +29,7 @@ class ErrorInterceptor(grpc.ServerInterceptor):
             return handler
         behaviour, wrap, make = _kind(handler)
         return make(
-            wrap(behaviour, details.method),
+            wrap(behaviour, details.method, self._count),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
@@ -36,25 +46,39 @@ def _kind(handler: Any) -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
             return handler.stream_stream, _wrap_stream, grpc.stream_stream_rpc_method_handler
 
 
-def _wrap_unary(behaviour: Callable[[Any, Any], Any], rpc: str) -> Callable[[Any, Any], Any]:
+def _wrap_unary(behaviour: Callable[[Any, Any], Any], rpc: str, count: Count) -> Callable[[Any, Any], Any]:
     def handle(request: Any, context: grpc.ServicerContext) -> Any:
         try:
-            return behaviour(request, context)
+            response = behaviour(request, context)
         except Exception as error:
-            _abort(error, rpc, context)
+            _abort(error, rpc, context, count)
+        count(rpc, grpc.StatusCode.OK.name)
+        return response
 
     return handle
 
 
-def _wrap_stream(behaviour: Callable[[Any, Any], Iterator[Any]], rpc: str) -> Callable[[Any, Any], Iterator[Any]]:
+def _wrap_stream(
+    behaviour: Callable[[Any, Any], Iterator[Any]], rpc: str, count: Count
+) -> Callable[[Any, Any], Iterator[Any]]:
     def handle(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         try:
             yield from behaviour(request, context)
+        except GeneratorExit:
+            count(rpc, grpc.StatusCode.CANCELLED.name)
+            raise
+        except grpc.RpcError:  # from a stream of requests whose client has gone: nobody is there to be told
+            count(rpc, grpc.StatusCode.CANCELLED.name)
+            return
         except Exception as error:
-            _abort(error, rpc, context)
+            _abort(error, rpc, context, count)
+        count(rpc, (grpc.StatusCode.OK if context.is_active() else grpc.StatusCode.CANCELLED).name)
 
     return handle
 
 
-def _abort(error: Exception, rpc: str, context: Any) -> None:
-    context.abort_with_status(to_status(error, rpc))
+def _abort(error: Exception, rpc: str, context: Any, count: Count) -> NoReturn:
+    status = to_status(error, rpc)
+    count(rpc, status.code.name)
+    context.abort_with_status(status)
+    raise AssertionError(status)  # the line above always raises

@@ -7,7 +7,8 @@ import grpc
 import numpy as np
 import pytest
 import tritonclient.grpc.aio
-from support import golden, oip
+from support import golden, metrics, oip
+from support.waiting import wait_for
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
@@ -115,6 +116,19 @@ def test_one_stream_too_many_is_refused_and_predictions_are_answered(engine):
             queue.put(None)
             assert list(stream) == []
         assert not next(stub.ModelStreamInfer(iter([oip.request("digits", {"image": X})]))).error_message
+
+
+def test_a_stream_whose_client_goes_ends_and_is_no_defect(engine, caplog):
+    with Server(engine, ServerConfig(port=0)) as server, grpc.insecure_channel(server.address) as channel:
+        requests = Queue()
+        stream = oip.stub(channel).ModelStreamInfer(iter(requests.get, None))
+        requests.put(oip.request("digits", {"image": X}))
+        assert not next(stream).error_message
+        assert metrics.value(server, "gradserve_open_streams") == 1
+        stream.cancel()
+        requests.put(None)
+        wait_for(lambda: metrics.value(server, "gradserve_open_streams") == 0)
+    assert not caplog.records
 
 
 # ---- asynchronous calls ----------------------------------------------------------------------------------------------

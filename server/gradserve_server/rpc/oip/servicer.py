@@ -35,6 +35,11 @@ class InferenceServicer:
         self._streams = Limit("streams", max_streams)
         self._statistics = statistics
 
+    @property
+    def open_streams(self) -> int:
+        """Streams that are open now."""
+        return self._streams.running
+
     def ServerLive(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
         """Yes, or nobody would answer."""
         return message("ServerLiveResponse")(live=True)
