@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gradserve.errors import InvalidTensor
 from gradserve.v1.tensor_pb2 import NamedTensor, Tensor
 
-__all__ = ["DTYPES", "DType", "from_bytes", "from_wire", "named_from_wire", "named_to_wire", "to_bytes", "to_wire"]
+__all__ = ["DTYPES", "DType", "from_bytes", "from_wire", "named_from_wire", "named_to_wire", "to_buffer", "to_wire"]
 
 Array = npt.NDArray[Any]
 
@@ -72,10 +72,10 @@ DTYPES: dict[str, DType] = {
 
 
 def to_wire(array: npt.ArrayLike, *, what: str = "tensor") -> Tensor:
-    """An array as a message. Arguments and errors are those of `to_bytes`."""
+    """An array as a message. Arguments and errors are those of `to_buffer`."""
     array = np.asarray(array)
-    dtype, data = to_bytes(array, what=what)
-    return Tensor(dtype=dtype.name, shape=array.shape, data=data)
+    dtype, buffer = to_buffer(array, what=what)
+    return Tensor(dtype=dtype.name, shape=array.shape, data=bytes(buffer))
 
 
 def from_wire(tensor: Tensor, *, what: str = "tensor") -> Array:
@@ -90,27 +90,30 @@ def from_wire(tensor: Tensor, *, what: str = "tensor") -> Array:
     return from_bytes(tensor.data, DTYPES[tensor.dtype], tuple(tensor.shape), what=what)
 
 
-def to_bytes(array: Array, *, what: str = "tensor") -> tuple[DType, bytes]:
+def to_buffer(array: Array, *, what: str = "tensor") -> tuple[DType, memoryview]:
     """The type of an array and its elements, row by row: little-endian, or each string after its length in four bytes.
 
     Args:
         array: Elements of an object or text array must be str.
         what: How an error names the array.
 
+    Returns:
+        The bytes: a view, without a copy, of an array that has this form already.
+
     Raises:
         InvalidTensor: A dtype that does not travel.
     """
     if array.dtype.kind in "OU":
-        return DTYPES["string"], _pack_strings(array, what)
+        return DTYPES["string"], memoryview(_pack_strings(array, what))
     if array.dtype.name not in DTYPES:
         msg = f"{what}: expected one of the dtypes {', '.join(DTYPES)}, got {array.dtype.name}"
         raise InvalidTensor(msg)
     dtype = DTYPES[array.dtype.name]
-    return dtype, array.astype(dtype.numpy, copy=False).tobytes()
+    return dtype, array.astype(dtype.numpy, copy=False).ravel().view(np.uint8).data
 
 
 def from_bytes(data: bytes, dtype: DType, shape: tuple[int, ...], *, what: str = "tensor") -> Array:
-    """The opposite of `to_bytes`: a read-only view of the bytes, without a copy (strings apart).
+    """The opposite of `to_buffer`: a read-only view of the bytes, without a copy (strings apart).
 
     Raises:
         InvalidTensor: A negative size, another number of bytes than dtype and shape ask for, or elements that dtype has not.

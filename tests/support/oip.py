@@ -8,7 +8,7 @@ import pytest
 from support.onnx_models import build, save
 from tritonclient.grpc import InferInput, service_pb2, service_pb2_grpc
 
-from gradserve.tensors import DTYPES, to_bytes
+from gradserve.tensors import DTYPES, to_buffer
 
 OIP = {row.name: row.oip for row in DTYPES.values()}
 _ONNX = {"float32": "float", "float64": "double"}
@@ -72,9 +72,9 @@ def request(model: str, inputs: Mapping[str, np.ndarray], **fields) -> service_p
     """A request with raw contents."""
     made = service_pb2.ModelInferRequest(model_name=model, **fields)
     for name, array in inputs.items():
-        dtype, data = to_bytes(array)
+        dtype, buffer = to_buffer(array)
         made.inputs.add(name=name, datatype=dtype.oip, shape=array.shape)
-        made.raw_input_contents.append(data)
+        made.raw_input_contents.append(bytes(buffer))
     return made
 
 

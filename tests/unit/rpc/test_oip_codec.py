@@ -9,6 +9,7 @@ from support import oip
 from gradserve.errors import InvalidParameter
 from gradserve.tensors import DTYPES
 from gradserve_server.rpc.oip import codec
+from gradserve_server.rpc.oip.answer import Answer
 from gradserve_server.rpc.oip.classification import classify
 from gradserve_server.rpc.oip.contents import FIELDS
 from gradserve_server.rpc.oip.messages import message
@@ -34,7 +35,8 @@ def test_every_type_both_ways(dtype):
     array = oip.sample(dtype)
     assert asked.inputs["x"].dtype == array.dtype
     np.testing.assert_array_equal(asked.inputs["x"], array)
-    response = codec.encode(request, asked, model(), {"y": asked.inputs["x"]})
+    answer = codec.encode(request, asked, model(), {"y": asked.inputs["x"]})
+    response = message("ModelInferResponse").FromString(answer.unary())
     assert list(response.raw_output_contents) == list(request.raw_input_contents)
     assert (response.outputs[0].datatype, list(response.outputs[0].shape)) == (oip.OIP[dtype], [2, 2])
     assert (response.model_name, response.model_version, response.id) == ("m", "3", "i")
@@ -51,6 +53,19 @@ def test_arrays_are_views_of_the_message(dtype):
     array = codec.decode(request_of(dtype)).inputs["x"]
     assert not array.flags.owndata
     assert not array.flags.writeable
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [1, 0, 127], [128], [2**14 - 1, 2**14], [2**21]])
+def test_answers_are_what_protobuf_would_write(sizes):
+    contents = [memoryview(bytes(n % 256 for n in range(size))) for size in sizes]
+    head = message("ModelInferResponse")(model_name="m", id="i")
+    head.outputs.add(name="y", datatype="UINT8", shape=[2])
+    expected = message("ModelInferResponse").FromString(head.SerializeToString())
+    expected.raw_output_contents.extend(content.tobytes() for content in contents)
+    assert Answer(head, contents).unary() == expected.SerializeToString(deterministic=True)
+    expected.parameters["triton_final_response"].bool_param = True
+    streamed = message("ModelStreamInferResponse")(infer_response=expected)
+    assert Answer(head, contents).streamed() == streamed.SerializeToString(deterministic=True)
 
 
 def test_classes_of_a_model_without_batches_are_of_the_whole_output():

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gradserve.errors import InvalidParameter, InvalidTensor
-from gradserve.tensors import DTYPES, DType, from_bytes, to_bytes
+from gradserve.tensors import DTYPES, DType, from_bytes, to_buffer
+from gradserve_server.rpc.oip.answer import Answer
 from gradserve_server.rpc.oip.classification import classify
 from gradserve_server.rpc.oip.contents import from_contents
 from gradserve_server.rpc.oip.messages import message
@@ -67,24 +68,25 @@ def decode(request: Any) -> Asked:
     return Asked(_inputs(request), tuple(outputs), classes, parameters.get("timeout", 0))
 
 
-def encode(request: Any, asked: Asked, model: Model, results: Mapping[str, Array]) -> Any:
-    """The `ModelInferResponse`.
+def encode(request: Any, asked: Asked, model: Model, results: Mapping[str, Array]) -> Answer:
+    """The answer to a request.
 
     Raises:
         InvalidParameter: An output whose classes were asked for is not of numbers.
         InvalidTensor: An output of a type that does not travel.
     """
-    response = message("ModelInferResponse")(model_name=model.name, model_version=str(model.version), id=request.id)
+    head = message("ModelInferResponse")(model_name=model.name, model_version=str(model.version), id=request.id)
     labels = {tensor.name: tensor.labels for tensor in model.description.outputs}
+    contents = []
     for name, result in results.items():
         what, array = f"output '{name}'", np.asarray(result)
         if name in asked.classes:
             batched = bool(model.config.max_batch_size and array.ndim)
             array = classify(array, asked.classes[name], labels[name], batched=batched, what=what)
-        dtype, data = to_bytes(array, what=what)
-        response.outputs.add(name=name, datatype=dtype.oip, shape=array.shape)
-        response.raw_output_contents.append(data)
-    return response
+        dtype, content = to_buffer(array, what=what)
+        head.outputs.add(name=name, datatype=dtype.oip, shape=array.shape)
+        contents.append(content)
+    return Answer(head, contents)
 
 
 def _inputs(request: Any) -> dict[str, Array]:

@@ -37,9 +37,14 @@ def handlers(servicer: InferenceServicer) -> grpc.GenericRpcHandler:
         made[method.name] = make(
             behaviour,
             request_deserializer=GetMessageClass(method.input_type).FromString,
-            response_serializer=GetMessageClass(method.output_type).SerializeToString,
+            response_serializer=_serialize,
         )
     return grpc.method_handlers_generic_handler(NAME, made)
+
+
+def _serialize(response: Any) -> bytes:
+    """Of messages; predictions are bytes already."""
+    return response if isinstance(response, bytes) else bytes(response.SerializeToString())
 
 
 def _refuse(rpc: str) -> Callable[[Any, grpc.ServicerContext], Any]:

@@ -1,6 +1,6 @@
 """The RPCs of the Open Inference Protocol: from the wire to the engine and back; nothing is decided here."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -10,6 +10,7 @@ from gradserve_server.engine import Engine
 from gradserve_server.rpc.call_pool import waited_ns
 from gradserve_server.rpc.limit import Limit
 from gradserve_server.rpc.oip import codec, descriptions
+from gradserve_server.rpc.oip.answer import Answer
 from gradserve_server.rpc.oip.messages import message
 from gradserve_server.rpc.statistics import Phase, Statistics
 from gradserve_server.rpc.status import to_status
@@ -91,9 +92,9 @@ class InferenceServicer:
             raise NotSupported(msg)
         return descriptions.repository_index(self._engine.versions)
 
-    def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+    def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> bytes:  # noqa: ARG002, N802
         """A prediction."""
-        return self._predict(request, waited_ns())
+        return self._predict(request, waited_ns(), Answer.unary)
 
     def ModelStreamInfer(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
         """A prediction for each request, in their order."""
@@ -102,18 +103,14 @@ class InferenceServicer:
         with self._streams.one_more():
             for request in requests:
                 try:
-                    response = self._predict(request, waited_ns=0)
+                    yield self._predict(request, 0, Answer.streamed)
                 except Exception as error:
                     if end_at_error:
                         raise
                     failed = message("ModelInferResponse")(id=request.id)
                     yield make(error_message=to_status(error, _STREAM).details, infer_response=failed)
-                    continue
-                # No model here answers one request several times: each answer is the last.
-                response.parameters["triton_final_response"].bool_param = True
-                yield make(infer_response=response)
 
-    def _predict(self, request: Any, waited_ns: int) -> Any:
+    def _predict(self, request: Any, waited_ns: int, serialize: Callable[[Answer], bytes]) -> bytes:
         model = self._model(request.model_name, request.model_version)
         with self._statistics.prediction(model, waited_ns) as watch:
             asked = codec.decode(request)
@@ -123,7 +120,7 @@ class InferenceServicer:
             watch.lap(Phase.INPUT)
             results = self._engine.infer(model.name, asked.inputs, outputs=asked.outputs, version=str(model.version))
             watch.lap(Phase.INFER)
-            response = codec.encode(request, asked, model, results)
+            response = serialize(codec.encode(request, asked, model, results))
             watch.lap(Phase.OUTPUT)
         return response
 
