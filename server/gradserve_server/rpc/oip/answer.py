@@ -1,7 +1,7 @@
 """Predictions as bytes for the wire, so that each output is copied once: from onnxruntime's memory to the message.
 
-protobuf would copy it three times (into bytes, into the message, into the serialized message), which takes 67 ms instead of 17
-for 40 MB. What it writes of a field of bytes is simple: the field's tag, the length as a varint, and the bytes.
+protobuf would copy it three times (into bytes, into the message, into the serialized message): 67 ms for 40 MB, against 17.
+What it writes of a field of bytes is simple: the field's tag, the length as a varint, and the bytes.
 """
 
 from collections.abc import Sequence

@@ -5,11 +5,12 @@ from typing import Any
 
 import grpc
 
-from gradserve.errors import InvalidTensor, LimitExceeded, ModelNotFound, NotSupported
+from gradserve.errors import ModelNotFound, NotSupported
 from gradserve_server.engine import Engine
 from gradserve_server.rpc.call_pool import waited_ns
 from gradserve_server.rpc.limit import Limit
 from gradserve_server.rpc.oip import codec, descriptions
+from gradserve_server.rpc.oip.admission import check_batch, check_timeout
 from gradserve_server.rpc.oip.answer import Answer
 from gradserve_server.rpc.oip.messages import message
 from gradserve_server.rpc.statistics import Phase, Statistics
@@ -114,8 +115,8 @@ class InferenceServicer:
         model = self._model(request.model_name, request.model_version)
         with self._statistics.prediction(model, waited_ns) as watch:
             asked = codec.decode(request)
-            _check_timeout(asked.timeout_us, waited_ns)
-            _check_batch(model, asked)
+            check_timeout(asked, waited_ns)
+            check_batch(asked, model)
             watch.samples = model.batch_size(asked.inputs)
             watch.lap(Phase.INPUT)
             results = self._engine.infer(model.name, asked.inputs, outputs=asked.outputs, version=str(model.version))
@@ -126,19 +127,3 @@ class InferenceServicer:
 
     def _model(self, name: str, version: str) -> Model:
         return self._engine.model(name, codec.check_version(version))
-
-
-def _check_timeout(timeout_us: int, waited_ns: int) -> None:
-    if 0 < timeout_us * 1000 < waited_ns:
-        msg = f"parameter 'timeout': expected to start within {timeout_us} us, waited {waited_ns // 1000} us"
-        raise LimitExceeded(msg)
-
-
-def _check_batch(model: Model, asked: codec.Asked) -> None:
-    largest = model.config.max_batch_size
-    ranks = {tensor.name: len(tensor.shape) for tensor in model.inputs}
-    for name, array in asked.inputs.items():
-        # Of another rank, its first axis is no batch; the engine says so.
-        if largest and array.ndim and array.ndim == ranks.get(name) and array.shape[0] > largest:
-            msg = f"input '{name}': expected at most {largest} samples (max_batch_size of the model), got {array.shape[0]}"
-            raise InvalidTensor(msg)
