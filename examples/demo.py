@@ -49,7 +49,7 @@ console = Console()
 @contextmanager
 def server() -> Iterator[str]:
     """`gradserve serve` as its own process, on a free port; stopped by SIGTERM, as an operator would."""
-    command = [sys.executable, "-m", "gradserve.cli", "serve", str(MODELS), "--port", "0"]
+    command = [sys.executable, "-m", "gradserve.cli", "serve", str(MODELS), "--port", "0", "--no-metrics"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -6,13 +6,15 @@
     │   ├── UnknownInput         the model has no input of that name
     │   ├── UnknownLayer         the model has no layer or output of that name
     │   ├── InvalidObjective     the objective does not fit the layer
-    │   └── InvalidAscent        an ascent setting is out of range
+    │   ├── InvalidAscent        an ascent setting is out of range
+    │   └── InvalidParameter     a named parameter of the request has a value that it cannot have
     ├── ModelError               the model cannot do it
     │   ├── ModelNotFound        no such model or version
     │   ├── InvalidModel         the file cannot be served
     │   ├── RunFailed            the model broke off while it ran
     │   ├── UnsupportedGradient  an operator on the path has no gradient
     │   └── NotDifferentiable    the target does not depend on the input, or the input is of integers
+    ├── NotSupported             the server does not do this
     ├── BackendMissing           the installed onnxruntime cannot do it
     ├── LimitExceeded            a limit of the server is reached; wait and retry
     ├── InternalError            a defect of the server; report the request id
@@ -36,12 +38,14 @@ __all__ = [
     "InvalidAscent",
     "InvalidModel",
     "InvalidObjective",
+    "InvalidParameter",
     "InvalidRequest",
     "InvalidTensor",
     "LimitExceeded",
     "ModelError",
     "ModelNotFound",
     "NotDifferentiable",
+    "NotSupported",
     "RunFailed",
     "ServerUnavailable",
     "UnknownInput",
@@ -95,6 +99,12 @@ class InvalidAscent(InvalidRequest):
     reason = "INVALID_ASCENT"
 
 
+class InvalidParameter(InvalidRequest):
+    """A named parameter of the request has a value that it cannot have."""
+
+    reason = "INVALID_PARAMETER"
+
+
 class ModelError(GradserveError):
     """The model cannot do what was asked."""
 
@@ -127,6 +137,12 @@ class NotDifferentiable(ModelError):
     """The target does not depend on the input, or the input has no derivative."""
 
     reason = "NOT_DIFFERENTIABLE"
+
+
+class NotSupported(GradserveError):
+    """The server does not do this: a part of a protocol that is optional, or to come."""
+
+    reason = "NOT_SUPPORTED"
 
 
 class BackendMissing(GradserveError):

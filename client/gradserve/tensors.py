@@ -11,7 +11,7 @@ import numpy.typing as npt
 from gradserve.errors import InvalidTensor
 from gradserve.v1.tensor_pb2 import NamedTensor, Tensor
 
-__all__ = ["DTYPES", "DType", "from_wire", "named_from_wire", "named_to_wire", "to_wire"]
+__all__ = ["DTYPES", "DType", "from_bytes", "from_wire", "named_from_wire", "named_to_wire", "to_buffer", "to_wire"]
 
 Array = npt.NDArray[Any]
 
@@ -72,45 +72,67 @@ DTYPES: dict[str, DType] = {
 
 
 def to_wire(array: npt.ArrayLike, *, what: str = "tensor") -> Tensor:
-    """An array as a message.
-
-    Args:
-        array: Anything that `np.asarray` takes. Elements of an object or text array must be str.
-        what: How an error names the array.
-
-    Raises:
-        InvalidTensor: A dtype that does not travel.
-    """
+    """An array as a message. Arguments and errors are those of `to_buffer`."""
     array = np.asarray(array)
-    if array.dtype.kind in "OU":
-        return Tensor(dtype="string", shape=array.shape, data=_pack_strings(array, what))
-    name = array.dtype.name
-    if name not in DTYPES:
-        msg = f"{what}: expected one of the dtypes {', '.join(DTYPES)}, got {name}"
-        raise InvalidTensor(msg)
-    return Tensor(dtype=name, shape=array.shape, data=array.astype(DTYPES[name].numpy, copy=False).tobytes())
+    dtype, buffer = to_buffer(array, what=what)
+    return Tensor(dtype=dtype.name, shape=array.shape, data=bytes(buffer))
 
 
 def from_wire(tensor: Tensor, *, what: str = "tensor") -> Array:
     """A message as an array: a read-only view of its bytes, without a copy (strings apart).
 
     Raises:
-        InvalidTensor: An unknown dtype, a negative size, or another number of bytes than dtype and shape ask for.
+        InvalidTensor: An unknown dtype, or as `from_bytes`.
     """
     if tensor.dtype not in DTYPES:
         msg = f"{what}: expected one of the dtypes {', '.join(DTYPES)}, got {tensor.dtype!r}"
         raise InvalidTensor(msg)
-    dtype, shape = DTYPES[tensor.dtype], tuple(tensor.shape)
+    return from_bytes(tensor.data, DTYPES[tensor.dtype], tuple(tensor.shape), what=what)
+
+
+def to_buffer(array: Array, *, what: str = "tensor") -> tuple[DType, memoryview]:
+    """The type of an array and its elements, row by row: little-endian, or each string after its length in four bytes.
+
+    Args:
+        array: Elements of an object or text array must be str.
+        what: How an error names the array.
+
+    Returns:
+        The bytes: a view, without a copy, of an array that has this form already.
+
+    Raises:
+        InvalidTensor: A dtype that does not travel.
+    """
+    if array.dtype.kind in "OU":
+        return DTYPES["string"], memoryview(_pack_strings(array, what))
+    if array.dtype.name not in DTYPES:
+        msg = f"{what}: expected one of the dtypes {', '.join(DTYPES)}, got {array.dtype.name}"
+        raise InvalidTensor(msg)
+    dtype = DTYPES[array.dtype.name]
+    return dtype, array.astype(dtype.numpy, copy=False).ravel().view(np.uint8).data
+
+
+def from_bytes(data: bytes, dtype: DType, shape: tuple[int, ...], *, what: str = "tensor") -> Array:
+    """The opposite of `to_buffer`: a read-only view of the bytes, without a copy (strings apart).
+
+    Raises:
+        InvalidTensor: A negative size, another number of bytes than dtype and shape ask for, or elements that dtype has not.
+    """
     if any(size < 0 for size in shape):
         msg = f"{what}: expected sizes of 0 or more, got {list(shape)}"
         raise InvalidTensor(msg)
     if dtype.name == "string":
-        return _unpack_strings(tensor.data, shape, what)
+        return _unpack_strings(data, shape, what)
     expected = prod(shape) * dtype.bytes
-    if len(tensor.data) != expected:
-        msg = f"{what}: expected {expected} bytes for {dtype.name} {list(shape)}, got {len(tensor.data)}"
+    if len(data) != expected:
+        msg = f"{what}: expected {expected} bytes for {dtype.name} {list(shape)}, got {len(data)}"
         raise InvalidTensor(msg)
-    return _shaped(np.frombuffer(tensor.data, dtype=dtype.numpy), shape, what)
+    array = np.frombuffer(data, dtype=dtype.numpy)
+    if dtype.name == "bool" and data and (largest := array.view(np.uint8).max()) > 1:
+        # What C++ makes of such a bool is undefined.
+        msg = f"{what}: expected bytes of 0 and 1 for bool, got {largest}"
+        raise InvalidTensor(msg)
+    return _shaped(array, shape, what)
 
 
 def named_to_wire(arrays: Mapping[str, npt.ArrayLike]) -> list[NamedTensor]:

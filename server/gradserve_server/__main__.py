@@ -17,6 +17,7 @@ from gradserve_server.graph.derivatives import Backend
 from gradserve_server.rpc.app import Server
 
 _MIB = 1024 * 1024
+_METRICS_PORT = 8002  # Triton's
 _LEVELS = ("debug", "info", "warning", "error")
 
 _EPILOG = """\
@@ -74,7 +75,8 @@ def serve(repository: str, engine_config: EngineConfig, server_config: ServerCon
         with Server(engine, server_config) as server:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, stop_gently)
-            _say(*_models(engine), f"listening on {server.address}")
+            metrics = [f"metrics on http://{server.metrics_address}/metrics"] if server.metrics_address else []
+            _say(*_models(engine), *metrics, f"listening on {server.address}")
             stop.wait()
             _say(f"stopping: running calls have {server_config.drain_seconds:g} s to finish")
         _say("stopped")
@@ -92,6 +94,18 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     option = parser.add_argument
     option("--host", default=server.host, metavar="ADDRESS", help="address to bind (default: %(default)s)")
     option("--port", type=_whole, default=server.port, help="port to bind; 0 takes a free one (default: %(default)s)")
+    option(
+        "--metrics-host", default=server.metrics_host, metavar="ADDRESS", help="address for metrics (default: %(default)s)"
+    )
+    metrics = parser.add_mutually_exclusive_group()
+    metrics.add_argument(
+        "--metrics-port",
+        type=_whole,
+        default=_METRICS_PORT,
+        metavar="PORT",
+        help="port for metrics, http://ADDRESS:PORT/metrics; 0 takes a free one (default: %(default)s)",
+    )
+    metrics.add_argument("--no-metrics", dest="metrics_port", action="store_const", const=None, help="serve no metrics")
     option(
         "--threads",
         type=_whole,
@@ -138,6 +152,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         default=server.max_ascents,
         metavar="N",
         help="ascents at a time; one more is refused (default: %(default)s)",
+    )
+    option(
+        "--max-streams",
+        type=_whole,
+        default=server.max_streams,
+        metavar="N",
+        help="streams of predictions open at a time; one more is refused (default: %(default)s)",
     )
     option(
         "--max-calls",

@@ -34,10 +34,16 @@ class ServerConfig:
     """Loopback: nobody else gets in unless told otherwise."""
     port: int = 8001
     """Triton's gRPC port; 0 takes a free one."""
+    metrics_host: str = "127.0.0.1"
+    """Loopback, whatever `host` is: who asks for predictions need not see what others ask."""
+    metrics_port: int | None = None
+    """For Prometheus, by HTTP; 0 takes a free one, None serves none. The command takes Triton's, 8002."""
     max_message_bytes: int = 256 * 1024 * 1024
     """Both ways: 400 images of 3x224x224 float32."""
     max_ascents: int = 32
     """At once; one more is refused. Each keeps a thread, and most of the memory of a batch."""
+    max_streams: int = 32
+    """Streams of predictions (the Open Inference Protocol) open at once; one more is refused. Each keeps a thread."""
     max_calls: int = 32
     """Other calls answered at once; more wait in gRPC's queue."""
     drain_seconds: float = 10.0

@@ -62,6 +62,7 @@ class Engine:
                     policy=Policy(Backend(config.backend), config.straight_through),
                     images=dict(entry.images),
                     labels=dict(entry.labels),
+                    config=entry.config,
                 )
                 for version, file in entry.files.items()
             }
@@ -249,6 +250,11 @@ class Engine:
     def models(self) -> list[str]:
         """The names of the models."""
         return list(self._models)
+
+    @property
+    def versions(self) -> list[Model]:
+        """Every version of every model."""
+        return [model for versions in self._models.values() for model in versions.values()]
 
     def model(self, name: str, version: str = "") -> Model:
         """A model's version; the latest if none is given.

@@ -100,7 +100,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(repository: Path) -> Iterator[str]:
-    with start("serve", repository, "--port", "0", "--max-ascents", "2", "--drain-seconds", "2") as process:
+    with start(
+        "serve", repository, "--port", "0", "--metrics-port", "0", "--max-ascents", "2", "--drain-seconds", "2"
+    ) as process:
         assert process.stdout is not None
         lines = []
         for line in process.stdout:

@@ -10,8 +10,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from support import golden
-from support.jobs import WAIT, Crowd, wait_for
+from support.jobs import Crowd
 from support.paths import MODELS
+from support.waiting import WAIT, wait_for
 
 import gradserve
 from gradserve import Adam, Noise, Sgd, StopReason, errors
@@ -342,7 +343,7 @@ def test_health_of_each_service(server):
 
 
 def test_health_watchers_take_no_thread(engine):
-    config = ServerConfig(port=0, max_calls=2, max_ascents=1)
+    config = ServerConfig(port=0, max_calls=2, max_ascents=1, max_streams=0)
     with (
         Server(engine, config) as server,
         grpc.insecure_channel(server.address) as channel,
@@ -358,7 +359,11 @@ def test_health_watchers_take_no_thread(engine):
 
 def test_reflection_lists_the_services(server):
     with grpc.insecure_channel(server.address) as channel:
-        assert set(SERVICES) <= set(ProtoReflectionDescriptorDatabase(channel).get_services())
+        database = ProtoReflectionDescriptorDatabase(channel)
+        assert set(SERVICES) <= set(database.get_services())
+        for service in SERVICES:
+            (described,) = database.FindFileContainingSymbol(service).service
+            assert service.endswith(f".{described.name}")
 
 
 def test_stopping_cancels_what_does_not_end_in_time(engine):

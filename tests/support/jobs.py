@@ -1,28 +1,18 @@
 """Works for a scheduler that say what was run, and that can be held up."""
 
 import threading
-import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+
+from support.waiting import WAIT, wait_for
 
 from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.work import Priority, Work
 
-WAIT = 20.0
-"""Seconds after which a thread counts as stuck."""
-
 FOREVER = 1e6
 """Seconds that no test waits."""
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Looks until something is so."""
-    end = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < end, "stuck"
-        time.sleep(0.001)
 
 
 class Job(Work):

@@ -5,10 +5,11 @@ import threading
 import numpy as np
 import pytest
 from support import golden
-from support.jobs import WAIT, Crowd, wait_for
+from support.jobs import Crowd
 from support.paths import MODELS
 from support.reference import relative_error
 from support.tolerances import TOLERANCE
+from support.waiting import WAIT, wait_for
 
 from gradserve import Sgd, StopReason
 from gradserve import objectives as O

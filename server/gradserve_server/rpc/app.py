@@ -7,16 +7,23 @@ from typing import Self
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from gradserve.v1 import gradient_service_pb2, model_service_pb2
 from gradserve.v1.gradient_service_pb2_grpc import add_GradientServiceServicer_to_server
 from gradserve.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from gradserve_server.config import ServerConfig
 from gradserve_server.engine import Engine
+from gradserve_server.rpc.call_pool import CallPool
 from gradserve_server.rpc.gradients import GradientServicer
-from gradserve_server.rpc.interceptor import ErrorInterceptor
+from gradserve_server.rpc.interceptor import CallInterceptor
+from gradserve_server.rpc.metrics import Metrics
 from gradserve_server.rpc.models import ModelServicer
+from gradserve_server.rpc.oip import messages
+from gradserve_server.rpc.oip.service import handlers
+from gradserve_server.rpc.oip.servicer import InferenceServicer
+from gradserve_server.rpc.reflection import pool_of
+from gradserve_server.rpc.statistics import Statistics
 
 _log = logging.getLogger(__name__)
 
@@ -26,15 +33,25 @@ MAX_WATCHERS = 64
 SERVICES = (
     gradient_service_pb2.DESCRIPTOR.services_by_name["GradientService"].full_name,
     model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+    messages.NAME,
 )
+
+_FILES = (
+    gradient_service_pb2.DESCRIPTOR,
+    model_service_pb2.DESCRIPTOR,
+    messages.service().file,
+    health_pb2.DESCRIPTOR,
+    reflection_pb2.DESCRIPTOR,
+)
+"""Where the services are described, for reflection."""
 
 
 class Server:
     """A running server: `with Server(engine) as server: ...`. It listens once constructed.
 
     grpcio's thread-pool server, because it moves tensors several times faster than its asyncio one
-    (docs/adr/0005-thread-pool-server.md). Ascents have threads of their own to fill, so that they cannot keep
-    predictions waiting.
+    (docs/adr/0005-thread-pool-server.md). Ascents and streams have threads of their own to fill, so that they cannot
+    keep predictions waiting.
 
     Args:
         engine: What does the work.
@@ -46,9 +63,17 @@ class Server:
 
     def __init__(self, engine: Engine, config: ServerConfig | None = None) -> None:
         self._config = config or ServerConfig()
+        statistics = Statistics(engine.versions)
+        self._gradients = GradientServicer(engine, self._config.max_ascents, statistics)
+        inference = InferenceServicer(engine, self._config.max_streams, statistics)
+        self.metrics = Metrics(
+            statistics,
+            ascents=lambda: self._gradients.running_ascents,
+            streams=lambda: inference.open_streams,
+        )
         self._server = grpc.server(
-            ThreadPoolExecutor(self._config.max_calls + self._config.max_ascents, "gradserve"),
-            interceptors=[ErrorInterceptor()],
+            CallPool(self._config.max_calls + self._config.max_ascents + self._config.max_streams, "gradserve"),
+            interceptors=[CallInterceptor(self.metrics.count_call)],
             options=[
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
                 ("grpc.max_send_message_length", self._config.max_message_bytes),
@@ -59,23 +84,29 @@ class Server:
                 ("grpc.so_reuseport", 0),
             ],
         )
-        self._gradients = GradientServicer(engine, self._config.max_ascents)
         add_GradientServiceServicer_to_server(self._gradients, self._server)
         add_ModelServiceServicer_to_server(ModelServicer(engine), self._server)
+        self._server.add_generic_rpc_handlers((handlers(inference),))
         # Watchers wait on threads of their own. (The servicer's non-blocking mode deadlocks when one leaves while it stops.)
         self._health = health.HealthServicer(
             experimental_non_blocking=False, experimental_thread_pool=ThreadPoolExecutor(MAX_WATCHERS, "gradserve-health")
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        reflection.enable_server_reflection(
+            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME),
+            self._server,
+            pool=pool_of(_FILES),
+        )
         address = f"{self._config.host}:{self._config.port}"
         try:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:
             msg = f"cannot listen on {address}: is another server there?"
             raise OSError(msg) from error
+        self.metrics_address = self._serve_metrics()
         self._server.start()
-        for service in ("", *SERVICES):
+        versions = [f"{model.name}/{model.version}" for model in engine.versions]
+        for service in ("", *SERVICES, *engine.models, *versions):
             self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         _log.info("listening on %s:%d", self._config.host, self.port)
 
@@ -97,6 +128,19 @@ class Server:
         """Takes no more calls, lets the running ones finish for `drain_seconds`, then cancels them."""
         self._health.enter_graceful_shutdown()
         self._server.stop(self._config.drain_seconds).wait()
+        self.metrics.close()
+
+    def _serve_metrics(self) -> str:
+        """Where they are; "" for nowhere."""
+        host, port = self._config.metrics_host, self._config.metrics_port
+        if port is None:
+            return ""
+        try:
+            return f"{host}:{self.metrics.serve(host, port)}"
+        except OSError as error:
+            self._server.stop(None)
+            msg = f"cannot listen on {host}:{port} for metrics: is another server there?"
+            raise OSError(msg) from error
 
     def __enter__(self) -> Self:
         return self

@@ -1,20 +1,18 @@
 """`gradserve.v1.GradientService`: from the wire to the engine and back; nothing is decided here."""
 
-import math
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import grpc
 
 from gradserve import wire
-from gradserve.errors import LimitExceeded
 from gradserve.tensors import named_from_wire, named_to_wire, to_wire
 from gradserve.v1 import gradient_service_pb2 as pb
 from gradserve.v1.gradient_service_pb2_grpc import GradientServiceServicer
 from gradserve_server.engine import Engine
-from gradserve_server.runtime.caller import Caller
+from gradserve_server.rpc.call_pool import waited_ns
+from gradserve_server.rpc.callers import caller_of
+from gradserve_server.rpc.limit import Limit
+from gradserve_server.rpc.statistics import Phase, Statistics
 
 
 class GradientServicer(GradientServiceServicer):
@@ -23,29 +21,37 @@ class GradientServicer(GradientServiceServicer):
     Args:
         engine: What does the work.
         max_ascents: Ascents at a time.
+        statistics: Where predictions are counted.
     """
 
-    def __init__(self, engine: Engine, max_ascents: int) -> None:
+    def __init__(self, engine: Engine, max_ascents: int, statistics: Statistics) -> None:
         self._engine = engine
-        self._max_ascents = max_ascents
-        self._running_ascents = 0
-        self._counting = threading.Lock()
+        self._statistics = statistics
+        self._ascents = Limit("ascents", max_ascents)
 
     @property
     def running_ascents(self) -> int:
         """Ascents that are being worked on now."""
-        return self._running_ascents
+        return self._ascents.running
 
     def Infer(self, request: pb.InferRequest, context: grpc.ServicerContext) -> pb.InferResponse:  # noqa: N802
         """Runs the model."""
-        outputs = self._engine.infer(
-            request.model.name,
-            named_from_wire(request.inputs),
-            outputs=request.outputs,
-            version=request.model.version,
-            caller=_caller(context),
-        )
-        return pb.InferResponse(outputs=named_to_wire(outputs))
+        model = self._engine.model(request.model.name, request.model.version)
+        with self._statistics.prediction(model, waited_ns()) as watch:
+            inputs = named_from_wire(request.inputs)
+            watch.lap(Phase.INPUT)
+            outputs = self._engine.infer(
+                model.name,
+                inputs,
+                outputs=request.outputs,
+                version=str(model.version),
+                caller=caller_of(context, watch.waited),
+            )
+            watch.lap(Phase.INFER)
+            watch.samples = model.batch_size(inputs)
+            response = pb.InferResponse(outputs=named_to_wire(outputs))
+            watch.lap(Phase.OUTPUT)
+        return response
 
     def Gradient(self, request: pb.GradientRequest, context: grpc.ServicerContext) -> pb.GradientResponse:  # noqa: N802
         """The objective's value and gradient."""
@@ -55,7 +61,7 @@ class GradientServicer(GradientServiceServicer):
             wire.objective_from_wire(request.objective),
             wrt=request.wrt,
             version=request.model.version,
-            caller=_caller(context),
+            caller=caller_of(context),
         )
         return pb.GradientResponse(values=to_wire(result.values), gradients=named_to_wire(result.gradients))
 
@@ -71,7 +77,7 @@ class GradientServicer(GradientServiceServicer):
             named_from_wire(request.cotangents),
             wrt=request.wrt,
             version=request.model.version,
-            caller=_caller(context),
+            caller=caller_of(context),
         )
         return pb.VectorJacobianProductResponse(outputs=named_to_wire(outputs), gradients=named_to_wire(gradients))
 
@@ -87,7 +93,7 @@ class GradientServicer(GradientServiceServicer):
             named_from_wire(request.tangents),
             outputs=request.outputs,
             version=request.model.version,
-            caller=_caller(context),
+            caller=caller_of(context),
         )
         return pb.JacobianVectorProductResponse(outputs=named_to_wire(outputs), tangents=named_to_wire(tangents))
 
@@ -103,7 +109,7 @@ class GradientServicer(GradientServiceServicer):
             wire.objective_from_wire(request.objective),
             named_from_wire(request.tangents),
             version=request.model.version,
-            caller=_caller(context),
+            caller=caller_of(context),
         )
         return pb.HessianVectorProductResponse(
             values=to_wire(result.values),
@@ -118,13 +124,13 @@ class GradientServicer(GradientServiceServicer):
             named_from_wire(request.inputs),
             request.layers,
             version=request.model.version,
-            caller=_caller(context),
+            caller=caller_of(context),
         )
         return pb.ActivationsResponse(activations=named_to_wire(values))
 
     def Ascend(self, request: pb.AscendRequest, context: grpc.ServicerContext) -> Iterator[pb.AscendResponse]:  # noqa: N802
         """An ascent, as long as the call is open."""
-        with self._one_more_ascent():
+        with self._ascents.one_more():
             steps = self._engine.ascend(
                 request.model.name,
                 wire.objective_from_wire(request.objective),
@@ -133,23 +139,3 @@ class GradientServicer(GradientServiceServicer):
             )
             for step in steps:
                 yield wire.step_to_wire(step)
-
-    @contextmanager
-    def _one_more_ascent(self) -> Iterator[None]:
-        with self._counting:
-            if self._running_ascents == self._max_ascents:
-                msg = f"ascents: at most {self._max_ascents} run at a time on this server; try again when one has ended"
-                raise LimitExceeded(msg)
-            self._running_ascents += 1
-        try:
-            yield
-        finally:
-            with self._counting:
-                self._running_ascents -= 1
-
-
-def _caller(context: grpc.ServicerContext) -> Caller:
-    """Who made a call: gone once it is over, and in no need of an answer after its deadline."""
-    remaining = context.time_remaining()
-    deadline = math.inf if remaining is None else time.monotonic() + remaining
-    return Caller(lambda: not context.is_active(), deadline)

@@ -18,11 +18,13 @@ STATUS: dict[type[errors.GradserveError], grpc.StatusCode] = {
     errors.UnknownLayer: grpc.StatusCode.INVALID_ARGUMENT,
     errors.InvalidObjective: grpc.StatusCode.INVALID_ARGUMENT,
     errors.InvalidAscent: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidParameter: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
     errors.InvalidModel: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RunFailed: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UnsupportedGradient: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotDifferentiable: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NotSupported: grpc.StatusCode.UNIMPLEMENTED,
     errors.BackendMissing: grpc.StatusCode.UNIMPLEMENTED,
     errors.LimitExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.InternalError: grpc.StatusCode.INTERNAL,
@@ -32,6 +34,15 @@ STATUS: dict[type[errors.GradserveError], grpc.StatusCode] = {
 }
 """Every error that travels (each class with a `reason`)."""
 
+OIP_STATUS: dict[type[errors.GradserveError], grpc.StatusCode] = {
+    errors.InvalidModel: grpc.StatusCode.INTERNAL,
+    errors.RunFailed: grpc.StatusCode.INTERNAL,
+    errors.LimitExceeded: grpc.StatusCode.UNAVAILABLE,
+}
+"""Where the Open Inference Protocol differs: what Triton answers, and its clients wait for."""
+
+_OIP = "/inference."
+"""How the names of its RPCs begin."""
 
 MAX_TEXT_BYTES = 1000
 """Of a message: it travels twice in headers that gRPC limits to 8 KiB, once with up to three characters for a byte."""
@@ -55,7 +66,8 @@ def to_status(error: Exception, rpc: str) -> RpcStatus:
         _log.error("%s: request %s failed", rpc, request_id, exc_info=error)
         error = errors.InternalError(f"internal error; request id {request_id}")
     kind = next(cls for cls in type(error).__mro__ if cls in STATUS)
-    code, text = STATUS[kind], _shortened(str(error))
+    code = OIP_STATUS.get(kind, STATUS[kind]) if rpc.startswith(_OIP) else STATUS[kind]
+    text = _shortened(str(error))
     info = any_pb2.Any()
     info.Pack(error_details_pb2.ErrorInfo(reason=kind.reason, domain=errors.DOMAIN))
     status = status_pb2.Status(code=code.value[0], message=text, details=[info])

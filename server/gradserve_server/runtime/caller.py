@@ -16,6 +16,8 @@ class Caller:
     """Says yes once nobody wants the answer any more."""
     deadline: float = math.inf
     """By `time.monotonic()`."""
+    waited: Callable[[float], None] | None = None
+    """Told how many seconds a run waited in line, when it is begun; must not raise."""
 
     def refusal(self) -> Exception | None:
         """Why a run should not be begun any more, if so."""

@@ -21,7 +21,7 @@ class Ticket:
         work: What is to be run.
     """
 
-    __slots__ = ("_awake", "_error", "_result", "batch", "done", "group", "keeps", "until", "work")
+    __slots__ = ("_awake", "_error", "_result", "_since", "batch", "done", "group", "keeps", "until", "work")
 
     def __init__(self, work: Work) -> None:
         self.work, self.group = work, work.group()
@@ -32,6 +32,7 @@ class Ticket:
         self.keeps = False
         """Whether it does so on behalf of all that wait for peers."""
         self.done = False
+        self._since = time.monotonic()
         self._result: Any = None
         self._error: Exception | None = None
         self._awake = threading.Lock()  # the fastest way to wake one thread
@@ -44,6 +45,11 @@ class Ticket:
     def is_chosen(self) -> None:
         """From here on it is too late to give up."""
         self.until, self.keeps = math.inf, False
+
+    def begins(self) -> None:
+        """Tells its caller how long it waited."""
+        if self.work.caller.waited is not None:
+            self.work.caller.waited(time.monotonic() - self._since)
 
     def sleep(self) -> bool:
         """Waits to be woken; False where `until` came first."""

@@ -2,10 +2,11 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from cachetools import LRUCache, cachedmethod
 
@@ -25,6 +26,7 @@ from gradserve_server.runtime.feeds import describe_tensor, dtype_name
 from gradserve_server.runtime.plan import Plan
 from gradserve_server.runtime.runs import Prediction
 from gradserve_server.runtime.scheduler import Scheduler
+from gradserve_server.runtime.served_config import served_config
 from gradserve_server.runtime.session import Array, Session, newest_opset
 from gradserve_server.runtime.tuned import tuned_session, warn_untuned
 from gradserve_server.runtime.verify import rewrite_error
@@ -52,6 +54,7 @@ class Model:
         policy: How gradients are made.
         images: Image descriptions by input.
         labels: Labels by output.
+        config: The `inference.ModelConfig` of the repository.
 
     Raises:
         InvalidModel: The file cannot be served.
@@ -69,6 +72,7 @@ class Model:
         policy: Policy = DEFAULT_POLICY,
         images: dict[str, ImageDescription] | None = None,
         labels: dict[str, tuple[str, ...]] | None = None,
+        config: Any = None,
     ) -> None:
         self.name, self.version = name, version
         source = load(file)
@@ -96,6 +100,7 @@ class Model:
             backend_reason=_backend_reason(policy.backend),
         )
         self._check_descriptions(set(images or {}), set(labels or {}))
+        self._config = served_config(config, self._description, file.name)
         self._plans: LRUCache[Wanted, Plan] = LRUCache(max_plans)
         self._shapes: LRUCache[tuple[str | Shape, ...], Shape] = LRUCache(MAX_SEEN_SHAPES)
         self._shapes_lock = threading.Lock()
@@ -114,6 +119,16 @@ class Model:
     def inputs(self) -> tuple[TensorDescription, ...]:
         """What the model takes."""
         return self._description.inputs
+
+    @property
+    def config(self) -> Any:
+        """The `inference.ModelConfig` that it is served with: the repository's, completed from the graph."""
+        return self._config
+
+    def batch_size(self, feeds: Mapping[str, Array]) -> int:
+        """Samples of a request: along the first axis where the configuration says that the model has batches, else 1."""
+        sizes = [array.shape[0] for array in feeds.values() if array.shape] if self._config.max_batch_size else []
+        return max(sizes, default=1)
 
     @property
     def float_inputs(self) -> tuple[str, ...]:

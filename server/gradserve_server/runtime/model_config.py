@@ -26,16 +26,33 @@ from gradserve.errors import InvalidModel
 _PREFIX = "gradserve.input."
 
 
+def add_descriptors(pool: descriptor_pool.DescriptorPool, package: str, name: str) -> None:
+    """Puts the messages of a file that scripts/generate made into a pool.
+
+    Args:
+        pool: Never the default one: tritonclient registers the same names there in the process that imports it.
+        package: Where the file is.
+        name: Of the file.
+    """
+    for file in descriptor_pb2.FileDescriptorSet.FromString((files(package) / name).read_bytes()).file:
+        pool.Add(file)
+
+
+def add_model_config(pool: descriptor_pool.DescriptorPool) -> None:
+    """Puts `inference.ModelConfig` and what it is made of into a pool."""
+    add_descriptors(pool, "gradserve_server.runtime", "model_config.binpb")
+
+
 @cache
 def _message_class() -> type[Message]:
-    # In a pool of its own: tritonclient registers the same names in the default pool of the process that imports it.
     pool = descriptor_pool.DescriptorPool()
-    descriptors = descriptor_pb2.FileDescriptorSet.FromString(
-        (files("gradserve_server.runtime") / "model_config.binpb").read_bytes()
-    )
-    for file in descriptors.file:
-        pool.Add(file)
+    add_model_config(pool)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("inference.ModelConfig"))
+
+
+def empty_config() -> Any:
+    """An `inference.ModelConfig` that says nothing."""
+    return _message_class()()
 
 
 def read_config(folder: Path) -> Any:
@@ -45,7 +62,7 @@ def read_config(folder: Path) -> Any:
         InvalidModel: The text does not parse, or names another model.
     """
     path = folder / "config.pbtxt"
-    config: Any = _message_class()()
+    config = empty_config()
     if path.exists():
         try:
             text_format.Parse(path.read_text(encoding="utf-8"), config)

@@ -6,6 +6,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gradserve.descriptions import ImageDescription
 from gradserve.errors import InvalidModel, ModelNotFound
@@ -23,6 +24,8 @@ class Entry:
     """By input."""
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By output."""
+    config: Any = None
+    """The `inference.ModelConfig` that the folder has, if it has one."""
 
 
 def scan(repository: Path) -> list[Entry]:
@@ -62,7 +65,7 @@ def _read_file(file: Path) -> Entry:
     if file.name == "model.onnx" and _is_version(version.name) and folder.name:
         config = read_config(folder)
         images, labels = read_images(config, folder.name), read_labels(config, folder)
-        return Entry(folder.name, {int(version.name): file}, images, labels)
+        return Entry(folder.name, {int(version.name): file}, images, labels, config)
     return Entry(file.stem, {1: file})
 
 
@@ -81,7 +84,7 @@ def _read(folder: Path) -> list[Entry]:
         if path.parent != folder / str(version) or not path.is_file():
             msg = f"model '{folder.name}' version {version}: expected a file '{filename}' in its folder, got none"
             raise InvalidModel(msg)
-    return [Entry(folder.name, files, read_images(config, folder.name), read_labels(config, folder))]
+    return [Entry(folder.name, files, read_images(config, folder.name), read_labels(config, folder), config)]
 
 
 def _is_version(name: str) -> bool:

@@ -228,6 +228,8 @@ def _run_batch(batch: Sequence[Ticket]) -> None:
         if error is not None:
             ticket.fail(error)
     wanted = [ticket for ticket in batch if not ticket.done]
+    for ticket in wanted:
+        ticket.begins()
     if len(wanted) > 1:
         try:
             results = wanted[0].work.together([ticket.work for ticket in wanted])

@@ -11,7 +11,7 @@ from support.paths import ROOT
 
 from gradserve import _status, errors
 from gradserve.v1 import errors_pb2
-from gradserve_server.rpc.status import STATUS, to_status
+from gradserve_server.rpc.status import OIP_STATUS, STATUS, to_status
 
 PREFIX = "ERROR_REASON_"
 CLASSES = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, errors.GradserveError)]
@@ -90,6 +90,16 @@ def test_every_class_that_travels_has_a_status():
 @pytest.mark.parametrize("cls", SENT)
 def test_the_status_is_the_one_that_the_proto_tells(cls):
     assert STATUS[cls].name == proto_rows()[cls.reason][1]
+
+
+@pytest.mark.parametrize("cls", SENT)
+def test_the_open_inference_protocol_has_only_the_statuses_of_triton(cls):
+    status = to_status(cls("text"), "/inference.GRPCInferenceService/ModelInfer")
+    assert status.code is OIP_STATUS.get(cls, STATUS[cls])
+    triton = {"INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED", "UNAVAILABLE", "INTERNAL"}
+    grpc_itself = {"DEADLINE_EXCEEDED", "CANCELLED"}
+    about_gradients = {errors.UnsupportedGradient, errors.NotDifferentiable}
+    assert status.code.name in triton | grpc_itself or cls in about_gradients
 
 
 @pytest.mark.parametrize("cls", SENT)

@@ -219,3 +219,8 @@ def test_errors_name_the_tensor():
         named_to_wire({"x": np.ones(1, np.complex64)})
     with pytest.raises(InvalidTensor, match="^tensor 'x': expected one of the dtypes"):
         named_from_wire([NamedTensor(name="x")])
+
+
+def test_bytes_that_are_no_booleans_are_refused():
+    with pytest.raises(InvalidTensor, match="expected bytes of 0 and 1 for bool, got 255"):
+        from_wire(Tensor(dtype="bool", shape=[3], data=b"\x00\x01\xff"))

@@ -6,7 +6,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support.jobs import FOREVER, WAIT, Crowd, Job, wait_for
+from support.jobs import FOREVER, Crowd, Job
+from support.waiting import WAIT, wait_for
 
 from gradserve.errors import CallCancelled, DeadlineExceeded, LimitExceeded, ServerUnavailable
 from gradserve_server.runtime.caller import Caller

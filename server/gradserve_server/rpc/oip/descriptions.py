@@ -1,0 +1,81 @@
+"""What the server and its models are, as messages."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import gradserve_server
+from gradserve_server.rpc.oip.messages import message
+from gradserve_server.rpc.statistics import Counts, Duration
+from gradserve_server.runtime.model import Model
+from gradserve_server.runtime.served_config import PLATFORM, VARIABLE
+
+EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "parameters", "statistics")
+"""Optional parts of the protocol that are here."""
+
+READY = "READY"
+"""The state of every model: those that cannot be loaded keep the server from starting."""
+
+
+def server_metadata() -> Any:
+    """The `ServerMetadataResponse`."""
+    return message("ServerMetadataResponse")(name="gradserve", version=gradserve_server.__version__, extensions=EXTENSIONS)
+
+
+def model_metadata(model: Model, versions: Iterable[int]) -> Any:
+    """The `ModelMetadataResponse`: a model, and which versions of it there are."""
+    response = message("ModelMetadataResponse")(
+        name=model.name, versions=[str(version) for version in sorted(versions)], platform=PLATFORM
+    )
+    batch = [VARIABLE] if model.config.max_batch_size else []
+    for told, entries in ((response.inputs, model.config.input), (response.outputs, model.config.output)):
+        for entry in entries:
+            types = entry.DESCRIPTOR.fields_by_name["data_type"].enum_type
+            kind = types.values_by_number[entry.data_type].name.removeprefix("TYPE_")
+            datatype = {"STRING": "BYTES", "INVALID": ""}.get(kind, kind)
+            told.add(name=entry.name, datatype=datatype, shape=[*batch, *entry.dims])
+    return response
+
+
+def model_config(model: Model) -> Any:
+    """The `ModelConfigResponse`."""
+    response = message("ModelConfigResponse")()
+    # Through bytes: the configuration's class is of another descriptor pool.
+    response.config.ParseFromString(model.config.SerializeToString())
+    return response
+
+
+def model_statistics(counts: Sequence[Counts]) -> Any:
+    """The `ModelStatisticsResponse`."""
+    response = message("ModelStatisticsResponse")()
+    for of_model in counts:
+        told = response.model_stats.add(
+            name=of_model.name,
+            version=str(of_model.version),
+            last_inference=of_model.last_inference_ms,
+            inference_count=of_model.samples,
+            # A run for each request: predictions of different callers are not joined.
+            execution_count=of_model.success.count,
+        )
+        stats = told.inference_stats
+        _tell(stats.success, of_model.success)
+        failed = of_model.failures.values()
+        _tell(stats.fail, Duration(sum(each.count for each in failed), sum(each.ns for each in failed)))
+        for phase, duration in of_model.phases.items():
+            _tell(getattr(stats, phase), duration)
+        for size, phases in sorted(of_model.batches.items()):
+            batch = told.batch_stats.add(batch_size=size)
+            for phase, duration in phases.items():
+                _tell(getattr(batch, phase), duration)
+    return response
+
+
+def repository_index(models: Iterable[Model]) -> Any:
+    """The `RepositoryIndexResponse`."""
+    response = message("RepositoryIndexResponse")()
+    for model in models:
+        response.models.add(name=model.name, version=str(model.version), state=READY)
+    return response
+
+
+def _tell(field: Any, duration: Duration) -> None:
+    field.count, field.ns = duration.count, duration.ns

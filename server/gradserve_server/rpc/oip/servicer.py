@@ -1,0 +1,138 @@
+"""The RPCs of the Open Inference Protocol: from the wire to the engine and back; nothing is decided here."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+
+from gradserve.errors import ModelNotFound, NotSupported
+from gradserve_server.engine import Engine
+from gradserve_server.rpc.call_pool import waited_ns
+from gradserve_server.rpc.callers import caller_of
+from gradserve_server.rpc.limit import Limit
+from gradserve_server.rpc.oip import codec, descriptions
+from gradserve_server.rpc.oip.admission import check_batch, check_timeout
+from gradserve_server.rpc.oip.answer import Answer
+from gradserve_server.rpc.oip.messages import message
+from gradserve_server.rpc.statistics import Phase, Statistics
+from gradserve_server.rpc.status import to_status
+from gradserve_server.runtime.model import Model
+
+_ERRORS_END_STREAM = ("triton_grpc_error", "true")
+"""Metadata of a stream that should end with the status of its first error."""
+
+_STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
+
+
+class InferenceServicer:
+    """Answers with an engine.
+
+    Args:
+        engine: What does the work.
+        max_streams: Streams open at a time.
+        statistics: Where predictions are counted.
+    """
+
+    def __init__(self, engine: Engine, max_streams: int, statistics: Statistics) -> None:
+        self._engine = engine
+        self._streams = Limit("streams", max_streams)
+        self._statistics = statistics
+
+    @property
+    def open_streams(self) -> int:
+        """Streams that are open now."""
+        return self._streams.running
+
+    def ServerLive(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """Yes, or nobody would answer."""
+        return message("ServerLiveResponse")(live=True)
+
+    def ServerReady(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """Yes: the server listens once every model is loaded."""
+        return message("ServerReadyResponse")(ready=True)
+
+    def ModelReady(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """Whether there is such a model; that there is none is no error."""
+        try:
+            self._model(request.name, request.version)
+        except ModelNotFound:
+            return message("ModelReadyResponse")(ready=False)
+        return message("ModelReadyResponse")(ready=True)
+
+    def ServerMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """Name, version, extensions."""
+        return descriptions.server_metadata()
+
+    def ModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """Inputs, outputs, versions."""
+        model = self._model(request.name, request.version)
+        return descriptions.model_metadata(
+            model, [other.version for other in self._engine.versions if other.name == model.name]
+        )
+
+    def ModelConfig(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """The configuration that a model is served with."""
+        return descriptions.model_config(self._model(request.name, request.version))
+
+    def ModelStatistics(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """Of one version, of all versions of a model, or of everything."""
+        version = codec.check_version(request.version)
+        if request.name:
+            self._model(request.name, version)
+        return descriptions.model_statistics(
+            [
+                counts
+                for counts in self._statistics.snapshot()
+                if request.name in {"", counts.name} and (not version or int(version) == counts.version)
+            ]
+        )
+
+    def RepositoryIndex(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """Every version of every model; all of them are ready."""
+        if request.repository_name:
+            msg = f"repository '{request.repository_name}': expected no name, because this server has one repository"
+            raise NotSupported(msg)
+        return descriptions.repository_index(self._engine.versions)
+
+    def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> bytes:  # noqa: N802
+        """A prediction."""
+        return self._predict(request, context, waited_ns(), Answer.unary)
+
+    def ModelStreamInfer(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
+        """A prediction for each request, in their order."""
+        make = message("ModelStreamInferResponse")
+        end_at_error = _ERRORS_END_STREAM in set(context.invocation_metadata())
+        with self._streams.one_more():
+            for request in requests:
+                try:
+                    yield self._predict(request, context, 0, Answer.streamed)
+                except Exception as error:
+                    if end_at_error:
+                        raise
+                    failed = message("ModelInferResponse")(id=request.id)
+                    yield make(error_message=to_status(error, _STREAM).details, infer_response=failed)
+
+    def _predict(
+        self, request: Any, context: grpc.ServicerContext, waited_ns: int, serialize: Callable[[Answer], bytes]
+    ) -> bytes:
+        model = self._model(request.model_name, request.model_version)
+        with self._statistics.prediction(model, waited_ns) as watch:
+            asked = codec.decode(request)
+            check_timeout(asked, waited_ns)
+            check_batch(asked, model)
+            watch.samples = model.batch_size(asked.inputs)
+            watch.lap(Phase.INPUT)
+            results = self._engine.infer(
+                model.name,
+                asked.inputs,
+                outputs=asked.outputs,
+                version=str(model.version),
+                caller=caller_of(context, watch.waited),
+            )
+            watch.lap(Phase.INFER)
+            response = serialize(codec.encode(request, asked, model, results))
+            watch.lap(Phase.OUTPUT)
+        return response
+
+    def _model(self, name: str, version: str) -> Model:
+        return self._engine.model(name, codec.check_version(version))

@@ -1,0 +1,142 @@
+"""What was predicted, and how long it took: for each version of each model, whatever service was asked."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from enum import StrEnum
+from time import perf_counter_ns, time_ns
+
+from gradserve import errors
+from gradserve_server.runtime.model import Model
+
+
+class Phase(StrEnum):
+    """What a request goes through; the names are Triton's."""
+
+    QUEUE = "queue"
+    """Waiting for a thread, and for the device."""
+    INPUT = "compute_input"
+    """Decoding the inputs."""
+    INFER = "compute_infer"
+    """Checking them and running the model."""
+    OUTPUT = "compute_output"
+    """Encoding the outputs."""
+
+
+COMPUTE = (Phase.INPUT, Phase.INFER, Phase.OUTPUT)
+"""The phases that depend on the batch."""
+
+
+class Failure(StrEnum):
+    """Why a request failed; the names are those of Triton's metrics."""
+
+    REJECTED = "REJECTED"
+    """A limit or a timeout."""
+    BACKEND = "BACKEND"
+    """The model broke off."""
+    OTHER = "OTHER"
+    """A request that does not fit, or a defect."""
+
+
+_FAILURES: dict[type[Exception], Failure] = {
+    errors.LimitExceeded: Failure.REJECTED,
+    errors.RunFailed: Failure.BACKEND,
+}
+
+
+@dataclass
+class Duration:
+    """How often something happened, and how long it took together."""
+
+    count: int = 0
+    ns: int = 0
+
+    def add(self, ns: int) -> None:
+        """Once more."""
+        self.count += 1
+        self.ns += ns
+
+
+@dataclass
+class Counts:
+    """Everything about one version of a model since the server started."""
+
+    name: str
+    version: int
+    last_inference_ms: int = 0
+    """Since 1970; 0 before the first."""
+    samples: int = 0
+    success: Duration = field(default_factory=Duration)
+    failures: dict[Failure, Duration] = field(default_factory=lambda: {reason: Duration() for reason in Failure})
+    phases: dict[Phase, Duration] = field(default_factory=lambda: {phase: Duration() for phase in Phase})
+    """Of requests that succeeded."""
+    batches: dict[int, dict[Phase, Duration]] = field(default_factory=dict)
+    """By batch size."""
+
+
+class Stopwatch:
+    """Times one request.
+
+    Args:
+        waited_ns: How long it waited before anybody looked at it.
+    """
+
+    def __init__(self, waited_ns: int) -> None:
+        self.laps: dict[Phase, int] = {Phase.QUEUE: waited_ns}
+        self.samples = 1
+        self._lap = perf_counter_ns()
+
+    def lap(self, phase: Phase) -> None:
+        """A phase has ended, and the next one begins."""
+        now = perf_counter_ns()
+        self.laps[phase] = now - self._lap
+        self._lap = now
+
+    def waited(self, seconds: float) -> None:
+        """So much of the present phase was waiting for the device."""
+        ns = int(seconds * 1e9)
+        self.laps[Phase.QUEUE] += ns
+        self._lap += ns
+
+    def total_ns(self) -> int:
+        """From arrival until now."""
+        return sum(self.laps.values()) + perf_counter_ns() - self._lap
+
+
+class Statistics:
+    """The counts of a server.
+
+    Args:
+        models: What it serves.
+    """
+
+    def __init__(self, models: list[Model]) -> None:
+        self._counts = {(model.name, model.version): Counts(model.name, model.version) for model in models}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def prediction(self, model: Model, waited_ns: int = 0) -> Iterator[Stopwatch]:
+        """Times the request inside; it counts as failed when it raises."""
+        watch, counts = Stopwatch(waited_ns), self._counts[model.name, model.version]
+        try:
+            yield watch
+        except Exception as error:
+            with self._lock:
+                counts.failures[_FAILURES.get(type(error), Failure.OTHER)].add(watch.total_ns())
+            raise
+        with self._lock:
+            counts.last_inference_ms = time_ns() // 1_000_000
+            counts.samples += watch.samples
+            counts.success.add(watch.total_ns())
+            of_batch = counts.batches.setdefault(watch.samples, {phase: Duration() for phase in COMPUTE})
+            for phase, ns in watch.laps.items():
+                counts.phases[phase].add(ns)
+                if phase in of_batch:
+                    of_batch[phase].add(ns)
+
+    def snapshot(self) -> list[Counts]:
+        """The counts as they are now, in the order of the models."""
+        with self._lock:
+            return deepcopy(list(self._counts.values()))

@@ -1,0 +1,183 @@
+"""ModelInfer: every datatype both ways, requested outputs, classes, parameters."""
+
+import grpc
+import numpy as np
+import pytest
+from support import golden, oip
+from support.onnx_models import build, save
+from tritonclient.grpc import InferenceServerClient, InferRequestedOutput, service_pb2
+from tritonclient.utils import InferenceServerException
+
+from gradserve.tensors import DTYPES
+from gradserve_server import Engine, ServerConfig
+from gradserve_server.rpc.app import Server
+from gradserve_server.rpc.oip import servicer
+from gradserve_server.rpc.oip.contents import FIELDS
+
+X = golden.digits()
+RUNS = [dtype for dtype in DTYPES if dtype != "bfloat16"]
+"""onnxruntime's Python interface takes no bfloat16 arrays; the codec's own test has it."""
+
+
+def infer(triton, array=X, **options):
+    return triton.infer("digits", [oip.infer_input("image", array)], **options)
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_answer_is_the_engines(triton, engine):
+    result = infer(triton, request_id="seven")
+    assert result.as_numpy("logits").tobytes() == engine.infer("digits", {"image": X})["logits"].tobytes()
+    response = result.get_response()
+    assert (response.model_name, response.model_version, response.id) == ("digits", "1", "seven")
+
+
+@pytest.mark.parametrize("algorithm", ["gzip", "deflate"])
+def test_compressed(triton, engine, algorithm):
+    result = infer(triton, compression_algorithm=algorithm)
+    assert result.as_numpy("logits").tobytes() == engine.infer("digits", {"image": X})["logits"].tobytes()
+
+
+def test_every_type_has_a_sample():
+    assert oip.SAMPLES.keys() == DTYPES.keys()
+
+
+@pytest.mark.parametrize("dtype", RUNS)
+def test_raw(echo, dtype):
+    array = oip.sample(dtype)
+    got = echo.infer(f"echo_{dtype}", [oip.infer_input("x", array)]).as_numpy("y")
+    if dtype == "string":
+        got = np.array([text.decode() for text in got.ravel()], object).reshape(got.shape)
+        assert got.tolist() == array.tolist()
+    else:
+        assert got.dtype == array.dtype
+        assert got.tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("dtype", FIELDS)
+def test_typed(echo_stub, dtype):
+    array = oip.sample(dtype)
+    request = service_pb2.ModelInferRequest(model_name=f"echo_{dtype}")
+    tensor = request.inputs.add(name="x", datatype=oip.OIP[dtype], shape=array.shape)
+    elements = [e.encode() for e in array.ravel()] if dtype == "string" else array.ravel().tolist()
+    getattr(tensor.contents, FIELDS[dtype]).extend(elements)
+    response = echo_stub.ModelInfer(request)
+    assert (
+        response.raw_output_contents == echo_stub.ModelInfer(oip.request(f"echo_{dtype}", {"x": array})).raw_output_contents
+    )
+    assert (response.outputs[0].datatype, list(response.outputs[0].shape)) == (oip.OIP[dtype], [2, 2])
+
+
+@pytest.mark.parametrize("dtype", RUNS)
+def test_no_samples(echo, dtype):
+    got = echo.infer(f"echo_{dtype}", [oip.infer_input("x", oip.sample(dtype)[:0])])
+    assert list(got.get_output("y").shape) == [0, 2]
+    assert got.get_response().raw_output_contents == [b""]
+
+
+def test_no_samples_typed(echo_stub):
+    request = service_pb2.ModelInferRequest(model_name="echo_int8")
+    request.inputs.add(name="x", datatype="INT8", shape=[0, 2])
+    assert list(echo_stub.ModelInfer(request).outputs[0].shape) == [0, 2]
+
+
+def test_outputs_come_in_the_order_that_was_asked_for(tmp_path):
+    model = build("a = Relu(x) b = Neg(x)", inputs="float[N,2] x", outputs="float[N,2] a, float[N,2] b")
+    save(model, tmp_path / "two" / "1" / "model.onnx")
+    with (
+        Engine(tmp_path) as engine,
+        Server(engine, ServerConfig(port=0)) as server,
+        InferenceServerClient(server.address) as triton,
+    ):
+        x = np.array([[1, -2]], np.float32)
+        result = triton.infer(
+            "two", [oip.infer_input("x", x)], outputs=[InferRequestedOutput("b"), InferRequestedOutput("a")]
+        )
+        assert [output.name for output in result.get_response().outputs] == ["b", "a"]
+        assert result.as_numpy("b").tolist() == [[-1, 2]]
+        assert result.as_numpy("a").tolist() == [[1, 0]]
+
+
+# ---- classes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 3, 10, 1000])
+def test_classes(triton, engine, count):
+    got = infer(triton, outputs=[InferRequestedOutput("logits", class_count=count)]).as_numpy("logits")
+    logits = engine.infer("digits", {"image": X})["logits"]
+    order = np.argsort(-logits, axis=1)[:, :count]
+    expected = [[f"{logits[n, c]:f}:{c}:{c}".encode() for c in row] for n, row in enumerate(order)]
+    assert got.tolist() == expected
+
+
+def test_classes_without_labels_and_among_equals(echo):
+    x = np.array([[1, 1], [0, 2]], np.int32)
+    outputs = [InferRequestedOutput("y", class_count=2)]
+    got = echo.infer("echo_int32", [oip.infer_input("x", x)], outputs=outputs).as_numpy("y")
+    assert got.tolist() == [[b"1:0", b"1:1"], [b"2:1", b"0:0"]]
+
+
+def test_classes_of_no_samples(echo):
+    outputs = [InferRequestedOutput("y", class_count=1)]
+    got = echo.infer("echo_float32", [oip.infer_input("x", np.zeros((0, 2), np.float32))], outputs=outputs)
+    assert (got.get_output("y").datatype, list(got.get_output("y").shape)) == ("BYTES", [0, 1])
+
+
+@pytest.mark.parametrize("dtype", ["bool", "string"])
+def test_classes_of_what_is_no_number(echo, dtype):
+    outputs = [InferRequestedOutput("y", class_count=1)]
+    with pytest.raises(InferenceServerException, match=f"expected an output of numbers, got {dtype}"):
+        echo.infer(f"echo_{dtype}", [oip.infer_input("x", oip.sample(dtype))], outputs=outputs)
+
+
+# ---- parameters ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"priority": 1},
+        {"timeout": 60_000_000},
+        {"sequence_id": 5, "sequence_start": True, "sequence_end": True},
+        {"sequence_id": "five"},
+        {"parameters": {"mine": "text", "yours": 3, "on": True}},
+    ],
+    ids=str,
+)
+def test_parameters_that_change_nothing(triton, engine, options):
+    assert infer(triton, **options).as_numpy("logits").tobytes() == engine.infer("digits", {"image": X})["logits"].tobytes()
+
+
+PARAMETERS = [
+    ("timeout", {"string_param": "soon"}, "expected a whole number of 0 or more, got 'soon' (string)"),
+    ("timeout", {"int64_param": -1}, "expected a whole number of 0 or more, got -1 (int64)"),
+    ("priority", {"double_param": 1.0}, "expected a whole number of 0 or more, got 1.0 (double)"),
+    ("priority", {}, "expected a whole number of 0 or more, got nothing"),
+    ("sequence_id", {"bool_param": True}, "expected a number or a text, got True (bool)"),
+    ("sequence_start", {"int64_param": 1}, "expected true or false, got 1 (int64)"),
+    ("sequence_end", {"string_param": ""}, "expected true or false, got '' (string)"),
+    ("triton_enable_empty_final_response", {"int64_param": 1}, "expected true or false, got 1 (int64)"),
+    ("triton_mine", {"int64_param": 1}, "expected another name, because the protocol reserves it"),
+    ("headers", {"string_param": "x"}, "expected another name, because the protocol reserves it"),
+    ("binary_data_output", {"bool_param": True}, "expected another name, because the protocol reserves it"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "text"), PARAMETERS)
+def test_parameters_that_are_refused(stub, name, value, text):
+    request = oip.request("digits", {"image": X})
+    request.parameters[name].CopyFrom(service_pb2.InferParameter(**value))
+    assert oip.refused(stub, request) == (grpc.StatusCode.INVALID_ARGUMENT, f"parameter '{name}': {text}")
+
+
+def test_a_request_that_waited_longer_than_it_may(stub, monkeypatch):
+    monkeypatch.setattr(servicer, "waited_ns", lambda: 5_000_000)
+    request = oip.request("digits", {"image": X})
+    request.parameters["timeout"].int64_param = 5000
+    assert len(stub.ModelInfer(request).outputs) == 1
+    request.parameters["timeout"].int64_param = 4999
+    assert oip.refused(stub, request) == (
+        grpc.StatusCode.UNAVAILABLE,
+        "parameter 'timeout': expected to start within 4999 us, waited 5000 us",
+    )
