@@ -18,7 +18,8 @@ std::span<const KernelTable* const> available_targets() {
     __builtin_cpu_init();
     // Each feature asked for is one that CMakeLists.txt compiles the target with.
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("fma")) {
       found.push_back(&avx512_kernels);
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&avx2_kernels);

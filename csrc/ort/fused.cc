@@ -5,6 +5,7 @@
 // In blocks, [N, C, H, W] lies in memory as [N, C / block, H, W, block], and `axis` counts those axes.
 
 #include "kernels/fused/run.h"
+#include "ort/describe.h"
 #include "ort/kernel.h"
 #include "ort/operators.h"
 
@@ -93,32 +94,8 @@ class FusedKernel {
   std::vector<float> numbers_;
 };
 
-CustomOp describe() {
-  CustomOp op = {};
-  op.version = kApiVersion;
-  op.name = [](const CustomOp*) { return "Fused"; };
-  op.execution_provider = [](const CustomOp*) -> const char* { return nullptr; };
-  op.input_type = [](const CustomOp*, std::size_t) { return ElementType::float32; };
-  op.input_count = [](const CustomOp*) -> std::size_t { return 1; };
-  op.output_type = [](const CustomOp*, std::size_t) { return ElementType::float32; };
-  op.output_count = [](const CustomOp*) -> std::size_t { return 1; };
-  op.input_characteristic = [](const CustomOp*, std::size_t) { return Characteristic::variadic; };
-  op.output_characteristic = [](const CustomOp*, std::size_t) { return Characteristic::variadic; };
-  op.input_memory = [](const CustomOp*, std::size_t) { return MemoryType::default_memory; };
-  op.variadic_input_least = [](const CustomOp*) { return 1; };
-  op.variadic_input_same_type = [](const CustomOp*) { return 1; };
-  op.variadic_output_least = [](const CustomOp*) { return 1; };
-  op.variadic_output_same_type = [](const CustomOp*) { return 1; };
-  op.create_kernel_or_fail = [](const CustomOp*, const Api* api, const KernelInfo* info, void** kernel) {
-    return guarded(*api, [&] { *kernel = new FusedKernel(*api, info); });
-  };
-  op.compute_or_fail = [](void* kernel, KernelContext* context) {
-    const auto* fused = static_cast<const FusedKernel*>(kernel);
-    return guarded(fused->api(), [&] { fused->compute(context); });
-  };
-  op.destroy = [](void* kernel) { delete static_cast<FusedKernel*>(kernel); };
-  op.first_version = [](const CustomOp*) { return 1; };
-  op.last_version = [](const CustomOp*) { return 1; };
+CustomOp describe_fused() {
+  CustomOp op = describe<FusedKernel, Characteristic::variadic>("Fused", Inputs::variadic);
   op.may_inplace = [](int** inputs, int** outputs) -> std::size_t {
     *inputs = new int[kInplaceOperands];
     *outputs = new int[kInplaceOperands];
@@ -133,15 +110,13 @@ CustomOp describe() {
     delete[] inputs;
     delete[] outputs;
   };
-  op.aliases = [](int**, int**) -> std::size_t { return 0; };
-  op.release_aliases = [](int*, int*) {};
   return op;
 }
 
 }  // namespace
 
 const CustomOp* fused_operator() {
-  static const CustomOp op = describe();
+  static const CustomOp op = describe_fused();
   return &op;
 }
 

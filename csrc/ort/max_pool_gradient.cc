@@ -4,6 +4,7 @@
 // kernel_shape, strides, dilations, pads (begin_y, begin_x, end_y, end_x), as of MaxPool.
 
 #include "kernels/targets.h"
+#include "ort/describe.h"
 #include "ort/kernel.h"
 #include "ort/operators.h"
 
@@ -67,39 +68,10 @@ class MaxPoolGradient {
   Window columns_{};
 };
 
-CustomOp describe() {
-  CustomOp op = {};
-  op.version = kApiVersion;
-  op.name = [](const CustomOp*) { return "MaxPoolGradient"; };
-  op.execution_provider = [](const CustomOp*) -> const char* { return nullptr; };
-  op.input_type = [](const CustomOp*, std::size_t) { return ElementType::float32; };
-  op.input_count = [](const CustomOp*) -> std::size_t { return 2; };
-  op.output_type = [](const CustomOp*, std::size_t) { return ElementType::float32; };
-  op.output_count = [](const CustomOp*) -> std::size_t { return 1; };
-  op.input_characteristic = [](const CustomOp*, std::size_t) { return Characteristic::required; };
-  op.output_characteristic = [](const CustomOp*, std::size_t) { return Characteristic::required; };
-  op.input_memory = [](const CustomOp*, std::size_t) { return MemoryType::default_memory; };
-  op.create_kernel_or_fail = [](const CustomOp*, const Api* api, const KernelInfo* info, void** kernel) {
-    return guarded(*api, [&] { *kernel = new MaxPoolGradient(*api, info); });
-  };
-  op.compute_or_fail = [](void* kernel, KernelContext* context) {
-    const auto* pool = static_cast<const MaxPoolGradient*>(kernel);
-    return guarded(pool->api(), [&] { pool->compute(context); });
-  };
-  op.destroy = [](void* kernel) { delete static_cast<MaxPoolGradient*>(kernel); };
-  op.first_version = [](const CustomOp*) { return 1; };
-  op.last_version = [](const CustomOp*) { return 1; };
-  op.may_inplace = [](int**, int**) -> std::size_t { return 0; };
-  op.release_may_inplace = [](int*, int*) {};
-  op.aliases = [](int**, int**) -> std::size_t { return 0; };
-  op.release_aliases = [](int*, int*) {};
-  return op;
-}
-
 }  // namespace
 
 const CustomOp* max_pool_gradient_operator() {
-  static const CustomOp op = describe();
+  static const CustomOp op = describe<MaxPoolGradient>("MaxPoolGradient", Inputs::two);
   return &op;
 }
 

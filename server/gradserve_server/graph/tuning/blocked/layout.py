@@ -8,6 +8,7 @@ import onnx_ir as ir
 from gradserve_server.graph.autodiff.site import nested
 from gradserve_server.graph.tuning.blocked.filters import SMALLEST
 from gradserve_server.graph.tuning.fused import BLOCKED
+from gradserve_server.graph.tuning.fused import DOMAIN as OURS
 from gradserve_server.graph.values import shape_of, unused_name
 
 DOMAIN = "com.microsoft.nchwc"
@@ -112,6 +113,10 @@ class Layout:
         """One of onnxruntime's blocked operators, whose result is the twin of `out`."""
         return self._made(self._emit(op, inputs, out.name or "", "blocked", **attributes), out, filling)
 
+    def our_operator(self, op: str, inputs: Sequence[ir.Value], out: ir.Value, **attributes: Any) -> None:
+        """One of our own operators, whose result is the twin of `out`."""
+        self._made(self._emit(op, inputs, out.name or "", "blocked", domain=OURS, **attributes), out)
+
     def block_operator(self, op: str, inputs: Sequence[ir.Value], name: str, **attributes: Any) -> ir.Value:
         """One of onnxruntime's blocked operators, whose result is no value of the graph."""
         return self._emit(op, inputs, name, "blocked", **attributes)
@@ -176,6 +181,8 @@ class Layout:
                 node.resize_inputs(0)
         self._graph.extend(self.nodes)
         self._graph.opset_imports[DOMAIN] = OPSET
+        if self.fuses:
+            self._graph.opset_imports[OURS] = OPSET
 
     def _emit(
         self, op: str, inputs: Sequence[ir.Value], name: str, suffix: str, *, domain: str = DOMAIN, **attributes: Any
