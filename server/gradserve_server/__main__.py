@@ -15,6 +15,7 @@ from gradserve_server.config import EngineConfig, ServerConfig
 from gradserve_server.engine import Engine
 from gradserve_server.graph.derivatives import Backend
 from gradserve_server.rpc.app import Server
+from gradserve_server.runtime.device import Device
 
 _MIB = 1024 * 1024
 _METRICS_PORT = 8002  # Triton's
@@ -112,6 +113,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         default=engine.threads,
         metavar="N",
         help="threads that share one run of a model (default: the cores of this process, here %(default)s)",
+    )
+    option(
+        "--device",
+        choices=[str(device) for device in Device],
+        default=engine.device,
+        help="where models run; cuda needs gradserve-server[gpu] (default: %(default)s)",
     )
     option(
         "--backend",

@@ -10,6 +10,9 @@ class EngineConfig:
 
     threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
     """Threads that share one run of a model: the cores this process may use."""
+    device: str = "cpu"
+    """Where models run: "cpu", or "cuda" by onnxruntime-gpu, where float32 stays float32 (no TF32). An ascent's own
+    arithmetic stays on the processor: an image goes to the GPU and its gradient comes back in each step."""
     backend: str = "auto"
     """Who makes the gradients: "training" (onnxruntime-training, verified operators only), "portable" (any onnxruntime), or
     "auto": the first where it can, else the second."""

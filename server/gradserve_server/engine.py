@@ -21,6 +21,7 @@ from gradserve_server.graph.autodiff.names import cotangent_name, hvp_name, tang
 from gradserve_server.graph.derivatives import Backend, Policy, Product, Wanted
 from gradserve_server.graph.objectives import VALUE, heads, weights
 from gradserve_server.runtime.caller import ANYONE, Caller
+from gradserve_server.runtime.device import Device, check_device
 from gradserve_server.runtime.feeds import check_feeds
 from gradserve_server.runtime.model import Model
 from gradserve_server.runtime.repository import scan
@@ -48,6 +49,7 @@ class Engine:
     def __init__(self, repository: str | Path, *, config: EngineConfig | None = None) -> None:
         config = config or EngineConfig()
         self._closed = threading.Event()
+        check_device(Device(config.device))
         self._scheduler = Scheduler(max_batch=config.max_batch, max_queue=config.max_queue)
         kernels.set_num_threads(config.threads)  # of the process: its ascents share one pool
         self._models: dict[str, dict[int, Model]] = {
@@ -57,6 +59,7 @@ class Engine:
                     version,
                     file,
                     threads=config.threads,
+                    device=Device(config.device),
                     max_plans=config.max_plans,
                     scheduler=self._scheduler,
                     policy=Policy(Backend(config.backend), config.straight_through),

@@ -7,7 +7,7 @@ import onnx
 
 from gradserve_server.graph.load import MAX_IR_VERSION
 from gradserve_server.graph.tuning.blocked import DOMAIN
-from gradserve_server.runtime.session import PROVIDERS
+from gradserve_server.runtime.device import PROVIDERS, Device
 
 _CHANNELS, _POSITIONS = 64, 2
 
@@ -27,7 +27,7 @@ def block_size() -> int | None:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, PROVIDERS)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, PROVIDERS[Device.CPU])
         numbered = np.arange(_CHANNELS * _POSITIONS, dtype=np.float32).reshape(shape)  # channel c, position p: 2 c + p
         blocked = session.run(None, {"x": numbered})[0].ravel()
     except Exception:  # onnxruntime's exceptions have no common base

@@ -22,6 +22,7 @@ from gradserve_server.graph.values import opset_of, shape_of
 from gradserve_server.graph.weights import let_go
 from gradserve_server.runtime.batch import Batch
 from gradserve_server.runtime.caller import ANYONE, Caller
+from gradserve_server.runtime.device import Device
 from gradserve_server.runtime.feeds import describe_tensor, dtype_name
 from gradserve_server.runtime.plan import Plan
 from gradserve_server.runtime.runs import Prediction
@@ -49,6 +50,7 @@ class Model:
         version: Of the model.
         file: The ONNX file.
         threads: Threads that share one run.
+        device: Where it runs.
         max_plans: Plans kept ready.
         scheduler: Of the device that it runs on.
         policy: How gradients are made.
@@ -67,6 +69,7 @@ class Model:
         file: Path,
         *,
         threads: int,
+        device: Device = Device.CPU,
         max_plans: int,
         scheduler: Scheduler,
         policy: Policy = DEFAULT_POLICY,
@@ -77,10 +80,10 @@ class Model:
         self.name, self.version = name, version
         source = load(file)
         form = to_inference_form(source.model, newest_opset())
-        self._model, self._threads, self._scheduler = form.model, threads, scheduler
+        self._model, self._threads, self._device, self._scheduler = form.model, threads, device, scheduler
         self._names = Layers(name, form)
         self._policy = policy
-        self._predict, error = _checked(name, form, threads)
+        self._predict, error = _checked(name, form, threads, device)
         self._description = ModelDescription(
             name=name,
             version=str(version),
@@ -212,7 +215,7 @@ class Model:
         """
         derived = derive(self._model, key, self._policy)
         try:
-            session = tuned_session(derived.model, self._threads, prepack=False)
+            session = tuned_session(derived.model, self._threads, prepack=False, device=self._device)
         except InvalidModel as error:
             if not key.wrt:
                 raise
@@ -241,13 +244,13 @@ class Model:
                 _check_channels(self.name, tensor, tensor.image)
 
 
-def _checked(name: str, form: InferenceForm, threads: int) -> tuple[Session, float]:
+def _checked(name: str, form: InferenceForm, threads: int, device: Device) -> tuple[Session, float]:
     """The session that predicts, and its difference from the file: tuned, or as it is should that be wrong."""
     try:
-        tuned = tuned_session(form.model, threads)
+        tuned = tuned_session(form.model, threads, device=device)
         return tuned, rewrite_error(name, form, tuned, threads)
     except GradserveError as error:
-        session = Session(form.model, threads)
+        session = Session(form.model, threads, device=device)
         difference = rewrite_error(name, form, session, threads)
         warn_untuned(error)
         return session, difference

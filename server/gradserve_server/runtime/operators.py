@@ -11,6 +11,7 @@ import onnx
 
 from gradserve_server.graph.load import MAX_IR_VERSION
 from gradserve_server.graph.tuning.fused import DOMAIN
+from gradserve_server.runtime.device import PROVIDERS, Device
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def have_operators() -> bool:
     options.log_severity_level = 4
     try:
         options.register_custom_ops_library(str(path))
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, PROVIDERS[Device.CPU])
         (result,) = session.run(None, {"x": np.array([1, -2], np.float32)})
     except Exception as error:  # onnxruntime's exceptions have no common base
         first = str(error).partition("\n")[0]

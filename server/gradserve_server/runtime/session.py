@@ -16,12 +16,11 @@ import onnx_ir as ir
 from gradserve.errors import BackendMissing, InvalidModel, RunFailed
 from gradserve_server.graph.load import MAX_IR_VERSION
 from gradserve_server.graph.weights import constants, large_constants, serialize_without
+from gradserve_server.runtime.device import PROVIDERS, Device, Provider
 from gradserve_server.runtime.operators import add_operators
 from gradserve_server.runtime.wheel import installed_wheel
 
 Array = npt.NDArray[Any]
-
-PROVIDERS = ["CPUExecutionProvider"]
 
 LARGE_BYTES = 256 * 2**20
 """Weights from which a model goes to onnxruntime as a file: handed over in memory, onnxruntime before 1.22 copies them while
@@ -41,13 +40,22 @@ class Session:
         prepack: Whether a large model's matrices (`LARGE_BYTES`) may be copied into the layout that multiplies fastest. It
             doubles their memory, and pays for small batches.
         optimize: Whether onnxruntime may rewrite the graph.
+        device: Where it runs.
 
     Raises:
         InvalidModel: onnxruntime refuses the graph.
         BackendMissing: No onnxruntime, or more than one.
     """
 
-    def __init__(self, model: ir.Model, threads: int, *, prepack: bool = True, optimize: bool = True) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        threads: int,
+        *,
+        prepack: bool = True,
+        optimize: bool = True,
+        device: Device = Device.CPU,
+    ) -> None:
         installed_wheel()
         import onnxruntime
 
@@ -65,14 +73,16 @@ class Session:
             for name, tensor in large_constants(model).items()
             if tensor.dtype in _DTYPES
         }
-        for name, value in self._given.items():
+        options.use_deterministic_compute = device is not Device.CPU  # the same bytes each time; on CPUs they are anyway
+        for name, value in self._given.items() if device is Device.CPU else ():
             if all(node.op_type in UNTOUCHED for node, _ in model.graph.initializers[name].uses()):
                 options.add_initializer(name, value)
         large = sum(tensor.nbytes for _, tensor in constants(model)) >= LARGE_BYTES
         if large and not prepack:
             options.add_session_config_entry("session.disable_prepacking", "1")
         try:
-            self._session = (_open_file if large else _open_in_memory)(model, options, self._given)
+            opened = (_open_file if large else _open_in_memory)(model, options, self._given, PROVIDERS[device])
+            self._session = opened
         except Exception as error:  # onnxruntime's exceptions have no common base
             msg = f"onnxruntime {onnxruntime.__version__} cannot load the graph: {error}"
             raise InvalidModel(msg) from error
@@ -131,22 +141,22 @@ def _share_memory() -> None:
     onnxruntime.create_and_register_allocator(where, as_requested)
 
 
-def _open_in_memory(model: ir.Model, options: Any, given: Mapping[str, Any]) -> Any:
+def _open_in_memory(model: ir.Model, options: Any, given: Mapping[str, Any], providers: list[Provider]) -> Any:
     """A session on the serialized graph, to which large constants are handed as they are."""
     import onnxruntime
 
     options.add_external_initializers(list(given), list(given.values()))
-    return onnxruntime.InferenceSession(serialize_without(model, given), options, PROVIDERS)
+    return onnxruntime.InferenceSession(serialize_without(model, given), options, providers)
 
 
-def _open_file(model: ir.Model, options: Any, _: Mapping[str, Any]) -> Any:
+def _open_file(model: ir.Model, options: Any, _: Mapping[str, Any], providers: list[Provider]) -> Any:
     """A session on a file that is gone once it is open."""
     import onnxruntime
 
     with TemporaryDirectory(prefix="gradserve-") as folder:
         path = Path(folder) / "model.onnx"
         ir.save(model, path, external_data="weights.bin", alignment=mmap.ALLOCATIONGRANULARITY)
-        return onnxruntime.InferenceSession(path, options, PROVIDERS)
+        return onnxruntime.InferenceSession(path, options, providers)
 
 
 _DTYPES = frozenset(
@@ -181,7 +191,7 @@ def newest_opset() -> int:
         graph = onnx.helper.make_graph([], "probe", [value], [value])
         model = onnx.helper.make_model(graph, ir_version=MAX_IR_VERSION, opset_imports=[onnx.helper.make_opsetid("", opset)])
         try:
-            onnxruntime.InferenceSession(model.SerializeToString(), options, PROVIDERS)
+            onnxruntime.InferenceSession(model.SerializeToString(), options, PROVIDERS[Device.CPU])
         except Exception:
             continue
         return opset

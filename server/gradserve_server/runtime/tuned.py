@@ -7,31 +7,36 @@ import onnx_ir as ir
 from gradserve_server.graph.tuning import Machine, tune
 from gradserve_server.graph.weights import let_go
 from gradserve_server.runtime.block_size import block_size
+from gradserve_server.runtime.device import Device
 from gradserve_server.runtime.operators import have_operators
 from gradserve_server.runtime.session import Session
 
 _log = logging.getLogger(__name__)
 
+PLAIN = Machine(None, operators=False)
+"""A machine of which nothing is known."""
 
-def tuned_session(model: ir.Model, threads: int, *, prepack: bool = True) -> Session:
+
+def tuned_session(model: ir.Model, threads: int, *, prepack: bool = True, device: Device = Device.CPU) -> Session:
     """A session of the tuned graph; of the graph as it is, should that fail.
 
     Args:
         model: Not changed.
         threads: See `Session`.
         prepack: See `Session`.
+        device: See `Session`. Its own layout and our operators are the processor's.
 
     Raises:
         InvalidModel: onnxruntime refuses the graph as it is.
     """
     tuned = model.clone()
     try:
-        tune(tuned, Machine(block_size(), have_operators()))
-        session = Session(tuned, threads, prepack=prepack)
+        tune(tuned, Machine(block_size(), have_operators()) if device is Device.CPU else PLAIN)
+        session = Session(tuned, threads, prepack=prepack, device=device)
         let_go(tuned)
         return session
     except Exception as error:  # whatever it is: a model is served without tuning rather than not at all
-        session = Session(model, threads, prepack=prepack)
+        session = Session(model, threads, prepack=prepack, device=device)
         warn_untuned(error)
         return session
 
