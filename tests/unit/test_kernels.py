@@ -281,27 +281,30 @@ def test_one_ascender_serves_many_threads():
 
 def test_other_python_threads_run_during_a_step():
     case = Case((64, 3, 128, 128))
-    ascender, image = case.ascender(threads=1), case.image.copy()
-    started, finished = threading.Event(), threading.Event()
+    ascender, image, state = case.ascender(threads=1), case.image.copy(), case.ascender().new_state(64)
+    inside, seen = False, False
 
     def steps():
-        started.set()
-        ascender.step(image, case.gradients[0], case.offsets, ascender.new_state(64))
-        finished.set()
+        nonlocal inside
+        for _ in range(500):  # as many as the scheduler needs to let the other thread run within one
+            inside = True
+            ascender.step(image, case.gradients[0], case.offsets, state)
+            inside = False
+            if seen:
+                return
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(60)  # nobody loses the GIL but by giving it up
     try:
         thread = threading.Thread(target=steps)
         thread.start()
-        seen = 0
-        while not finished.is_set():
+        while thread.is_alive() and not seen:
             time.sleep(0)
-            seen += started.is_set() and not finished.is_set()
+            seen = inside
         thread.join()
     finally:
         sys.setswitchinterval(interval)
-    assert seen > 0
+    assert seen
 
 
 def test_a_forked_child_can_compute():
