@@ -94,6 +94,7 @@ using TensorShape = Function<65, Status*(const Value*, ShapeInfo**)>;
 using AttributeInt = Function<86, Status*(const KernelInfo*, const char*, std::int64_t*)>;
 using AttributeString = Function<87, Status*(const KernelInfo*, const char*, char*, std::size_t*)>;
 using InputCount = Function<88, Status*(const KernelContext*, std::size_t*)>;
+using OutputCount = Function<89, Status*(const KernelContext*, std::size_t*)>;
 using Input = Function<90, Status*(const KernelContext*, std::size_t, const Value**)>;
 using Output = Function<91, Status*(KernelContext*, std::size_t, const std::int64_t*, std::size_t, Value**)>;
 using ReleaseStatus = Function<93, void(Status*)>;

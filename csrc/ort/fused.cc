@@ -4,6 +4,8 @@
 // numbers for each row instead of whole rows; block: channels of a block, 1 for tensors in the plain layout.
 // In blocks, [N, C, H, W] lies in memory as [N, C / block, H, W, block], and `axis` counts those axes.
 
+#include <utility>
+
 #include "kernels/fused/run.h"
 #include "ort/describe.h"
 #include "ort/kernel.h"
@@ -24,21 +26,27 @@ class FusedKernel {
   FusedKernel(const Api& api, const KernelInfo* info)
       : api_(api),
         kernels_(*available_targets().front()),
-        program_(parse_program(attribute_string(api, info, "program"), kernels_.instructions)),
+        narrow_(booleans(attribute_ints(api, info, "narrow"))),
+        program_(parse_program(attribute_string(api, info, "program"), kernels_.instructions, narrow_)),
         axis_(attribute_int(api, info, "axis")),
         lanes_(attribute_int(api, info, "lanes")),
-        block_(attribute_int(api, info, "block")),
-        narrow_(attribute_ints(api, info, "narrow")) {
+        block_(attribute_int(api, info, "block")) {
     if (block_ < 1 || (block_ == 1 && lanes_ != 1))
       throw std::invalid_argument("fused program: lanes without blocks");
-    if (narrow_.size() != static_cast<std::size_t>(program_.outputs)) {
-      throw std::invalid_argument("fused program: expected `narrow` to tell of each output");
-    }
     numbers_.reserve(program_.numbers.size() * FusedRun::kUnit);
     for (const float number : program_.numbers) numbers_.insert(numbers_.end(), FusedRun::kUnit, number);
   }
 
   void compute(KernelContext* context) const {
+    std::size_t count = 0;
+    call<InputCount>(api_, static_cast<const KernelContext*>(context), &count);
+    if (std::cmp_less(count, program_.inputs)) {
+      throw std::invalid_argument("fused program: more inputs than the node has");
+    }
+    call<OutputCount>(api_, static_cast<const KernelContext*>(context), &count);
+    if (std::cmp_not_equal(count, program_.outputs)) {
+      throw std::invalid_argument("fused program: other outputs than the node has");
+    }
     std::vector<Tensor> inputs;
     Shape shape;
     for (Index i = 0; i < program_.inputs; ++i) {
@@ -52,12 +60,13 @@ class FusedKernel {
     }
     Shape narrow(shape);
     if (block_ > 1) {
+      if (shape.size() != 4) throw std::invalid_argument("fused program: expected a tensor [N, C, H, W]");
       std::fill(narrow.begin() + 2, narrow.end(), 1);
     } else {
       std::fill(narrow.begin() + std::min(axis_, std::ssize(narrow)), narrow.end(), 1);
     }
     for (std::size_t i = 0; i < narrow_.size(); ++i) {
-      run.set_output(static_cast<Index>(i), output(api_, context, i, narrow_[i] != 0 ? narrow : shape));
+      run.set_output(static_cast<Index>(i), output(api_, context, i, narrow_[i] ? narrow : shape));
     }
     parallel(api_, context, run.units(), run.work() >= kWorthThreads,
              [&](std::int64_t begin, std::int64_t end) { run.run(begin, end); });
@@ -66,6 +75,13 @@ class FusedKernel {
   const Api& api() const { return api_; }
 
  private:
+  static std::vector<bool> booleans(const std::vector<std::int64_t>& values) {
+    std::vector<bool> found;
+    found.reserve(values.size());
+    for (const std::int64_t value : values) found.push_back(value != 0);
+    return found;
+  }
+
   static void widen(Shape& shape, const Shape& by) {
     if (by.size() > shape.size()) shape.insert(shape.begin(), by.size() - shape.size(), 1);
     for (std::size_t i = 1; i <= by.size(); ++i) {
@@ -86,11 +102,11 @@ class FusedKernel {
 
   const Api& api_;
   const KernelTable& kernels_;
+  std::vector<bool> narrow_;
   Program program_;
   std::int64_t axis_;
   std::int64_t lanes_;
   std::int64_t block_;
-  std::vector<std::int64_t> narrow_;
   std::vector<float> numbers_;
 };
 

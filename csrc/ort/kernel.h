@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,8 @@ struct Tensor {
 inline Tensor input(const Api& api, const KernelContext* context, std::size_t index) {
   const Value* value = nullptr;
   call<Input>(api, context, index, &value);
+  if (value == nullptr)
+    throw std::invalid_argument("input " + std::to_string(index) + ": expected a tensor, got none");
   ShapeInfo* info = nullptr;
   call<TensorShape>(api, value, &info);
   std::size_t rank = 0;
@@ -57,6 +60,8 @@ inline Tensor input(const Api& api, const KernelContext* context, std::size_t in
 inline float* output(const Api& api, KernelContext* context, std::size_t index, const Shape& shape) {
   Value* value = nullptr;
   call<Output>(api, context, index, shape.data(), shape.size(), &value);
+  if (value == nullptr)
+    throw std::invalid_argument("output " + std::to_string(index) + ": expected one, got none");
   void* data = nullptr;
   call<TensorData>(api, value, &data);
   return static_cast<float*>(data);
@@ -73,17 +78,25 @@ void parallel(const Api& api, const KernelContext* context, std::int64_t count, 
     return;
   }
   struct Loop {
-    const Body* body;
-    std::int64_t count;
-    std::int64_t parts;
-  } loop = {&body, count, parts};
+    const Body* body = nullptr;
+    std::int64_t count = 0;
+    std::int64_t parts = 0;
+    std::atomic<bool> failed = false;
+  } loop = {.body = &body, .count = count, .parts = parts};
   const auto part = [](void* opaque, std::size_t index) {
-    const Loop& of = *static_cast<const Loop*>(opaque);
+    Loop& of = *static_cast<Loop*>(opaque);
     const auto i = static_cast<std::int64_t>(index);
-    (*of.body)(i* of.count / of.parts, (i + 1) * of.count / of.parts);
+    const std::int64_t begin = i * of.count / of.parts;
+    const std::int64_t end = (i + 1) * of.count / of.parts;
+    try {  // onnxruntime's threads have nobody who would catch it
+      (*of.body)(begin, end);
+    } catch (...) {
+      of.failed = true;
+    }
   };
   call<ParallelFor>(api, context, static_cast<void (*)(void*, std::size_t)>(part),
                     static_cast<std::size_t>(parts), std::size_t{0}, static_cast<void*>(&loop));
+  if (loop.failed) throw std::runtime_error("a thread failed: is there memory left?");
 }
 
 }  // namespace gradserve::ort

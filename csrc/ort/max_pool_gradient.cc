@@ -23,6 +23,12 @@ class MaxPoolGradient {
         (block_ != 1 && block_ != 8 && block_ != 16)) {
       throw std::invalid_argument("MaxPoolGradient: expected two axes, and blocks of 1, 8 or 16");
     }
+    for (const auto* sizes : {&kernel, &strides, &dilations}) {
+      for (const std::int64_t size : *sizes) {
+        if (size < 1)
+          throw std::invalid_argument("MaxPoolGradient: expected windows, strides, dilations of 1 or more");
+      }
+    }
     rows_ = {.kernel = kernel[0], .stride = strides[0], .dilation = dilations[0], .begin = pads[0]};
     columns_ = {.kernel = kernel[1], .stride = strides[1], .dilation = dilations[1], .begin = pads[1]};
   }

@@ -21,14 +21,18 @@ std::vector<std::string_view> words_of(std::string_view line) {
 
 class Reader {
  public:
-  Reader(std::string_view text, std::span<const Instruction> instructions) : instructions_(instructions) {
+  Reader(std::string_view text, std::span<const Instruction> instructions, const std::vector<bool>& narrow)
+      : instructions_(instructions), narrow_(narrow), written_outputs_(narrow.size()) {
     while (!text.empty()) {
       const std::size_t end = std::min(text.find('\n'), text.size());
       line_ = text.substr(0, end);
       if (!line_.empty()) read_line();
       text.remove_prefix(std::min(end + 1, text.size()));
     }
-    if (program_.outputs == 0) throw std::invalid_argument("fused program: expected an output, got none");
+    program_.outputs = std::ssize(narrow_);
+    if (narrow_.empty() || std::ranges::find(written_outputs_, false) != written_outputs_.end()) {
+      throw std::invalid_argument("fused program: expected every output to be written");
+    }
   }
 
   Program take() { return std::move(program_); }
@@ -56,8 +60,9 @@ class Reader {
     }
     if (words.size() != 3 + operands) fail("expected " + std::to_string(operands) + " operands");
     for (std::size_t i = 0; i < operands; ++i) line.from[i] = operand(words[3 + i]);
-    line.to = target(words[0]);
+    line.to = {.place = kind(words[0], "try"), .index = index(words[0])};
     place(line);
+    write(line.to);
   }
 
   void place(const Line& line) {
@@ -79,13 +84,28 @@ class Reader {
       pass().full.push_back(line);
     }
     for (const Operand& from : line.from) note_use(from, line);
-    if (line.to.place == Place::temporary) written_.push_back(line.to.index);
   }
 
-  // Results that are copies of the numbers of a row.
-  static bool is_narrow_output(const Line& line) {
-    return line.to.place == Place::output && line.from[0].place == Place::row &&
-           std::string_view(line.instruction->name) == "copy";
+  void write(Operand to) {
+    const auto at = static_cast<std::size_t>(to.index);
+    if (to.place == Place::temporary) {
+      written_.push_back(to.index);
+      program_.temporaries = std::max(program_.temporaries, to.index + 1);
+    } else if (to.place == Place::row) {
+      program_.rows = std::max(program_.rows, to.index + 1);
+      written_rows_.resize(static_cast<std::size_t>(program_.rows));
+      written_rows_[at] = true;
+    } else {
+      written_outputs_[at] = true;
+    }
+  }
+
+  bool is_narrow_output(const Line& line) const {
+    if (line.to.place != Place::output) return false;
+    const auto at = static_cast<std::size_t>(line.to.index);
+    if (at >= narrow_.size()) fail("expected one of the outputs");
+    if (written_outputs_[at]) fail("expected an output that was not written yet");
+    return narrow_[at];
   }
 
   void note_use(Operand from, const Line& line) {
@@ -94,7 +114,10 @@ class Reader {
     if (from.place == Place::temporary && std::ranges::find(written_, from.index) == written_.end()) {
       fail("expected a t that this pass has written");
     }
-    if (from.place == Place::row && from.index >= program_.rows) fail("expected an r that was written");
+    const auto at = static_cast<std::size_t>(from.index);
+    if (from.place == Place::row && (at >= written_rows_.size() || !written_rows_[at])) {
+      fail("expected an r that was written");
+    }
     if (from.place == Place::row && full) note(pass().expanded_rows, from.index);
     if (from.place == Place::input && full) note(pass().inputs, from.index);
     if (from.place == Place::input && !full)
@@ -118,15 +141,6 @@ class Reader {
       program_.inputs = found.index + 1;
       program_.narrow_inputs.resize(static_cast<std::size_t>(program_.inputs));
     }
-    return found;
-  }
-
-  Operand target(std::string_view word) {
-    const Operand found = {.place = kind(word, "try"), .index = index(word)};
-    Index& count = found.place == Place::temporary ? program_.temporaries
-                   : found.place == Place::row     ? program_.rows
-                                                   : program_.outputs;
-    count = std::max(count, found.index + 1);
     return found;
   }
 
@@ -161,14 +175,18 @@ class Reader {
 
   std::span<const Instruction> instructions_;
   std::string_view line_;
-  std::vector<Index> written_;
+  const std::vector<bool>& narrow_;
+  std::vector<Index> written_;  // temporaries of this pass
+  std::vector<bool> written_rows_;
+  std::vector<bool> written_outputs_;
   Program program_;
 };
 
 }  // namespace
 
-Program parse_program(std::string_view text, std::span<const Instruction> instructions) {
-  return Reader(text, instructions).take();
+Program parse_program(std::string_view text, std::span<const Instruction> instructions,
+                      const std::vector<bool>& narrow) {
+  return Reader(text, instructions, narrow).take();
 }
 
 }  // namespace gradserve

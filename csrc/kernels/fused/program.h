@@ -10,7 +10,7 @@
 //   r2 = sqrt r1
 //   t0 = sub x0 x1            the next pass over the row starts with the first t after an r
 //   y0 = div t0 r2            y: a result, as long as a row,
-//   y1 = copy r0              or `lanes` numbers for each row
+//   y1 = copy r0              or, where it is declared narrow, `lanes` numbers for each row
 //
 // x is an input: as long as a row, or repeated to be so, or (beside r) numbers for each row.
 #pragma once
@@ -60,7 +60,12 @@ struct Program {
   std::vector<bool> narrow_inputs;  // whether a line over the numbers of a row reads the input
 };
 
-// Reads a program. Throws std::invalid_argument with the line and what is wrong with it.
-Program parse_program(std::string_view text, std::span<const Instruction> instructions);
+// Reads a program. Throws std::invalid_argument with the line and what is wrong with it: everything that is
+// read was written before, and each result is written once.
+//
+// Args:
+//   narrow: For each result, whether it has `lanes` numbers for each row instead of whole rows.
+Program parse_program(std::string_view text, std::span<const Instruction> instructions,
+                      const std::vector<bool>& narrow);
 
 }  // namespace gradserve

@@ -82,11 +82,12 @@ FusedRun::FusedRun(const KernelTable& kernels, const Program& program, const flo
   if (lanes_ < 1 || kSumLanes % lanes_ != 0 || columns_ % lanes_ != 0) {
     throw std::invalid_argument("fused program: expected lanes that divide 16 and the columns");
   }
-  if (rows_ == 0 || columns_ == 0) return;
-  // Reductions want whole rows; other long rows are shared out.
-  rows_of_unit_ = std::max(Index{1}, kUnit / columns_);
-  columns_of_unit_ = program_.rows > 0 ? columns_ : std::min(columns_, kUnit);
-  units_of_row_ = parts(columns_, columns_of_unit_);
+  if (rows_ == 0) return;
+  // Reductions want whole rows; other long rows are shared out. Rows of nothing have sums too.
+  const Index width = std::max(columns_, lanes_);
+  rows_of_unit_ = std::max(Index{1}, kUnit / width);
+  columns_of_unit_ = program_.rows > 0 ? width : std::min(width, kUnit);
+  units_of_row_ = parts(width, columns_of_unit_);
   units_ = parts(rows_, rows_of_unit_) * units_of_row_;
 }
 
@@ -168,7 +169,7 @@ void FusedRun::run_pass(const Pass& pass, const Piece& unit, Scratch& scratch) c
   for (const Line& line : pass.reductions) {
     std::fill_n(scratch.sums + line.to.index * kUnit, unit.rows * lanes_, 0.0);
   }
-  if (!pass.full.empty()) {
+  if (!pass.full.empty() && unit.width() > 0) {
     const Index rows = std::max(Index{1}, kChunk / unit.width());
     for (Index row = 0; row < unit.rows; row += rows) {
       for (Index begin = unit.begin; begin < unit.end; begin += kChunk) {
@@ -245,7 +246,9 @@ void FusedRun::run_rows(const Pass& pass, const Piece& unit, Scratch& scratch) c
     const double* sums = scratch.sums + line.to.index * kUnit;
     float* to = scratch.rows + line.to.index * kUnit;
     const Index reduced = columns_ / lanes_;
-    const double divisor = line.reduction == Reduction::mean ? static_cast<double>(reduced) : 1.0;
+    // The mean of nothing is 0, as onnxruntime has it.
+    const double divisor =
+        line.reduction == Reduction::mean ? static_cast<double>(std::max(reduced, Index{1})) : 1.0;
     for (Index i = 0; i < count; ++i) to[i] = static_cast<float>(sums[i] / divisor);
   }
   const auto read = [&](Operand from) -> const float* {

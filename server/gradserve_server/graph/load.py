@@ -18,6 +18,9 @@ MAX_IR_VERSION = 10
 MIN_OPSET = 7
 """onnxruntime runs nothing older."""
 
+RESERVED_DOMAIN = "gradserve"
+"""Of the operators that tuning puts into graphs (`tuning.fused.domains`): no file brings them along."""
+
 
 @dataclass(frozen=True)
 class ModelFile:
@@ -90,6 +93,10 @@ def _check_opset(model: ir.Model, what: str) -> None:
         raise InvalidModel(msg)
     if opset_of(model) < MIN_OPSET:
         msg = f"{what}: expected opset {MIN_OPSET} or newer, got {opset_of(model)}; convert it first"
+        raise InvalidModel(msg)
+    reserved = [domain for domain in model.opset_imports if domain.split(".")[0] == RESERVED_DOMAIN]
+    if reserved:
+        msg = f"{what}: expected operators of ONNX or onnxruntime, got domain '{reserved[0]}', which is for the server's own"
         raise InvalidModel(msg)
     model.ir_version = min(model.ir_version, MAX_IR_VERSION)
 

@@ -83,7 +83,7 @@ class Model:
         self._model, self._threads, self._device, self._scheduler = form.model, threads, device, scheduler
         self._names = Layers(name, form)
         self._policy = policy
-        self._predict, error = _checked(name, form, threads, device)
+        self._predict, error, self._tunes = _checked(name, form, threads, device)
         self._description = ModelDescription(
             name=name,
             version=str(version),
@@ -215,7 +215,8 @@ class Model:
         """
         derived = derive(self._model, key, self._policy)
         try:
-            session = tuned_session(derived.model, self._threads, prepack=False, device=self._device)
+            open_session = tuned_session if self._tunes else Session
+            session = open_session(derived.model, self._threads, prepack=False, device=self._device)
         except InvalidModel as error:
             if not key.wrt:
                 raise
@@ -244,16 +245,16 @@ class Model:
                 _check_channels(self.name, tensor, tensor.image)
 
 
-def _checked(name: str, form: InferenceForm, threads: int, device: Device) -> tuple[Session, float]:
-    """The session that predicts, and its difference from the file: tuned, or as it is should that be wrong."""
+def _checked(name: str, form: InferenceForm, threads: int, device: Device) -> tuple[Session, float, bool]:
+    """The session that predicts, its difference from the file, and whether it is tuned: as it is should that be wrong."""
     try:
         tuned = tuned_session(form.model, threads, device=device)
-        return tuned, rewrite_error(name, form, tuned, threads)
+        return tuned, rewrite_error(name, form, tuned, threads), True
     except GradserveError as error:
         session = Session(form.model, threads, device=device)
         difference = rewrite_error(name, form, session, threads)
         warn_untuned(error)
-        return session, difference
+        return session, difference, False
 
 
 def _check_channels(model: str, tensor: TensorDescription, image: ImageDescription) -> None:

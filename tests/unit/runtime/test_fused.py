@@ -18,7 +18,7 @@ from gradserve.errors import InvalidModel, RunFailed
 from gradserve_server.gradient_graph import derive_file
 from gradserve_server.graph.contrib_shapes import infer_shapes
 from gradserve_server.graph.tuning import Machine, tune
-from gradserve_server.graph.tuning.fused import DOMAIN, REDUCTIONS, TABLE
+from gradserve_server.graph.tuning.fused import BLOCKED, DOMAIN, REDUCTIONS, TABLE, fuse
 from gradserve_server.runtime import operators
 from gradserve_server.runtime.block_size import block_size
 from gradserve_server.runtime.session import Session
@@ -188,7 +188,10 @@ def test_any_number_of_threads_gives_the_same_bytes():
 @pytest.mark.parametrize(
     ("program", "problem"),
     [
-        ("", "expected an output"),
+        ("", "expected every output to be written"),
+        ("y1 = neg x0", "expected one of the outputs"),
+        ("y0 = neg x0\ny0 = abs x0", "an output that was not written yet"),
+        ("t0 = neg x0\nr0 = add r0 #1\ny0 = neg x0", "an r that was written"),
         ("y0 = sine x0", "known instruction, got 'sine'"),
         ("y0 = add x0", "expected 2 operands"),
         ("y0 add x0 x0", "TARGET = INSTRUCTION"),
@@ -207,6 +210,37 @@ def test_any_number_of_threads_gives_the_same_bytes():
 def test_a_program_that_is_wrong_is_refused(program, problem):
     with pytest.raises(InvalidModel, match=problem):
         run_program(program, random(4))
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"narrow": (1,)}, "expected numbers of a row, got a whole row|expected r|whole row"),
+        ({"narrow": (0, 0)}, "expected every output to be written"),
+        ({"lanes": 8}, "lanes without blocks"),
+    ],
+)
+def test_attributes_that_disagree_with_the_program_are_refused(options, problem):
+    with pytest.raises((InvalidModel, RunFailed), match=problem):
+        run_program("t0 = neg x0\ny0 = mul t0 x0", random(4), **options)
+
+
+def test_more_inputs_than_the_node_has_are_refused():
+    with pytest.raises(RunFailed, match="more inputs than the node has"):
+        run_program("y0 = add x0 x1", random(4))
+
+
+def test_blocks_of_what_is_no_image_are_refused():
+    with pytest.raises(RunFailed, match=r"expected a tensor \[N, C, H, W\]"):
+        run_program("t0 = neg x0\nr0 = sum t0\ny0 = copy r0", random(1), axis=0, block=8, narrow=(1,))
+
+
+def test_rows_of_nothing_have_sums():
+    (got, mean) = run_program(
+        "t0 = copy x0\nr0 = sum t0\nr1 = mean t0\ny0 = copy r0\ny1 = copy r1", random(6, 0), axis=1, narrow=(1, 1)
+    )
+    np.testing.assert_array_equal(got, np.zeros((6, 1)))
+    np.testing.assert_array_equal(mean, np.zeros((6, 1)))
 
 
 def test_operands_that_do_not_fit_are_refused():
@@ -281,6 +315,10 @@ GRAPHS = {
     "a result in the place of an operand": "a = Neg(x) c = Cos(a) d = Exp(c) e = Sub(d, c) f = Mul(e, c) y = Cos(f)",
     "an operand read after a result": "a = Cos(x) b = Neg(a) c = Mul(b, a) d = Mul(c, a) e = Cos(b) y = Add(d, e)",
     "the same operand twice": "a = Mul(x, x) b = Add(a, a) y = Sub(b, x)",
+    "a row's number spread over the row": "n = Neg(x) m = ReduceMean(n, last) whole = Shape(x) y = Expand(m, whole)",
+    "a live subgraph that reads a value": "a = Neg(x) b = Abs(a) t = ReduceSum<keepdims = 0>(b) c = Greater(t, t)"
+    " d = If<then_branch = p () => (float[N,4,5,16] u) { u = Mul(a, b) },"
+    " else_branch = q () => (float[N,4,5,16] v) { v = Sub(a, b) }>(c) e = Exp(b) f = Mul(e, a) y = Add(f, d)",
 }
 
 
@@ -357,7 +395,77 @@ def test_a_slope_reads_what_went_in_and_the_cotangent_only(name, backend):
     assert relative_error(got["grad/x"], expected["grad/x"]) < TOLERANCE["float32 operator"]
 
 
+# ---- in blocks -------------------------------------------------------------------------------------------------------
+
+BLOCKS = Machine(block_size(), operators=True)
+IMAGES = {
+    "a mean read in both forms": "c = Cos(h) m = ReduceMean(h, space) s = Sub(h, m) r = Conv(s, V) u = Conv(c, V)"
+    " y = Add(r, u)",
+    "a mean of blocks with a plain image": "m = ReduceMean(h, space) c = Cos(x) s = Mul(c, m) y = Conv(s, V)",
+    "a mean spread over an image": "m = ReduceMean(h, space) z = Shape(h) e = Expand(m, z) n = Neg(e) k = Cos(n)"
+    " y = Conv(k, V)",
+    "a power of channels": "r = Abs(h) s = Pow(r, exponents) y = Conv(s, V)",
+    "a power of each channel": "m = ReduceMean(h, space) r = Abs(h) s = Pow(r, m) y = Conv(s, V)",
+    "InstanceNormalization": "n = InstanceNormalization(h, scale, offset) r = Relu(n) y = Conv(r, V)",
+}
+IMAGE_WEIGHTS = {
+    "W": random(32, 32, 1, 1) / 6,
+    "V": random(32, 32, 1, 1, seed=5) / 6,
+    "space": np.array([2, 3]),
+    "exponents": np.abs(random(32, 1, 1)) + 1,
+    "scale": random(32, seed=6),
+    "offset": random(32, seed=7),
+}
+
+
+@pytest.mark.parametrize("sizes", ["10,12", "H,L"])
+@pytest.mark.parametrize("body", IMAGES.values(), ids=IMAGES)
+def test_blocked_and_plain_images_are_never_mixed(body, sizes):
+    body = f"h = Conv(x, W) {body}"
+    used = {name: array for name, array in IMAGE_WEIGHTS.items() if name in body}
+    proto = build(body, inputs=f"float[N,32,{sizes}] x", outputs=f"float[N,32,{sizes}] y", opset=18, weights=used)
+    model = ir.from_proto(proto)
+    infer_shapes(model)
+    feeds = {"x": random(2, 32, 10, 12)}
+    graphs = [(model, "float32 operator")]
+    if sizes == "10,12":  # a sum over a layer wants to know its sizes
+        gradient = derive_file(proto, O.channel_energy("y", 1), backend="portable")
+        graphs.append((gradient, "float32 second derivative"))
+    for graph, tolerance in graphs:
+        tuned = graph.clone()
+        tune(tuned, BLOCKS)
+        assert_same(graph, tuned, feeds, tolerance)
+
+
+def test_a_node_in_blocks_that_no_program_has_is_said():
+    model = ir.from_proto(build("y = Cos(x)", inputs="float[N,32,4,4] x", opset=18))
+    for node in model.graph:
+        node.domain = BLOCKED
+        node.attributes.add(ir.AttrInt64("block", 16))
+    with pytest.raises(ValueError, match="Cos: on blocked tensors, and in no program"):
+        fuse(model)
+
+
 # ---- the gradient of a maximum ---------------------------------------------------------------------------------------
+
+NO_GRADIENTS = {
+    "windows that overlap": "p, i = MaxPool<kernel_shape = [2, 2], strides = [1, 1]>(x)"
+    " z = Shape(x) y = MaxUnpool<kernel_shape = [2, 2], strides = [1, 1]>(p, i, z)",
+    "a fill that is not 0": "p, i = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x) n = Size(x) k = Reshape(n, one)"
+    " f = ConstantOfShape<value = float[1] {5.0}>(k) j = Reshape(i, flat) d = Reshape(p, flat)"
+    ' g = ScatterElements<axis = 0, reduction = "add">(f, j, d) z = Shape(x) y = Reshape(g, z)',
+}
+
+
+@pytest.mark.parametrize("body", NO_GRADIENTS.values(), ids=NO_GRADIENTS)
+def test_what_only_looks_like_the_gradient_of_a_maximum_stays(body):
+    numbers = {"one": np.array([1]), "flat": np.array([-1])}
+    used = {name: array for name, array in numbers.items() if name in body}
+    proto = build(body, inputs="float[N,16,6,8] x", outputs="float[N,16,6,8] y", opset=18, weights=used)
+    model, tuned = tuned_of(proto)
+    assert "MaxPoolGradient" not in operators_of(tuned)
+    assert_same(model, tuned, {"x": random(2, 16, 6, 8)})
+
 
 POOLS = {
     "overlapping": "kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]",

@@ -11,6 +11,7 @@ from support.onnx_models import build, random, save
 from gradserve.errors import InvalidModel
 from gradserve_server.graph.inference_form import to_inference_form
 from gradserve_server.graph.load import MAX_IR_VERSION, load
+from gradserve_server.graph.tuning.fused import BLOCKED, DOMAIN
 
 SECRET = np.full(12, 7, np.float32)
 
@@ -48,6 +49,16 @@ def test_the_file_format_is_one_that_the_training_wheel_reads(tmp_path, ir_versi
 def test_an_opset_that_onnxruntime_does_not_run_is_refused(tmp_path, opset):
     with pytest.raises(InvalidModel, match=rf"^model file 'm\.onnx': expected opset 7 or newer, got {opset}"):
         load(save(small(opset=opset), tmp_path / "m.onnx"))
+
+
+@pytest.mark.parametrize("domain", [DOMAIN, BLOCKED])
+def test_operators_of_the_server_itself_are_refused(tmp_path, domain):
+    model = build("y = Neg(x)")
+    model.graph.node[0].domain = domain
+    model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
+    path = save(model, tmp_path / "m.onnx")
+    with pytest.raises(InvalidModel, match=f"got domain '{domain}', which is for the server's own"):
+        load(path)
 
 
 def test_functions_are_inlined(tmp_path):

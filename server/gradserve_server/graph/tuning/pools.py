@@ -46,8 +46,14 @@ def _by_scattering(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
     scatter = _maker(node.inputs[0], "ScatterElements")
     if scatter is None or scatter.attributes.get_string("reduction", "none") != "add":
         return None
-    indices, dy = (_maker(value, "Reshape") for value in scatter.inputs[1:3])
-    if _maker(scatter.inputs[0], "ConstantOfShape") is None or indices is None or dy is None:
+    if any(value is None or len(shape_of(value) or ()) != 1 for value in scatter.inputs):  # flat, all of them
+        return None
+    zeros, indices, dy = (
+        _maker(value, op) for value, op in zip(scatter.inputs, ("ConstantOfShape", "Reshape", "Reshape"), strict=True)
+    )
+    if zeros is None or indices is None or dy is None:
+        return None
+    if "value" in zeros.attributes and zeros.attributes["value"].as_tensor().numpy().any():
         return None
     if dy.inputs[0] is None or indices.inputs[0] is None:
         return None
@@ -55,8 +61,16 @@ def _by_scattering(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
 
 
 def _by_unpooling(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
+    """The same of a MaxUnpool, where no two windows overlap: it keeps the last of two, and a gradient is their sum."""
     dy, indices = node.inputs[:2]
-    return (dy, indices) if dy is not None and indices is not None else None
+    pool = _pool_of(indices) if indices is not None else None
+    if dy is None or indices is None or pool is None:
+        return None
+    kernel = pool.attributes.get_ints("kernel_shape", [])
+    ones = [1] * len(kernel)
+    strides, dilations = pool.attributes.get_ints("strides", ones), pool.attributes.get_ints("dilations", ones)
+    apart = all(s > d * (k - 1) for s, d, k in zip(strides, dilations, kernel, strict=True))
+    return (dy, indices) if apart else None
 
 
 def _maker(value: ir.Value | None, op: str) -> ir.Node | None:

@@ -7,8 +7,8 @@ import onnx_ir as ir
 
 from gradserve_server.graph.autodiff.site import nested
 from gradserve_server.graph.tuning.blocked.filters import SMALLEST
-from gradserve_server.graph.tuning.fused import BLOCKED
-from gradserve_server.graph.tuning.fused import DOMAIN as OURS
+from gradserve_server.graph.tuning.fused.domains import BLOCKED, mark_blocked
+from gradserve_server.graph.tuning.fused.domains import DOMAIN as OURS
 from gradserve_server.graph.values import shape_of, unused_name
 
 DOMAIN = "com.microsoft.nchwc"
@@ -205,6 +205,7 @@ class Layout:
         assert sizes is not None
         count, channels, *space = sizes
         assert isinstance(channels, int)
+        mark_blocked(twin)
         twin.type = value.type
         twin.shape = ir.Shape([count, -(-channels // self.block) * self.block, *space])
 

@@ -12,33 +12,35 @@ from gradserve_server.graph.tuning.blocked.filters import Array, Kind, reorder
 from gradserve_server.graph.tuning.blocked.layout import Layout
 from gradserve_server.graph.tuning.blocked.table import fills_blocks, handles, is_scalar, static_image
 from gradserve_server.graph.tuning.fused import TABLE as PROGRAMS
+from gradserve_server.graph.tuning.fused.fusion import known
 from gradserve_server.graph.values import constant, is_op, same_shape, shape_of
 
 
 @handles(*PROGRAMS)
 def _in_a_program(layout: Layout, node: ir.Node) -> bool:
     """Images with numbers for each channel, as our own operator runs them in one pass."""
-    if not layout.fuses:
+    operands = PROGRAMS[node.op_type].reads(node) if layout.fuses else None
+    if not operands or known(node.outputs[0]) is None:
         return False
-    images = [value for value in node.inputs if value is not None and same_shape(value, node.outputs[0])]
+    images = [value for value in operands if same_shape(value, node.outputs[0])]
     wide = [value for value in images if _spread_from(node.outputs[0], value) is None]
     if not any(layout.is_blocked(value) for value in wide) or not all(fills_blocks(layout, value) for value in wide):
         return False
-    read: list[ir.Value | None] = []
-    for value in node.inputs:
-        if value is None or value in wide or is_scalar(value):
-            read.append(layout.twin(value) if value in wide else value)
-        elif (numbers := _spread_from(node.outputs[0], value)) is not None:
-            read.append(layout.plain(numbers))
-        elif (known := _numbers(wide[0], value)) is not None:
-            if node.op_type == "Add" and _more_bias(layout, wide[0], known, node.outputs[0]):
-                return True
-            read.append(layout.constant(f"{value.name}/numbers", known.reshape(1, -1, 1, 1)))
-        else:
-            return False
-    if all(value is None or value in wide or is_scalar(value) for value in node.inputs):
+    if all(value in wide or is_scalar(value) for value in operands):
         return False
-    layout.in_program(node, read)
+    read: dict[ir.Value, ir.Value] = {}
+    for value in operands:
+        if value in wide:
+            read[value] = layout.twin(value)
+        elif (numbers := _spread_from(node.outputs[0], value)) is not None:
+            read[value] = layout.plain(numbers)
+        elif (array := _numbers(wide[0], value)) is not None:
+            if node.op_type == "Add" and _more_bias(layout, wide[0], array, node.outputs[0]):
+                return True
+            read[value] = layout.constant(f"{value.name}/numbers", array.reshape(1, -1, 1, 1))
+        elif not is_scalar(value):
+            return False
+    layout.in_program(node, [read.get(value, value) if value is not None else None for value in node.inputs])
     return True
 
 
@@ -133,7 +135,7 @@ def _over_positions(layout: Layout, node: ir.Node) -> bool:
         return False
     if node.attributes.get_int("keepdims", 1) != 1:
         return False
-    if layout.fuses:
+    if layout.fuses and known(x) is not None:
         layout.numbers_in_program(node, [layout.twin(x), node.inputs[1]])
         return True
     name = node.outputs[0].name or ""

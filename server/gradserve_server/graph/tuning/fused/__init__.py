@@ -33,6 +33,9 @@ def fuse(model: ir.Model) -> None:
 
     Args:
         model: With shapes inferred. Nodes of the domain `BLOCKED` are replaced in any case: only our operator runs them.
+
+    Raises:
+        ValueError: A node of that domain cannot be in a program.
     """
     groups = groups_of(model.graph)
     recompute(groups)
@@ -63,4 +66,8 @@ def fuse(model: ir.Model) -> None:
             names.add(old.name)
             now[old] = new
     RemoveUnusedNodesPass()(model)
+    left = [node.op_type for node in model.graph if node.domain == BLOCKED]
+    if left:
+        msg = f"{', '.join(left)}: on blocked tensors, and in no program"
+        raise ValueError(msg)
     model.graph.opset_imports[DOMAIN] = VERSION

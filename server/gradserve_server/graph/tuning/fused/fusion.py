@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from gradserve_server.graph.tuning.fused.domains import BLOCKED
+from gradserve_server.graph.tuning.fused.domains import BLOCKED, is_blocked
 from gradserve_server.graph.tuning.fused.table import REDUCTIONS, TABLE, reduced_axes
 from gradserve_server.graph.values import DEFAULT_DOMAINS, constant, shape_of
 
@@ -112,15 +112,20 @@ class _Members:
         self.inputs: dict[ir.Value, None] = {}
         self.narrow: set[ir.Value] = set()
         self.reads_whole = False
+        self._forms: set[bool] = set()
 
     def take(self, node: ir.Node) -> bool:
         """Adds a node; False where it does not fit."""
         read, out = operands(node) or [], node.outputs[0]
         reduces = node.op_type in REDUCTIONS
         wide = reduces or self._sizes(out) == self._space.sizes
+        if wide and not reduces and not self._lies_right(out):
+            return False
         if not wide and self._sizes(out) != self._space.narrow:
             return False
         if reduces and (self._sizes(read[0]) != self._space.sizes or read[0] in self.narrow):
+            return False
+        if reduces and not self._lies_right(read[0]):
             return False
         if reduces or not wide:
             self.narrow.add(out)
@@ -135,9 +140,21 @@ class _Members:
             return False
         if not wide:
             return sizes == self._space.narrow or set(sizes) == {1}
+        if not self._lies_right(value):
+            return False
         self.axes &= fitting_axes(sizes, self._space.sizes)
         self.reads_whole |= sizes == self._space.sizes
         return True
+
+    def _lies_right(self, value: ir.Value) -> bool:
+        """Whether the value's numbers lie where the space's do: an image in blocks has the shape of one that is not."""
+        shape = known(value)
+        if shape is None or len(shape) != 4 or shape[2:] == (1, 1):  # both forms lie alike
+            return True
+        if self._space.block > 1:
+            return is_blocked(value)
+        self._forms.add(is_blocked(value))
+        return len(self._forms) == 1
 
     def _sizes(self, value: ir.Value) -> Shape | None:
         return in_blocks(known(value), self._space.block)

@@ -65,7 +65,8 @@ def _together(group: Group, nodes: tuple[ir.Node, ...], order: dict[ir.Node, int
         return None
     for member in members:
         for user, _ in member.outputs[0].uses():
-            if user not in members and order[user] <= place:
+            # A user without a place is in a subgraph that was removed.
+            if user not in members and order.get(user, place + 1) <= place:
                 return None
     fusion = fused(sorted(members, key=order.__getitem__))
     return Group(fusion) if fusion is not None and len(fusion.inputs) <= MOST_INPUTS else None

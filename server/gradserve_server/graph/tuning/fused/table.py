@@ -61,6 +61,8 @@ def _scalar(value: ir.Value | None) -> float | None:
 
 
 def _between_numbers(node: ir.Node) -> list[ir.Value] | None:
+    if "min" in node.attributes or "max" in node.attributes:  # until opset 11
+        return None
     bounds = [value for value in node.inputs[1:3] if value is not None]
     return _first(node) if all(_scalar(value) is not None for value in bounds) else None
 
