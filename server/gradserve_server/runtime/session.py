@@ -63,6 +63,8 @@ class Session:
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # what goes wrong comes back as an exception
         add_operators(options)
+        # Threads that go on spinning after a run take the cores from the next session's run, and from the answer's way back.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         _share_memory()
         options.add_session_config_entry("session.use_env_allocators", "1")
         if not optimize:
