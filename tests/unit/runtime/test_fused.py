@@ -493,6 +493,35 @@ def test_a_maximum_gives_its_gradient_to_the_first_of_the_largest(attributes, ma
     assert relative_error(got["grad/x"], expected["grad/x"]) < TOLERANCE["float32 operator"]
 
 
+# ---- four images become one ------------------------------------------------------------------------------------------
+
+DOUBLED = {
+    "3 wide": (3, "pads = [1, 1, 1, 1], output_padding = [1, 1]", True),
+    "3 wide, other pads": (3, "pads = [0, 1, 1, 0], output_padding = [0, 0]", True),
+    "2 wide": (2, "pads = [0, 0, 0, 0]", True),
+    "5 wide": (5, "pads = [2, 2, 2, 2], output_padding = [1, 1]", True),
+    "1 wide: three of four are zeros": (1, "output_padding = [1, 1]", True),
+    "an image that is not doubled": (3, "pads = [1, 1, 1, 1]", False),
+}
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("width", "attributes", "doubled"), DOUBLED.values(), ids=DOUBLED)
+def test_transposed_convolutions_with_stride_2_are_four(width, attributes, doubled, bias):
+    weights = {"W": random(32, 16, 1, 1) / 4, "V": random(32, 48, width, width) / 8, "U": random(16, 48, 1, 1) / 7}
+    weights |= {"b": random(48)} if bias else {}
+    body = f"h = Conv(x, W) t = ConvTranspose<strides = [2, 2], {attributes}>(h, V{', b' if bias else ''}) y = Conv(t, U)"
+    proto = build(body, inputs="float[N,16,6,8] x", outputs="float[N,16,?,?] y", opset=18, weights=weights)
+    for output in proto.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    model = ir.from_proto(proto)
+    infer_shapes(model)
+    tuned = model.clone()
+    tune(tuned, BLOCKS)
+    assert operators_of(tuned)["Interleave"] == (doubled and not (bias and width == 1))
+    assert_same(model, tuned, {"x": random(2, 16, 6, 8)})
+
+
 # ---- without them ----------------------------------------------------------------------------------------------------
 
 
