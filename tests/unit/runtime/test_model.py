@@ -162,10 +162,14 @@ def test_a_file_whose_shapes_are_wrong_is_served_as_it_is(serve, monkeypatch):
     )
     proto.graph.value_info.append(onnx.helper.make_tensor_value_info("g", onnx.TensorProto.FLOAT, ["N", 16, 4, 4]))
     x = random(2, 16, 4, 4)
-    got = serve(proto).predict({"x": x}, ["y"])["y"]
+    model = serve(proto)
+    got = model.predict({"x": x}, ["y"])["y"]
     h = np.einsum("nchw,oc->nohw", x, random(16, 16, 1, 1)[:, :, 0, 0])
-    assert relative_error(got, h * h.mean((2, 3), keepdims=True)) < TOLERANCE["float32 operator"]
+    expected = h * h.mean((2, 3), keepdims=True)
+    assert relative_error(got, expected) < TOLERANCE["float32 operator"]
     assert block_size() is None or "expected inference form within" in str(warnings[0])
+    # What was wrong with its predictions would be wrong with its plans.
+    assert relative_error(model.plan(Wanted((), ("y",))).run({"x": x})["y"], expected) < TOLERANCE["float32 operator"]
 
 
 @pytest.mark.parametrize("op", ["Log", "Sqrt", "Exp"])
