@@ -3,7 +3,7 @@
 // No branch, no table, no library call. Targets with fused multiply-add round less often than the others, so
 // results differ between processors in the last bit, as onnxruntime's own do. Polynomials
 // are Chebyshev fits made for these intervals (40 digits, rounded to float32); the errors below were measured
-// against float64 over all magnitudes (tests/unit/test_fused.py).
+// against float64 over all magnitudes (tests/unit/runtime/test_programs.py).
 #pragma once
 
 #include <cstdint>

@@ -6,7 +6,7 @@ from typing import Any
 import onnx
 
 from gradserve.errors import BackendMissing
-from gradserve_server.graph.load import MAX_IR_VERSION
+from gradserve_server.runtime.probe import open_probe
 from gradserve_server.runtime.wheel import installed_wheel
 
 CPU_PROVIDER = "CPUExecutionProvider"
@@ -57,16 +57,8 @@ def check_device(device: Device) -> None:
 
 def _starts(device: Device) -> bool:
     """Whether a session gets what it asks for; found by opening one."""
-    import onnxruntime
-
-    helper = onnx.helper
-    x, y = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in "xy")
-    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "probe", [x], [y])
-    model = helper.make_model(graph, ir_version=MAX_IR_VERSION, opset_imports=[helper.make_opsetid("", 17)])
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, PROVIDERS[device])
+        session = open_probe(onnx.helper.make_node("Neg", ["x"], ["y"]), [1], PROVIDERS[device])
     except Exception:  # onnxruntime's exceptions have no common base
         return False
     return CUDA_PROVIDER in session.get_providers()

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from gradserve_server.graph.load import MAX_IR_VERSION
 from gradserve_server.graph.tuning.fused import DOMAIN
 from gradserve_server.runtime.device import PROVIDERS, Device
+from gradserve_server.runtime.probe import open_probe, quiet_options
 
 _log = logging.getLogger(__name__)
 
@@ -31,18 +31,12 @@ def have_operators() -> bool:
     if path is None or not path.exists():
         _log.warning("the library of operators was not built: gradients run without it, and slower")
         return False
-    helper = onnx.helper
-    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2])
-    y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2])
     attributes: dict[str, Any] = {"program": "y0 = neg x0", "axis": 0, "lanes": 1, "block": 1, "narrow": [0]}
-    graph = helper.make_graph([helper.make_node("Fused", ["x"], ["y"], domain=DOMAIN, **attributes)], "probe", [x], [y])
-    imports = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
-    model = helper.make_model(graph, ir_version=MAX_IR_VERSION, opset_imports=imports)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    node = onnx.helper.make_node("Fused", ["x"], ["y"], domain=DOMAIN, **attributes)
+    options = quiet_options()
     try:
         options.register_custom_ops_library(str(path))
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, PROVIDERS[Device.CPU])
+        session = open_probe(node, [2], PROVIDERS[Device.CPU], options=options)
         (result,) = session.run(None, {"x": np.array([1, -2], np.float32)})
     except Exception as error:  # onnxruntime's exceptions have no common base
         first = str(error).partition("\n")[0]

@@ -14,10 +14,10 @@ import onnx
 import onnx_ir as ir
 
 from gradserve.errors import BackendMissing, InvalidModel, RunFailed
-from gradserve_server.graph.load import MAX_IR_VERSION
 from gradserve_server.graph.weights import constants, large_constants, serialize_without
 from gradserve_server.runtime.device import PROVIDERS, Device, Provider
 from gradserve_server.runtime.operators import add_operators
+from gradserve_server.runtime.probe import open_probe, quiet_options
 from gradserve_server.runtime.wheel import installed_wheel
 
 Array = npt.NDArray[Any]
@@ -59,9 +59,8 @@ class Session:
         installed_wheel()
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
+        options = quiet_options()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 4  # what goes wrong comes back as an exception
         add_operators(options)
         # Threads that go on spinning after a run take the cores from the next session's run, and from the answer's way back.
         options.add_session_config_entry("session.force_spinning_stop", "1")
@@ -184,16 +183,10 @@ def contiguous(array: npt.ArrayLike) -> Array:
 @cache
 def newest_opset() -> int:
     """The newest version of the default operator set that the installed onnxruntime loads; found by trying."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    node = onnx.helper.make_node("Neg", ["x"], ["y"])
     for opset in range(onnx.defs.onnx_opset_version(), 0, -1):
-        value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
-        graph = onnx.helper.make_graph([], "probe", [value], [value])
-        model = onnx.helper.make_model(graph, ir_version=MAX_IR_VERSION, opset_imports=[onnx.helper.make_opsetid("", opset)])
         try:
-            onnxruntime.InferenceSession(model.SerializeToString(), options, PROVIDERS[Device.CPU])
+            open_probe(node, [1], PROVIDERS[Device.CPU], opset=opset)
         except Exception:
             continue
         return opset

@@ -112,12 +112,15 @@ class Writer:
 
 
 class _Pass:
-    """The lines over whole rows that some values need, with registers given out when all lines are known."""
+    """The lines over whole rows that some values need, with registers given out when all lines are known.
+
+    Until then `%i` is the result of line i.
+    """
 
     def __init__(self, writer: Writer, wanted: Iterable[ir.Value]) -> None:
         self._writer = writer
         self._makers = writer.makers()
-        self._lines: list[tuple[int, str, tuple[str, ...]]] = []
+        self._lines: list[tuple[str, tuple[str, ...]]] = []
         self._made: dict[ir.Value, str] = {}
         self._registers: dict[str, str] = {}
         self._wanted = {value: self._value(value) for value in wanted}
@@ -137,17 +140,13 @@ class _Pass:
         outputs = outputs or {}
         names = {self.temporary(value): name for value, name in outputs.items()}
         kept = set(self._wanted.values()) - set(names)
-        last_use = {read: i for i, (_, _, reads) in enumerate(self._lines) for read in reads}
-        last_input = max((i for i, (_, _, reads) in enumerate(self._lines) if any(r[0] == "x" for r in reads)), default=-1)
-        late = {
-            result
-            for i, result in ((i, f"%{number}") for i, (number, _, _) in enumerate(self._lines))
-            if result in names and (i < last_input or result in last_use)
-        }
+        last_use = {read: i for i, (_, reads) in enumerate(self._lines) for read in reads}
+        last_input = max((i for read, i in last_use.items() if read[0] == "x"), default=-1)
+        late = {result for result in names if int(result[1:]) < last_input or result in last_use}
         free: list[str] = []
         count, text = 0, []
-        for i, (number_, instruction, reads) in enumerate(self._lines):
-            result = f"%{number_}"
+        for i, (instruction, reads) in enumerate(self._lines):
+            result = f"%{i}"
             line = " ".join([instruction, *(self._registers.get(read, read) for read in reads)])
             for read in dict.fromkeys(reads):
                 if last_use[read] == i and read in self._registers and read not in kept and read not in late:
@@ -173,7 +172,7 @@ class _Pass:
         return made
 
     def _line(self, instruction: str, *read: str) -> str:
-        self._lines.append((len(self._lines), instruction, read))
+        self._lines.append((instruction, read))
         return f"%{len(self._lines) - 1}"
 
 
