@@ -1,12 +1,14 @@
 """ModelStatistics: what was asked is what is counted, whatever service was asked."""
 
 import threading
-from time import time
+from time import perf_counter, time
 
 import grpc
 import numpy as np
 import pytest
 from support import golden, oip
+from support.jobs import Crowd
+from support.waiting import WAIT, wait_for
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
@@ -125,3 +127,26 @@ def test_nothing_is_lost_when_many_ask_at_once(triton):
     stats = statistics(triton)
     assert (stats.execution_count, stats.inference_count) == (16, 32)
     assert stats.inference_stats.queue.count == 16
+
+
+HELD = 0.05
+"""Seconds for which the device is taken: far more than a request of the digits needs without waiting."""
+
+
+@pytest.mark.parametrize("protocol", ["triton", "gradserve"])
+def test_waiting_for_the_device_is_queueing_and_not_computing(engine, protocol):
+    with Server(engine, ServerConfig(port=0)) as server, InferenceServerClient(server.address) as triton:
+        with gradserve.Client(server.address) as client, Crowd(engine._scheduler) as crowd:
+            ask = {"triton": lambda: infer(triton, 4), "gradserve": lambda: client.infer("digits", {"image": X})}[protocol]
+            asked = perf_counter()
+            call = crowd.join(ask)
+            in_line = perf_counter()
+            wait_for(lambda: perf_counter() - in_line > HELD)
+            held = perf_counter() - in_line
+            crowd.let_go()
+            call.result(WAIT)
+            answered = perf_counter() - asked
+        told = statistics(triton).inference_stats
+    assert told.queue.ns >= held * 1e9
+    # Counted once: the parts are not more than what the caller saw.
+    assert sum(getattr(told, phase).ns for phase in PHASES) <= told.success.ns <= answered * 1e9
