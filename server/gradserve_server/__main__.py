@@ -6,20 +6,13 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import fields
 from types import FrameType
-from typing import Any
 
 from gradserve.errors import GradserveError
-from gradserve_server.config import EngineConfig, ServerConfig
+from gradserve_server.config import EngineConfig, LogConfig, ServerConfig
 from gradserve_server.engine import Engine
-from gradserve_server.graph.derivatives import Backend
 from gradserve_server.rpc.app import Server
-from gradserve_server.runtime.device import Device
-
-_MIB = 1024 * 1024
-_METRICS_PORT = 8002  # Triton's
-_LEVELS = ("debug", "info", "warning", "error")
+from gradserve_server.settings import SettingsError, add_flags, from_flags, parse
 
 _EPILOG = """\
 REPOSITORY is a folder in Triton's layout, <repository>/<model>/[config.pbtxt]/<version>/model.onnx, the folder of one such
@@ -32,6 +25,7 @@ examples:
   %(prog)s models
   %(prog)s resnet50.onnx --port 9000
   %(prog)s models --host 0.0.0.0 --threads 4 --log-level info
+  %(prog)s models --config server.toml
 """
 
 
@@ -45,13 +39,15 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m grads
     Returns:
         The exit code: 0, or 1 after an error, which is on standard error.
     """
-    options = _parser(prog).parse_args(arguments)
-    logging.basicConfig(
-        level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
     try:
-        serve(options.repository, _config(EngineConfig, options), _config(ServerConfig, options))
-    except (GradserveError, OSError) as error:
+        options = parse(_parser(prog), sys.argv[1:] if arguments is None else arguments)
+        logging.basicConfig(
+            level=from_flags(LogConfig, options).log_level.upper(),
+            stream=sys.stderr,
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        )
+        serve(options.repository, from_flags(EngineConfig, options), from_flags(ServerConfig, options))
+    except (GradserveError, SettingsError, OSError) as error:
         sys.stderr.write(f"gradserve: error: {error}\n")
         return 1
     except KeyboardInterrupt:  # while the models were loading
@@ -84,7 +80,6 @@ def serve(repository: str, engine_config: EngineConfig, server_config: ServerCon
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
-    engine, server = EngineConfig(), ServerConfig()
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Serve the models of a repository over gRPC: predictions, gradients and ascents.",
@@ -92,109 +87,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("repository", metavar="REPOSITORY", help="folder of models, folder of one model, or .onnx file")
-    option = parser.add_argument
-    option("--host", default=server.host, metavar="ADDRESS", help="address to bind (default: %(default)s)")
-    option("--port", type=_whole, default=server.port, help="port to bind; 0 takes a free one (default: %(default)s)")
-    option(
-        "--metrics-host", default=server.metrics_host, metavar="ADDRESS", help="address for metrics (default: %(default)s)"
-    )
-    metrics = parser.add_mutually_exclusive_group()
-    metrics.add_argument(
-        "--metrics-port",
-        type=_whole,
-        default=_METRICS_PORT,
-        metavar="PORT",
-        help="port for metrics, http://ADDRESS:PORT/metrics; 0 takes a free one (default: %(default)s)",
-    )
-    metrics.add_argument("--no-metrics", dest="metrics_port", action="store_const", const=None, help="serve no metrics")
-    option(
-        "--threads",
-        type=_whole,
-        default=engine.threads,
-        metavar="N",
-        help="threads that share one run of a model (default: the cores of this process, here %(default)s)",
-    )
-    option(
-        "--device",
-        choices=[str(device) for device in Device],
-        default=engine.device,
-        help="where models run; cuda needs gradserve-server[gpu] (default: %(default)s)",
-    )
-    option(
-        "--backend",
-        choices=[str(backend) for backend in Backend],
-        default=engine.backend,
-        help="who makes the gradients: training where it can and else portable, or only one (default: %(default)s)",
-    )
-    option(
-        "--straight-through",
-        action="store_true",
-        help="differentiate quantized models as if quantization rounded nothing (default: such gradients are refused)",
-    )
-    option(
-        "--max-batch",
-        type=_whole,
-        default=engine.max_batch,
-        metavar="N",
-        help="samples of different callers that run as one batch; 1: each runs alone (default: %(default)s)",
-    )
-    option(
-        "--max-queue",
-        type=_whole,
-        default=engine.max_queue,
-        metavar="N",
-        help="runs that wait for the device at a time; one more is refused (default: %(default)s)",
-    )
-    option(
-        "--max-message-mib",
-        dest="max_message_bytes",
-        type=lambda text: _whole(text) * _MIB,
-        default=server.max_message_bytes,
-        metavar="MIB",
-        help=f"largest message either way, in MiB (default: {server.max_message_bytes // _MIB})",
-    )
-    option(
-        "--max-ascents",
-        type=_whole,
-        default=server.max_ascents,
-        metavar="N",
-        help="ascents at a time; one more is refused (default: %(default)s)",
-    )
-    option(
-        "--max-streams",
-        type=_whole,
-        default=server.max_streams,
-        metavar="N",
-        help="streams of predictions open at a time; one more is refused (default: %(default)s)",
-    )
-    option(
-        "--max-calls",
-        type=_whole,
-        default=server.max_calls,
-        metavar="N",
-        help="other calls at a time; more wait (default: %(default)s)",
-    )
-    option(
-        "--drain-seconds",
-        type=float,
-        default=server.drain_seconds,
-        metavar="S",
-        help="seconds that running calls have to finish after SIGTERM (default: %(default)g)",
-    )
-    option("--log-level", choices=_LEVELS, default="warning", help="how much to log (default: %(default)s)")
+    add_flags(parser, EngineConfig, ServerConfig, LogConfig)
     return parser
-
-
-def _config(cls: type[Any], options: argparse.Namespace) -> Any:
-    given = vars(options)
-    return cls(**{field.name: given[field.name] for field in fields(cls) if field.name in given})
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        msg = f"expected a whole number of 0 or more, got {text!r}"
-        raise argparse.ArgumentTypeError(msg)
-    return int(text)
 
 
 def _models(engine: Engine) -> list[str]:

@@ -1,53 +1,94 @@
-"""Every setting of a server, each with its unit, its default and the reason for it. A leaf: imports nothing of ours."""
+"""Every setting of a server, each with its unit, its default and the reason for it. A leaf: imports nothing of ours.
+
+A field made by `setting` is also a flag of the command and a key of its configuration file (`gradserve_server.settings`).
+"""
 
 import os
 from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+T = TypeVar("T")
+
+
+def setting(default: T, text: str, *, unit: str = "N", served: object = None, off: tuple[str, str] | None = None) -> T:
+    """A field that the command offers.
+
+    Args:
+        default: Of the field.
+        text: What it is, for `--help`.
+        unit: What stands for a value there.
+        served: The default of the command, where it is another.
+        off: The name of a flag that sets None, and what that means.
+    """
+    value: T = field(default=default, metadata={"text": text, "unit": unit, "served": served, "off": off})
+    return value
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 @dataclass(frozen=True)
 class EngineConfig:
     """How models are run."""
 
-    threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
-    """Threads that share one run of a model: the cores this process may use."""
-    device: str = "cpu"
-    """Where models run: "cpu", or "cuda" by onnxruntime-gpu, where float32 stays float32 (no TF32). An ascent's own
-    arithmetic stays on the processor: an image goes to the GPU and its gradient comes back in each step."""
-    backend: str = "auto"
-    """Who makes the gradients: "training" (onnxruntime-training, verified operators only), "portable" (any onnxruntime), or
-    "auto": the first where it can, else the second."""
-    straight_through: bool = False
+    threads: int = setting(_cores(), "threads that share one run of a model (default: this process's cores, here {default})")
+    """More than there are cores slow one another down."""
+    device: Literal["cpu", "cuda"] = setting("cpu", "where models run; cuda needs gradserve-server[gpu]")
+    """"cpu", or "cuda" by onnxruntime-gpu, where float32 stays float32 (no TF32). An ascent's own arithmetic stays on the
+    processor: an image goes to the GPU and its gradient comes back in each step."""
+    backend: Literal["auto", "training", "portable"] = setting(
+        "auto", "who makes the gradients: training where it can and else portable, or only one"
+    )
+    """"training": onnxruntime-training, verified operators only; "portable": any onnxruntime."""
+    straight_through: bool = setting(
+        False, "differentiate quantized models as if quantization rounded nothing (default: such gradients are refused)"
+    )
     """Whether quantization passes derivatives as if it rounded nothing. Otherwise a gradient through it is refused."""
-    max_plans: int = 32
-    """Graphs kept ready for each model; the one unused for longest goes. All share the model's weights, but each holds
-    those of its convolutions' gradients, turned around, and (models below 256 MiB) matrices as onnxruntime packs them."""
-    max_batch: int = 8
-    """Samples of different callers that run as one batch; 1 turns batching off. Up to here the time of a sample falls (from
-    202 to 161 us for the digits network on two cores), beyond it only the wait of the others grows."""
-    max_queue: int = 256
-    """Runs that wait for the device; one more is refused. A server's calls and ascents together are fewer, unless it is told
-    to answer more: this bounds the memory of what an application of its own throws at an engine."""
+    max_plans: int = setting(32, "gradient graphs kept ready for each model; the one unused for longest goes")
+    """All share the model's weights, but each holds those of its convolutions' gradients, turned around, and (models below
+    256 MiB) matrices as onnxruntime packs them."""
+    max_batch: int = setting(8, "samples of different callers that run as one batch; 1: each runs alone")
+    """Up to here the time of a sample falls (from 202 to 161 us for the digits network on two cores), beyond it only the
+    wait of the others grows."""
+    max_queue: int = setting(256, "runs that wait for the device at a time; one more is refused")
+    """A server's calls and ascents together are fewer, unless it is told to answer more: this bounds the memory of what an
+    application of its own throws at an engine."""
 
 
 @dataclass(frozen=True)
 class ServerConfig:
     """How the server listens."""
 
-    host: str = "127.0.0.1"
+    host: str = setting("127.0.0.1", "address to bind", unit="ADDRESS")
     """Loopback: nobody else gets in unless told otherwise."""
-    port: int = 8001
-    """Triton's gRPC port; 0 takes a free one."""
-    metrics_host: str = "127.0.0.1"
+    port: int = setting(8001, "port to bind; 0 takes a free one", unit="PORT")
+    """Triton's gRPC port."""
+    metrics_host: str = setting("127.0.0.1", "address for metrics", unit="ADDRESS")
     """Loopback, whatever `host` is: who asks for predictions need not see what others ask."""
-    metrics_port: int | None = None
-    """For Prometheus, by HTTP; 0 takes a free one, None serves none. The command takes Triton's, 8002."""
-    max_message_bytes: int = 256 * 1024 * 1024
-    """Both ways: 400 images of 3x224x224 float32."""
-    max_ascents: int = 32
-    """At once; one more is refused. Each keeps a thread, and most of the memory of a batch."""
-    max_streams: int = 32
-    """Streams of predictions (the Open Inference Protocol) open at once; one more is refused. Each keeps a thread."""
-    max_calls: int = 32
-    """Other calls answered at once; more wait in gRPC's queue."""
-    drain_seconds: float = 10.0
-    """After SIGTERM, running calls have this long to finish."""
+    metrics_port: int | None = setting(
+        None,
+        "port for metrics, http://ADDRESS:PORT/metrics; 0 takes a free one",
+        unit="PORT",
+        served=8002,
+        off=("no_metrics", "serve no metrics"),
+    )
+    """For Prometheus, by HTTP; None serves none. The command takes Triton's."""
+    max_message_mib: int = setting(256, "largest message either way, in MiB", unit="MIB")
+    """400 images of 3x224x224 float32."""
+    max_ascents: int = setting(32, "ascents at a time; one more is refused")
+    """Each keeps a thread, and most of the memory of a batch."""
+    max_streams: int = setting(32, "streams of predictions open at a time; one more is refused")
+    """Of the Open Inference Protocol. Each keeps a thread."""
+    max_calls: int = setting(32, "other calls at a time; more wait")
+    """In gRPC's queue."""
+    drain_seconds: float = setting(10.0, "seconds that running calls have to finish after SIGTERM", unit="S")
+    """Less than the 30 s after which Kubernetes kills."""
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """What the command logs, on standard error."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = setting("warning", "how much to log")
+    """Only what somebody should look at."""

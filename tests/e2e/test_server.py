@@ -322,7 +322,7 @@ def test_large_messages_pass_and_larger_ones_are_refused(engine):
     images = np.zeros((2000, 1, 28, 28), np.float32)  # 6.3 MB, over grpc's default of 4 MiB
     with Server(engine, ServerConfig(port=0)) as server, gradserve.Client(server.address) as client:
         assert client.infer("digits", {"image": images})["logits"].shape == (2000, 10)
-    config = ServerConfig(port=0, max_message_bytes=1024 * 1024)
+    config = ServerConfig(port=0, max_message_mib=1)
     with Server(engine, config) as server, gradserve.Client(server.address) as client:
         with pytest.raises(errors.LimitExceeded):
             client.infer("digits", {"image": images})

@@ -63,6 +63,7 @@ class Server:
 
     def __init__(self, engine: Engine, config: ServerConfig | None = None) -> None:
         self._config = config or ServerConfig()
+        max_message_bytes = self._config.max_message_mib * 1024 * 1024
         statistics = Statistics(engine.versions)
         self._gradients = GradientServicer(engine, self._config.max_ascents, statistics)
         inference = InferenceServicer(engine, self._config.max_streams, statistics)
@@ -75,8 +76,8 @@ class Server:
             CallPool(self._config.max_calls + self._config.max_ascents + self._config.max_streams, "gradserve"),
             interceptors=[CallInterceptor(self.metrics.count_call)],
             options=[
-                ("grpc.max_receive_message_length", self._config.max_message_bytes),
-                ("grpc.max_send_message_length", self._config.max_message_bytes),
+                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_send_message_length", max_message_bytes),
                 # A client whose network has gone is noticed, and its ascent stopped, after at most 80 s.
                 ("grpc.keepalive_time_ms", 60_000),
                 ("grpc.keepalive_timeout_ms", 20_000),
