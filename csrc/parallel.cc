@@ -127,6 +127,12 @@ void set_num_threads(int threads) {
   default_threads = threads;
 }
 
+int worthwhile_threads(std::int64_t values, int threads) {
+  constexpr auto kSharedWork = std::int64_t{1} << 18;
+  if (threads > 0) return threads;
+  return values >= kSharedWork ? num_threads() : 1;
+}
+
 void detail::run_loop(std::int64_t iterations, int threads, Invoke invoke, const void* body) {
   const int useful = static_cast<int>(std::min<std::int64_t>({iterations, threads, kMaxThreads}));
   pool().run(iterations, useful, invoke, body);

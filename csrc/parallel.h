@@ -15,6 +15,11 @@ inline constexpr int kMaxThreads = 256;
 int num_threads();
 void set_num_threads(int threads);  // 1 <= threads <= kMaxThreads
 
+// How many threads a loop over so many values should use: `threads` if it is above 0, else num_threads()
+// where the work is large enough to share. Below 1 MiB of float32, waking another thread costs about as much
+// as it saves.
+int worthwhile_threads(std::int64_t values, int threads);
+
 namespace detail {
 using Invoke = void (*)(const void* body, std::int64_t iteration);
 void run_loop(std::int64_t iterations, int threads, Invoke invoke, const void* body);

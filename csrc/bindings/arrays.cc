@@ -62,6 +62,7 @@ py::array checked_array(py::handle value, const char* what, std::span<const Inde
   return array;
 }
 
+template py::array checked_array<double>(py::handle, const char*, std::span<const Index>, Access);
 template py::array checked_array<float>(py::handle, const char*, std::span<const Index>, Access);
 template py::array checked_array<std::int32_t>(py::handle, const char*, std::span<const Index>, Access);
 

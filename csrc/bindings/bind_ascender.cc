@@ -11,6 +11,7 @@
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
+#include "bindings/settings.h"
 #include "kernels/ascent.h"
 #include "parallel.h"
 
@@ -22,29 +23,12 @@ namespace {
 // More elements per sample than memory holds, few enough that no product below can overflow.
 constexpr Index kMaxSampleElements = Index{1} << 40;
 
-template <typename Enum>
-using Named = std::pair<std::string_view, Enum>;
-
 constexpr Named<Layout> kLayouts[] = {{"NCHW", Layout::nchw}, {"NHWC", Layout::nhwc}};
 constexpr Named<Normalization> kNormalizations[] = {
     {"none", Normalization::none},      {"std", Normalization::std},           {"rms", Normalization::rms},
     {"l2", Normalization::l2},          {"mean_abs", Normalization::mean_abs}, {"sign", Normalization::sign},
     {"min_max", Normalization::min_max}};
 constexpr Named<Optimizer> kOptimizers[] = {{"sgd", Optimizer::sgd}, {"adam", Optimizer::adam}};
-
-[[noreturn]] void refuse(const std::string& what, const std::string& expected, const std::string& got) {
-  throw py::value_error(what + ": expected " + expected + ", got " + got);
-}
-
-template <typename Enum, std::size_t kCount>
-Enum parse(const char* what, const Named<Enum> (&names)[kCount], const std::string& text) {
-  std::string expected;
-  for (const auto& [name, value] : names) {
-    if (text == name) return value;
-    expected += (expected.empty() ? "" : ", ") + std::string(name);
-  }
-  refuse(what, "one of " + expected, "'" + text + "'");
-}
 
 const KernelTable* find_target(const std::optional<std::string>& name) {
   const auto targets = available_targets();
@@ -184,9 +168,6 @@ Ascender make_ascender(const std::array<Index, 3>& sample_shape, const std::stri
                        double low, double high, const std::optional<std::string>& simd,
                        std::optional<int> threads) {
   const SampleShape shape = checked_shape(sample_shape);
-  if (threads && (*threads < 1 || *threads > kMaxThreads)) {
-    refuse("threads", "None or 1 to " + std::to_string(kMaxThreads), std::to_string(*threads));
-  }
   return {{.shape = shape,
            .layout = parse("layout", kLayouts, layout),
            .mean = checked_channels(mean, "mean", shape.channels),
@@ -200,7 +181,7 @@ Ascender make_ascender(const std::array<Index, 3>& sample_shape, const std::stri
            .weight_decay = weight_decay,
            .low = static_cast<float>(low),
            .high = static_cast<float>(high)},
-          {.kernels = find_target(simd), .threads = threads.value_or(0)}};
+          {.kernels = find_target(simd), .threads = checked_threads(threads)}};
 }
 
 }  // namespace

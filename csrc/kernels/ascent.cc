@@ -11,13 +11,8 @@
 namespace gradserve {
 namespace {
 
-// Below 1 MiB of image, waking another thread costs about as much as it saves.
-constexpr Index kSharedWorkElements = Index{1} << 18;
-
 int threads_for(const Execution& execution, const SampleShape& shape, Index samples) {
-  if (execution.threads > 0) return execution.threads;
-  const Index elements = samples * shape.channels * shape.height * shape.width;
-  return elements >= kSharedWorkElements ? num_threads() : 1;
+  return worthwhile_threads(samples * shape.channels * shape.height * shape.width, execution.threads);
 }
 
 // The fixed partition of a sample into blocks: it does not depend on the threads, nor on the target.

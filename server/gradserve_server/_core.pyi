@@ -42,3 +42,33 @@ class Ascender:
         second_moment: npt.NDArray[np.float32] | None,
         step_number: int,
     ) -> npt.NDArray[np.float64]: ...
+
+def warp(
+    source: npt.NDArray[np.float32],
+    matrices: npt.NDArray[np.float64],
+    border: str,
+    fill: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+    threads: int | None,
+) -> None: ...
+def warp_adjoint(
+    gradient: npt.NDArray[np.float32],
+    matrices: npt.NDArray[np.float64],
+    border: str,
+    out: npt.NDArray[np.float32],
+    threads: int | None,
+) -> None: ...
+def blur(
+    source: npt.NDArray[np.float32],
+    weights: npt.NDArray[np.float32],
+    border: str,
+    out: npt.NDArray[np.float32],
+    threads: int | None,
+) -> None: ...
+def blur_adjoint(
+    gradient: npt.NDArray[np.float32],
+    weights: npt.NDArray[np.float32],
+    border: str,
+    out: npt.NDArray[np.float32],
+    threads: int | None,
+) -> None: ...

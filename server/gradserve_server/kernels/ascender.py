@@ -1,4 +1,4 @@
-"""The C++ kernels around the model in a gradient ascent: `Ascender.prepare` before, `Ascender.step` after.
+"""The fused kernels around the model in a gradient ascent: `Ascender.prepare` before, `Ascender.step` after.
 
 One step of an ascent is two calls, each one or two sweeps over memory, without the GIL:
 
@@ -23,19 +23,6 @@ import numpy.typing as npt
 
 from gradserve import Adam, GradientNormalization, Sgd
 from gradserve_server import _core
-from gradserve_server._core import num_threads, set_num_threads, simd_targets
-
-__all__ = [
-    "Adam",
-    "Ascender",
-    "AscentState",
-    "GradientNormalization",
-    "Layout",
-    "Sgd",
-    "num_threads",
-    "set_num_threads",
-    "simd_targets",
-]
 
 FloatArray = npt.NDArray[np.float32]
 """float32 array."""
