@@ -1,7 +1,7 @@
 """The verbs, in process: what `gradserve.Client` asks of a server, without the server."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from gradserve.objectives import Term, terms_of
 from gradserve_server import kernels
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.spec import resolve
+from gradserve_server.ascent.watched import watched
 from gradserve_server.config import EngineConfig
 from gradserve_server.graph.autodiff.names import cotangent_name, hvp_name, tangent_name
 from gradserve_server.graph.derivatives import Backend, Policy, Product, Wanted
@@ -24,9 +25,11 @@ from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.device import Device, check_device
 from gradserve_server.runtime.feeds import check_feeds
 from gradserve_server.runtime.model import Model
+from gradserve_server.runtime.observer import Observer, Observers
 from gradserve_server.runtime.repository import scan
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.session import Array, contiguous
+from gradserve_server.runtime.work import Work
 
 
 class Engine:
@@ -39,6 +42,7 @@ class Engine:
     Args:
         repository: A folder in Triton's layout, or an ONNX file, which is then a model named after it.
         config: How to run.
+        observer: Told of runs, plans and ascents; `observers` takes more.
 
     Raises:
         ModelNotFound: No model there.
@@ -46,11 +50,17 @@ class Engine:
         BackendMissing: No onnxruntime, or more than one.
     """
 
-    def __init__(self, repository: str | Path, *, config: EngineConfig | None = None) -> None:
+    def __init__(
+        self, repository: str | Path, *, config: EngineConfig | None = None, observer: Observer | None = None
+    ) -> None:
         config = config or EngineConfig()
         self._closed = threading.Event()
         check_device(Device(config.device))
-        self._scheduler = Scheduler(max_batch=config.max_batch, max_queue=config.max_queue)
+        self.observers = Observers()
+        """Told of runs, plans and ascents."""
+        if observer is not None:
+            self.observers.add(observer)
+        self._scheduler = Scheduler(max_batch=config.max_batch, max_queue=config.max_queue, observer=self.observers)
         kernels.set_num_threads(config.threads)  # of the process: its ascents share one pool
         self._models: dict[str, dict[int, Model]] = {
             entry.name: {
@@ -66,6 +76,7 @@ class Engine:
                     images=dict(entry.images),
                     labels=dict(entry.labels),
                     config=entry.config,
+                    observer=self.observers,
                 )
                 for version, file in entry.files.items()
             }
@@ -233,11 +244,11 @@ class Engine:
         stop = lambda: self._closed.is_set() or should_stop()  # noqa: E731
         runs = plan.bind(feeds, objective_weights, values, gradient, Caller(stop))
 
-        def steps() -> Iterator[Step]:
+        def steps() -> Generator[Step]:
             with runs as run:
                 yield from ascend(spec, run, feeds[spec.input], values, gradient, stop)
 
-        return steps()
+        return watched(steps(), runs.subject, self.observers)
 
     def layers(self, model: str, *, version: str = "") -> list[Layer]:
         """The tensors that objectives and `activations` can name. See `gradserve.Client.layers`."""
@@ -253,6 +264,11 @@ class Engine:
     def models(self) -> list[str]:
         """The names of the models."""
         return list(self._models)
+
+    @property
+    def line(self) -> list[Work]:
+        """What waits for the device."""
+        return self._scheduler.line
 
     @property
     def versions(self) -> list[Model]:

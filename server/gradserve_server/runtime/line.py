@@ -1,5 +1,6 @@
 """The line before the device: who is next, and who runs along."""
 
+import contextvars
 import math
 import threading
 import time
@@ -21,7 +22,22 @@ class Ticket:
         work: What is to be run.
     """
 
-    __slots__ = ("_awake", "_error", "_result", "_since", "batch", "done", "group", "keeps", "until", "work")
+    __slots__ = (
+        "_awake",
+        "_error",
+        "_result",
+        "asked",
+        "batch",
+        "began",
+        "company",
+        "context",
+        "done",
+        "ended",
+        "group",
+        "keeps",
+        "until",
+        "work",
+    )
 
     def __init__(self, work: Work) -> None:
         self.work, self.group = work, work.group()
@@ -32,7 +48,11 @@ class Ticket:
         self.keeps = False
         """Whether it does so on behalf of all that wait for peers."""
         self.done = False
-        self._since = time.monotonic()
+        self.asked = self.began = self.ended = time.monotonic()
+        self.company = work.samples()
+        """Samples that ran together, its own among them."""
+        self.context = contextvars.copy_context()
+        """Of its caller, for whoever runs it."""
         self._result: Any = None
         self._error: Exception | None = None
         self._awake = threading.Lock()  # the fastest way to wake one thread
@@ -48,8 +68,9 @@ class Ticket:
 
     def begins(self) -> None:
         """Tells its caller how long it waited."""
+        self.began = time.monotonic()
         if self.work.caller.waited is not None:
-            self.work.caller.waited(time.monotonic() - self._since)
+            self.work.caller.waited(self.began - self.asked)
 
     def sleep(self) -> bool:
         """Waits to be woken; False where `until` came first."""
@@ -63,6 +84,7 @@ class Ticket:
 
     def succeed(self, result: Any) -> None:
         """Sets the result."""
+        self.ended = time.monotonic()
         self._result, self.done = result, True
 
     def fail(self, error: Exception) -> None:

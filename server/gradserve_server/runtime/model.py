@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from cachetools import LRUCache, cachedmethod
@@ -24,13 +25,15 @@ from gradserve_server.runtime.batch import Batch
 from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.device import Device
 from gradserve_server.runtime.feeds import describe_tensor, dtype_name
-from gradserve_server.runtime.plan import Plan
+from gradserve_server.runtime.observer import NO_OBSERVER, Observer
+from gradserve_server.runtime.plan import Plan, Plans, verb_of
 from gradserve_server.runtime.runs import Prediction
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.served_config import served_config
 from gradserve_server.runtime.session import Array, Session, newest_opset
 from gradserve_server.runtime.tuned import tuned_session, warn_untuned
 from gradserve_server.runtime.verify import rewrite_error
+from gradserve_server.runtime.work import Subject
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +60,7 @@ class Model:
         images: Image descriptions by input.
         labels: Labels by output.
         config: The `inference.ModelConfig` of the repository.
+        observer: Told of plans.
 
     Raises:
         InvalidModel: The file cannot be served.
@@ -76,6 +80,7 @@ class Model:
         images: dict[str, ImageDescription] | None = None,
         labels: dict[str, tuple[str, ...]] | None = None,
         config: Any = None,
+        observer: Observer = NO_OBSERVER,
     ) -> None:
         self.name, self.version = name, version
         source = load(file)
@@ -104,7 +109,8 @@ class Model:
         )
         self._check_descriptions(set(images or {}), set(labels or {}))
         self._config = served_config(config, self._description, file.name)
-        self._plans: LRUCache[Wanted, Plan] = LRUCache(max_plans)
+        self._observer = observer
+        self._plans = Plans(max_plans, lambda plan: observer.plan_evicted(plan.subject))
         self._shapes: LRUCache[tuple[str | Shape, ...], Shape] = LRUCache(MAX_SEEN_SHAPES)
         self._shapes_lock = threading.Lock()
         self._building = threading.Condition()
@@ -144,7 +150,8 @@ class Model:
 
     def predict(self, feeds: dict[str, Array], outputs: Sequence[str], caller: Caller = ANYONE) -> dict[str, Array]:
         """Runs the model as a whole, by one session that nothing else uses: same inputs, same bytes."""
-        results: dict[str, Array] = self._scheduler.run(Prediction(self._predict, feeds, outputs, caller))
+        subject = Subject(self.name, self.version, "infer")
+        results: dict[str, Array] = self._scheduler.run(Prediction(self._predict, feeds, outputs, caller, subject))
         return results
 
     # ---- layers ------------------------------------------------------------------------------------------------------
@@ -204,7 +211,6 @@ class Model:
 
     # ---- plans -------------------------------------------------------------------------------------------------------
 
-    @cachedmethod(lambda self: self._plans, key=lambda _, key: key, condition=lambda self: self._building)
     def plan(self, key: Wanted) -> Plan:
         """The plan for a kind of request, made on first use.
 
@@ -213,6 +219,14 @@ class Model:
             UnsupportedGradient: Nodes on the way have no gradient; the text names them.
             BackendMissing: The backend that was asked for is not installed.
         """
+        if key in self._plans:
+            self._observer.plan_found(Subject(self.name, self.version, verb_of(key)))
+        plan: Plan = self._plan(key)
+        return plan
+
+    @cachedmethod(lambda self: self._plans, key=lambda _, key: key, condition=lambda self: self._building)
+    def _plan(self, key: Wanted) -> Plan:
+        subject, began = Subject(self.name, self.version, verb_of(key)), monotonic()
         derived = derive(self._model, key, self._policy)
         try:
             open_session = tuned_session if self._tunes else Session
@@ -229,7 +243,8 @@ class Model:
         let_go(derived.model)
         _log.info("model '%s' version %d: plan for %s by %s", self.name, self.version, key, derived.choice)
         inputs = frozenset(tensor.name for tensor in self.inputs if tensor.name in kept)
-        return Plan(key, session, inputs, derived.choice, self._scheduler, batch)
+        self._observer.plan_built(subject, began, monotonic())
+        return Plan(key, session, inputs, derived.choice, self._scheduler, batch, subject)
 
     def _check_descriptions(self, images: set[str], labels: set[str]) -> None:
         for kind, names, tensors in (

@@ -1,23 +1,31 @@
 """A plan: a graph made for one kind of request, with its session. Immutable, shared by all requests of that kind."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from cachetools import LRUCache
 
 from gradserve.errors import UnsupportedGradient
 from gradserve_server.graph.autodiff.names import gradient_name
-from gradserve_server.graph.derivatives import Choice, Wanted
+from gradserve_server.graph.derivatives import Choice, Product, Wanted
 from gradserve_server.graph.objectives import VALUE
 from gradserve_server.runtime.batch import Batch
 from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.runs import PlanRun, Steps
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.session import Array, Session
-from gradserve_server.runtime.work import Priority
+from gradserve_server.runtime.work import NOTHING, Priority, Subject
 
 HALVES = ("float16", "bfloat16")
+
+
+def verb_of(key: Wanted) -> str:
+    """Which verb of the engine a plan is made for; an ascent's is that of a gradient."""
+    if not key.wrt:
+        return "activations"
+    return "gradient" if key.product is Product.VJP and key.heads else str(key.product)
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,8 @@ class Plan:
     """Of the device that it runs on."""
     batch: Batch | None
     """How runs of different callers are joined; None where each runs alone."""
+    subject: Subject = NOTHING
+    """What its runs are about."""
 
     def run(
         self, feeds: Mapping[str, Array], extra: Mapping[str, Array] | None = None, caller: Caller = ANYONE
@@ -49,7 +59,7 @@ class Plan:
             caller: Who waits for it.
         """
         priority = Priority.GRADIENT if self.key.wrt else Priority.PREDICTION
-        work = PlanRun(self.session, self.batch, self._needed(feeds) | dict(extra or {}), priority, caller)
+        work = PlanRun(self.session, self.batch, self._needed(feeds) | dict(extra or {}), priority, caller, self.subject)
         results: dict[str, Array] = self.scheduler.run(work)
         return results
 
@@ -80,7 +90,8 @@ class Plan:
         (wrt,) = self.key.wrt
         needed = self._needed(feeds) | dict(weights)
         results = {VALUE: values, gradient_name(wrt): gradient}
-        return Steps(self.scheduler, self.session, self.batch, needed, results, caller)
+        subject = self.subject._replace(verb="ascend")
+        return Steps(self.scheduler, self.session, self.batch, needed, results, caller, subject)
 
     def _needed(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         needed = {name: array for name, array in feeds.items() if name in self.inputs}
@@ -89,3 +100,22 @@ class Plan:
             name: array.astype(np.float32) if self.key.wrt and array.dtype.name in HALVES else array
             for name, array in needed.items()
         }
+
+
+class Plans(LRUCache[Wanted, Plan]):
+    """The plans of a model; the one unused for longest goes.
+
+    Args:
+        most: How many there may be.
+        evicted: Told of each that goes.
+    """
+
+    def __init__(self, most: int, evicted: Callable[[Plan], None]) -> None:
+        super().__init__(most)
+        self._evicted = evicted
+
+    def popitem(self) -> tuple[Wanted, Plan]:
+        """Makes room."""
+        key, plan = super().popitem()
+        self._evicted(plan)
+        return key, plan

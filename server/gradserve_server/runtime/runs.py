@@ -8,7 +8,7 @@ from gradserve_server.runtime.batch import Batch, Feeds
 from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.session import Array, Session
-from gradserve_server.runtime.work import Priority, Work
+from gradserve_server.runtime.work import NOTHING, Priority, Subject, Work
 
 
 class Prediction(Work):
@@ -19,10 +19,18 @@ class Prediction(Work):
         feeds: The model's inputs.
         outputs: Which outputs; all if none is named.
         caller: Who waits.
+        subject: What it is about.
     """
 
-    def __init__(self, session: Session, feeds: Feeds, outputs: Sequence[str], caller: Caller = ANYONE) -> None:
-        super().__init__(Priority.PREDICTION, caller)
+    def __init__(
+        self,
+        session: Session,
+        feeds: Feeds,
+        outputs: Sequence[str],
+        caller: Caller = ANYONE,
+        subject: Subject = NOTHING,
+    ) -> None:
+        super().__init__(Priority.PREDICTION, caller, subject=subject)
         self._session, self._feeds, self._outputs = session, feeds, outputs
 
     def alone(self) -> dict[str, Array]:
@@ -39,12 +47,19 @@ class PlanRun(Work):
         feeds: Every input of the plan's graph.
         priority: Its class.
         caller: Who waits.
+        subject: What it is about.
     """
 
     def __init__(
-        self, session: Session, batch: Batch | None, feeds: Feeds, priority: Priority, caller: Caller = ANYONE
+        self,
+        session: Session,
+        batch: Batch | None,
+        feeds: Feeds,
+        priority: Priority,
+        caller: Caller = ANYONE,
+        subject: Subject = NOTHING,
     ) -> None:
-        super().__init__(priority, caller)
+        super().__init__(priority, caller, subject=subject)
         self._session, self._batch, self._feeds = session, batch, feeds
 
     def samples(self) -> int:
@@ -88,6 +103,7 @@ class Steps(PlanRun):
         feeds: Buffers to read.
         results: Buffers to write.
         caller: Who waits.
+        subject: What they are about.
     """
 
     def __init__(
@@ -98,8 +114,9 @@ class Steps(PlanRun):
         feeds: Feeds,
         results: Feeds,
         caller: Caller = ANYONE,
+        subject: Subject = NOTHING,
     ) -> None:
-        super().__init__(session, batch, feeds, Priority.ASCENT, caller)
+        super().__init__(session, batch, feeds, Priority.ASCENT, caller, subject)
         self._scheduler, self._results = scheduler, results
         self._run = session.bind(feeds, results)
 

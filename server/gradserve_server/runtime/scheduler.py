@@ -14,13 +14,16 @@ one of its callers, who hands out the others' results.
 import logging
 import threading
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import Context
 from typing import Any
 from weakref import WeakValueDictionary
 
 from gradserve.errors import LimitExceeded, ServerUnavailable
 from gradserve_server.runtime.caller import too_late
 from gradserve_server.runtime.line import Line, Ticket
+from gradserve_server.runtime.observer import NO_OBSERVER, Observer, Run, Turn
 from gradserve_server.runtime.peers import MAX_WAIT, Peer, Peers
 from gradserve_server.runtime.work import Work
 
@@ -34,10 +37,14 @@ class Scheduler:
         max_batch: Samples that run together at most; a work of more runs alone.
         max_queue: Works that wait at most.
         max_wait: Seconds that steps of ascents wait for their peers at most.
+        observer: Told of each run, and of each work that has its result.
     """
 
-    def __init__(self, *, max_batch: int, max_queue: int, max_wait: float = MAX_WAIT) -> None:
+    def __init__(
+        self, *, max_batch: int, max_queue: int, max_wait: float = MAX_WAIT, observer: Observer = NO_OBSERVER
+    ) -> None:
         self._max_batch, self._max_queue, self._max_wait = max_batch, max_queue, max_wait
+        self._observer = observer
         self._lock = threading.Lock()  # guards all below; held for moments, and never while anything runs
         self._line = Line()
         self._peers: WeakValueDictionary[Hashable, Peers] = WeakValueDictionary()
@@ -45,9 +52,15 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        """Works in line."""
+        """How many works are in line."""
         with self._lock:
             return len(self._line)
+
+    @property
+    def line(self) -> list[Work]:
+        """The works in line."""
+        with self._lock:
+            return [ticket.work for ticket in self._line]
 
     def run(self, work: Work) -> Any:
         """Runs a work, alone or with others, and returns its result.
@@ -109,18 +122,23 @@ class Scheduler:
     # ---- running -----------------------------------------------------------------------------------------------------
 
     def _run_at_once(self, work: Work) -> Any:
-        started = time.monotonic()
+        began = ended = time.monotonic()
         try:
-            return work.alone()
+            result = work.alone()
         finally:
-            _wake(self._free([work], time.monotonic() - started))
+            ended = time.monotonic()
+            _wake(self._free([work], ended - began))
+            self._observer.ran(Run(work.priority, work.samples(), ended - began))
+        self._observer.answered(Turn(work.subject, work.priority, work.samples(), began, began, ended, work.samples()))
+        return result
 
     def _lead(self, own: Ticket) -> None:
         """Runs a batch for all its callers."""
         batch, own.batch = own.batch, ()
+        runs: list[Run] = []
         started = time.monotonic()
         try:
-            _run_batch(batch)
+            _run_batch(batch, runs)
         finally:
             # What an interrupt (Ctrl-C in this thread) left undone is the others' still.
             undone = [ticket for ticket in batch if not ticket.done and ticket is not own]
@@ -129,6 +147,8 @@ class Scheduler:
             for ticket in done:
                 if ticket is not own:
                     ticket.wake()
+            for run in runs:
+                self._observer.ran(run)
 
     def _free(self, works: Sequence[Work], seconds: float, undone: Sequence[Ticket] = ()) -> Ticket | None:
         """Frees the device, and says who leads next."""
@@ -163,7 +183,11 @@ class Scheduler:
         except BaseException:
             self._abandon(ticket)
             raise
-        return ticket.result()
+        result, work = ticket.result(), ticket.work
+        self._observer.answered(
+            Turn(work.subject, work.priority, work.samples(), ticket.asked, ticket.began, ticket.ended, ticket.company)
+        )
+        return result
 
     def _overslept(self, ticket: Ticket) -> None:
         """The deadline has passed, or the wait for peers is over."""
@@ -221,8 +245,15 @@ def _wake(ticket: Ticket | None) -> None:
         ticket.wake()
 
 
-def _run_batch(batch: Sequence[Ticket]) -> None:
-    """Runs what is still wanted; should it fail together, one by one, so that an error is its own caller's only."""
+def _run_batch(batch: Sequence[Ticket], runs: list[Run]) -> None:
+    """Runs what is still wanted; should it fail together, one by one, so that an error is its own caller's only.
+
+    What runs alone does so in the context of its caller, and a batch in that of nobody: what it logs is not the leader's.
+
+    Args:
+        batch: What was taken from the line.
+        runs: Gets the runs of the device.
+    """
     for ticket in batch:
         error = ticket.work.caller.refusal()
         if error is not None:
@@ -232,18 +263,33 @@ def _run_batch(batch: Sequence[Ticket]) -> None:
         ticket.begins()
     if len(wanted) > 1:
         try:
-            results = wanted[0].work.together([ticket.work for ticket in wanted])
+            with _timed(wanted, runs):
+                results = Context().run(wanted[0].work.together, [ticket.work for ticket in wanted])
         except Exception as error:
             _log.info("a batch of %d runs failed; they run one by one: %s", len(wanted), error)
         else:
             for ticket, result in zip(wanted, results, strict=True):
+                ticket.company = runs[-1].samples
                 ticket.succeed(result)
             return
     for ticket in wanted:
         try:
-            ticket.succeed(ticket.work.alone())
+            with _timed([ticket], runs):
+                result = ticket.context.run(ticket.work.alone)
+            ticket.succeed(result)
         except Exception as error:
             ticket.fail(error)
+
+
+@contextmanager
+def _timed(tickets: Sequence[Ticket], runs: list[Run]) -> Iterator[None]:
+    """Keeps the time of a run of the device."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        samples = sum(ticket.work.samples() for ticket in tickets)
+        runs.append(Run(tickets[0].work.priority, samples, time.monotonic() - began))
 
 
 def _closed() -> ServerUnavailable:

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from enum import IntEnum
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.peers import Peer
@@ -19,6 +19,18 @@ class Priority(IntEnum):
     """One of hundreds of steps."""
 
 
+class Subject(NamedTuple):
+    """What a work is about, for those who count it (`runtime.observer`)."""
+
+    model: str
+    version: int
+    verb: str
+    """Of the engine."""
+
+
+NOTHING = Subject("", 0, "")
+
+
 class Work:
     """One run that somebody waits for. A subclass says what is run, and what may be run with it.
 
@@ -26,10 +38,13 @@ class Work:
         priority: Its class.
         caller: Who waits.
         peer: The ascent that it is a step of.
+        subject: What it is about.
     """
 
-    def __init__(self, priority: Priority, caller: Caller = ANYONE, peer: Peer | None = None) -> None:
-        self.priority, self.caller, self.peer = priority, caller, peer
+    def __init__(
+        self, priority: Priority, caller: Caller = ANYONE, peer: Peer | None = None, subject: Subject = NOTHING
+    ) -> None:
+        self.priority, self.caller, self.peer, self.subject = priority, caller, peer, subject
 
     def samples(self) -> int:
         """How much of a batch it takes."""
