@@ -7,7 +7,8 @@
     │   ├── UnknownLayer         the model has no layer or output of that name
     │   ├── InvalidObjective     the objective does not fit the layer
     │   ├── InvalidAscent        an ascent setting is out of range
-    │   └── InvalidParameter     a named parameter of the request has a value that it cannot have
+    │   ├── InvalidParameter     a named parameter of the request has a value that it cannot have
+    │   └── InvalidMessage       the bytes sent are no request of that RPC
     ├── ModelError               the model cannot do it
     │   ├── ModelNotFound        no such model or version
     │   ├── InvalidModel         the file cannot be served
@@ -36,6 +37,7 @@ __all__ = [
     "GradserveError",
     "InternalError",
     "InvalidAscent",
+    "InvalidMessage",
     "InvalidModel",
     "InvalidObjective",
     "InvalidParameter",
@@ -103,6 +105,12 @@ class InvalidParameter(InvalidRequest):
     """A named parameter of the request has a value that it cannot have."""
 
     reason = "INVALID_PARAMETER"
+
+
+class InvalidMessage(InvalidRequest):
+    """The bytes sent are no request of that RPC."""
+
+    reason = "INVALID_MESSAGE"
 
 
 class ModelError(GradserveError):

@@ -1,18 +1,26 @@
-"""Around every RPC of ours: errors become statuses here and nowhere else, and calls are counted by their status."""
+"""Around every RPC: errors become statuses here and nowhere else, and calls are counted by their status."""
 
 from collections.abc import Callable, Iterator
+from functools import partial, wraps
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 
+from gradserve.errors import InvalidMessage
 from gradserve_server.rpc.status import to_status
 
 Count = Callable[[str, str], None]
 """Told the path of an RPC and the name of its status, at the end of each call."""
 
+Read = Callable[[Any], Any]
+"""Makes a request, or an iterator of them, of what came over the wire."""
+
 
 class CallInterceptor(grpc.ServerInterceptor):
     """Turns exceptions of handlers into statuses.
+
+    Requests are read here, not by grpc, which would call bytes that are none a defect of the server.
 
     Args:
         count: Where calls are counted.
@@ -24,13 +32,12 @@ class CallInterceptor(grpc.ServerInterceptor):
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         """Wraps the handler of a call."""
         handler = continuation(details)
-        # The health service aborts by itself, and its Watch keeps to its own threads only as long as nobody wraps it.
-        if handler is None or details.method.startswith("/grpc."):
-            return handler
+        if handler is None:
+            return None
         behaviour, wrap, make = _kind(handler)
+        read = partial(_read, handler.request_deserializer, details.method)
         return make(
-            wrap(behaviour, details.method, self._count),
-            request_deserializer=handler.request_deserializer,
+            wrap(behaviour, partial(map, read) if handler.request_streaming else read, details.method, self._count),
             response_serializer=handler.response_serializer,
         )
 
@@ -46,24 +53,34 @@ def _kind(handler: Any) -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
             return handler.stream_stream, _wrap_stream, grpc.stream_stream_rpc_method_handler
 
 
-def _wrap_unary(behaviour: Callable[[Any, Any], Any], rpc: str, count: Count) -> Callable[[Any, Any], Any]:
+def _read(deserialize: Callable[[bytes], Any], rpc: str, data: bytes) -> Any:
+    try:
+        return deserialize(data)
+    except DecodeError as error:
+        msg = f"{rpc}: expected its request, got {len(data)} bytes that are no such message"
+        raise InvalidMessage(msg) from error
+
+
+def _wrap_unary(behaviour: Callable[[Any, Any], Any], read: Read, rpc: str, count: Count) -> Callable[[Any, Any], Any]:
+    @wraps(behaviour)  # with its attributes, which grpc looks at
     def handle(request: Any, context: grpc.ServicerContext) -> Any:
         try:
-            response = behaviour(request, context)
+            response = behaviour(read(request), context)
         except Exception as error:
             _abort(error, rpc, context, count)
-        count(rpc, grpc.StatusCode.OK.name)
+        count(rpc, _status_of(context).name)
         return response
 
     return handle
 
 
 def _wrap_stream(
-    behaviour: Callable[[Any, Any], Iterator[Any]], rpc: str, count: Count
+    behaviour: Callable[[Any, Any], Iterator[Any]], read: Read, rpc: str, count: Count
 ) -> Callable[[Any, Any], Iterator[Any]]:
+    @wraps(behaviour)
     def handle(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         try:
-            yield from behaviour(request, context)
+            yield from behaviour(read(request), context)
         except GeneratorExit:
             count(rpc, grpc.StatusCode.CANCELLED.name)
             raise
@@ -72,9 +89,15 @@ def _wrap_stream(
             return
         except Exception as error:
             _abort(error, rpc, context, count)
-        count(rpc, (grpc.StatusCode.OK if context.is_active() else grpc.StatusCode.CANCELLED).name)
+        count(rpc, (_status_of(context) if context.is_active() else grpc.StatusCode.CANCELLED).name)
 
     return handle
+
+
+def _status_of(context: Any) -> grpc.StatusCode:
+    """Of a call that raised nothing; the health service sets it itself."""
+    status: grpc.StatusCode = context.code() or grpc.StatusCode.OK
+    return status
 
 
 def _abort(error: Exception, rpc: str, context: Any, count: Count) -> NoReturn:

@@ -19,6 +19,7 @@ STATUS: dict[type[errors.GradserveError], grpc.StatusCode] = {
     errors.InvalidObjective: grpc.StatusCode.INVALID_ARGUMENT,
     errors.InvalidAscent: grpc.StatusCode.INVALID_ARGUMENT,
     errors.InvalidParameter: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidMessage: grpc.StatusCode.INVALID_ARGUMENT,
     errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
     errors.InvalidModel: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RunFailed: grpc.StatusCode.FAILED_PRECONDITION,

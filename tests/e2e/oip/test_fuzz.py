@@ -134,7 +134,5 @@ def test_bytes_that_are_no_request(server, stub, engine, at, byte, cut):
     with grpc.insecure_channel(server.address) as channel:
         call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
         _, code, details = outcome(call, bytes(data[: max(cut, at)]))
-    # What does not parse is refused by grpc itself, with INTERNAL.
-    unparsed = (grpc.StatusCode.INTERNAL, "Exception deserializing request!")
-    assert code in REFUSALS | {grpc.StatusCode.OK} or (code, details) == unparsed, details
+    assert code in REFUSALS | {grpc.StatusCode.OK}, details
     good_again(stub, engine)

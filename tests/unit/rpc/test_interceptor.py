@@ -1,9 +1,11 @@
 """What becomes of a call: its status, what is counted, what is logged."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import grpc
 import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
 
 from gradserve import errors
 from gradserve_server.rpc.interceptor import CallInterceptor
@@ -16,11 +18,14 @@ class Aborted(Exception):
 
 
 class Context:
-    def __init__(self, *, active=True):
-        self._active = active
+    def __init__(self, *, active=True, code=None):
+        self._active, self._code = active, code
 
     def is_active(self):
         return self._active
+
+    def code(self):
+        return self._code
 
     def abort_with_status(self, status):
         raise Aborted(status.code)
@@ -29,7 +34,11 @@ class Context:
 def wrapped(make, behaviour, counted):
     details = SimpleNamespace(method=RPC)
     interceptor = CallInterceptor(lambda rpc, code: counted.append((rpc, code)))
-    return interceptor.intercept_service(lambda _: make(behaviour), details)
+    return interceptor.intercept_service(lambda _: make(behaviour, ErrorInfo.FromString), details)
+
+
+def request(kind, data=b""):
+    return iter([data]) if kind == "stream_stream" else data
 
 
 def fail(error):
@@ -46,12 +55,12 @@ def run(kind, behaviour, counted, context):
     """What the handler answers, as a list."""
     if kind == "unary_unary":
         handler = wrapped(grpc.unary_unary_rpc_method_handler, lambda request, context: behaviour(), counted)  # noqa: ARG005
-        return [handler.unary_unary("request", context)]
+        return [handler.unary_unary(request(kind), context)]
 
     def generate(request, context):  # noqa: ARG001
         yield behaviour()
 
-    return list(getattr(wrapped(STREAMS[kind], generate, counted), kind)("request", context))
+    return list(getattr(wrapped(STREAMS[kind], generate, counted), kind)(request(kind), context))
 
 
 KINDS = ["unary_unary", *STREAMS]
@@ -95,13 +104,55 @@ def test_a_stream_that_is_not_read_to_its_end(kind):
     def generate(request, context):  # noqa: ARG001
         yield from range(5)
 
-    answers = getattr(wrapped(STREAMS[kind], generate, counted), kind)("request", Context())
+    answers = getattr(wrapped(STREAMS[kind], generate, counted), kind)(request(kind), Context())
     assert next(answers) == 0
     answers.close()
     assert counted == [(RPC, "CANCELLED")]
 
 
-def test_health_and_reflection_are_left_alone():
-    handler = grpc.unary_unary_rpc_method_handler(lambda request, context: 7)  # noqa: ARG005
-    details = SimpleNamespace(method="/grpc.health.v1.Health/Check")
-    assert CallInterceptor(lambda *_: None).intercept_service(lambda _: handler, details) is handler
+def echo(request, context):  # noqa: ARG001
+    return request
+
+
+def echo_each(requests, context):  # noqa: ARG001
+    yield from requests if isinstance(requests, map) else [requests]
+
+
+ECHOES = {"unary_unary": (grpc.unary_unary_rpc_method_handler, echo)} | {
+    kind: (make, echo_each) for kind, make in STREAMS.items()
+}
+
+
+def ask(kind, data, counted):
+    make, behaviour = ECHOES[kind]
+    answer = getattr(wrapped(make, behaviour, counted), kind)(request(kind, data), Context())
+    return answer if kind == "unary_unary" else next(answer)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_requests_are_read(kind):
+    message = ErrorInfo(reason="why")
+    assert ask(kind, message.SerializeToString(), []) == message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bytes_that_are_no_request_are_the_callers_mistake(kind):
+    counted = []
+    with pytest.raises(Aborted, match="INVALID_ARGUMENT"):
+        ask(kind, b"\xff", counted)
+    assert counted == [(RPC, "INVALID_ARGUMENT")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_status_that_the_handler_sets_itself_is_counted(kind):
+    counted = []
+    run(kind, lambda: 7, counted, Context(code=grpc.StatusCode.NOT_FOUND))
+    assert counted == [(RPC, "NOT_FOUND")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_grpc_wants_to_know_of_a_handler_is_kept(kind):
+    make, behaviour = ECHOES[kind]
+    marked = partial(behaviour)
+    marked.experimental_non_blocking = False
+    assert getattr(wrapped(make, marked, []), kind).experimental_non_blocking is False
