@@ -31,7 +31,7 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
 def from_rpc_error(error: Any) -> errors.GradserveError:
     """The exception that a failed call (`grpc.RpcError`) stands for: by its `ErrorInfo.reason`, else by its status code."""
     code, details = error.code(), error.details() or ""
-    cls = _BY_CODE.get(code, errors.CallError)
+    cls, request_id = _BY_CODE.get(code, errors.CallError), None
     try:
         status = rpc_status.from_call(error)
     except ValueError:  # something on the way has changed the status, and it no longer fits its details
@@ -39,5 +39,7 @@ def from_rpc_error(error: Any) -> errors.GradserveError:
     for detail in status.details if status is not None else ():
         info = error_details_pb2.ErrorInfo()
         if detail.Is(info.DESCRIPTOR) and detail.Unpack(info) and info.domain == errors.DOMAIN:
-            cls = errors.by_reason().get(info.reason, cls)
-    return cls(details if cls is not errors.CallError else f"{code.name}: {details}")
+            cls, request_id = errors.by_reason().get(info.reason, cls), info.metadata.get(errors.REQUEST_ID)
+    raised = cls(details if cls is not errors.CallError else f"{code.name}: {details}")
+    raised.request_id = request_id
+    return raised

@@ -59,12 +59,17 @@ __all__ = [
 DOMAIN = "gradserve"
 """The domain of `google.rpc.ErrorInfo` on the wire."""
 
+REQUEST_ID = "request_id"
+"""The key of its metadata under which the request id is."""
+
 
 class GradserveError(Exception):
     """Base of all; its text says what, where, expected, got."""
 
     reason: ClassVar[str | None] = None
     """Stable name on the wire (`ErrorReason` without its prefix); None for a class that is never sent."""
+    request_id: str | None = None
+    """Under which the server's log has it; None where no server answered."""
 
 
 class InvalidRequest(GradserveError):

@@ -1,7 +1,6 @@
 """`python -m gradserve_server REPOSITORY`: the same as `gradserve serve`."""
 
 import argparse
-import logging
 import signal
 import sys
 import threading
@@ -11,6 +10,7 @@ from types import FrameType
 from gradserve.errors import GradserveError
 from gradserve_server.config import EngineConfig, LogConfig, ServerConfig
 from gradserve_server.engine import Engine
+from gradserve_server.rpc import logs
 from gradserve_server.rpc.app import Server
 from gradserve_server.settings import SettingsError, add_flags, from_flags, parse
 
@@ -41,11 +41,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m grads
     """
     try:
         options = parse(_parser(prog), sys.argv[1:] if arguments is None else arguments)
-        logging.basicConfig(
-            level=from_flags(LogConfig, options).log_level.upper(),
-            stream=sys.stderr,
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        )
+        logs.configure(from_flags(LogConfig, options))
         serve(options.repository, from_flags(EngineConfig, options), from_flags(ServerConfig, options))
     except (GradserveError, SettingsError, OSError) as error:
         sys.stderr.write(f"gradserve: error: {error}\n")

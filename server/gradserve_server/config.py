@@ -84,6 +84,10 @@ class ServerConfig:
     """In gRPC's queue."""
     drain_seconds: float = setting(10.0, "seconds that running calls have to finish after SIGTERM", unit="S")
     """Less than the 30 s after which Kubernetes kills."""
+    trace: bool = setting(False, "send OpenTelemetry spans where OTEL_* variables say; needs gradserve-server[tracing]")
+    """By OTLP over gRPC. Calls whose clients trace them are traced whatever the rate."""
+    trace_rate: int = setting(1, "calls of which one is traced, with --trace")
+    """As Triton's `trace_rate`, whose default is 1000: of gradients and ascents there are fewer."""
 
 
 @dataclass(frozen=True)
@@ -91,4 +95,6 @@ class LogConfig:
     """What the command logs, on standard error."""
 
     log_level: Literal["debug", "info", "warning", "error"] = setting("warning", "how much to log")
-    """Only what somebody should look at."""
+    """Only what somebody should look at. From info on, a line for each call."""
+    log_format: Literal["text", "json"] = setting("text", "how to write it: for people, or an object of JSON for each line")
+    """Both have the same fields."""

@@ -3,20 +3,23 @@
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from gradserve.errors import NotSupported
 from gradserve.v1 import gradient_service_pb2, model_service_pb2
 from gradserve.v1.gradient_service_pb2_grpc import add_GradientServiceServicer_to_server
 from gradserve.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from gradserve_server.config import ServerConfig
 from gradserve_server.engine import Engine
+from gradserve_server.rpc.call import CallObserver
 from gradserve_server.rpc.call_pool import CallPool
 from gradserve_server.rpc.gradients import GradientServicer
 from gradserve_server.rpc.interceptor import CallInterceptor
+from gradserve_server.rpc.logs import AccessLog
 from gradserve_server.rpc.metrics import Metrics
 from gradserve_server.rpc.models import ModelServicer
 from gradserve_server.rpc.oip import messages
@@ -24,6 +27,10 @@ from gradserve_server.rpc.oip.service import handlers
 from gradserve_server.rpc.oip.servicer import InferenceServicer
 from gradserve_server.rpc.reflection import pool_of
 from gradserve_server.rpc.statistics import Statistics
+from gradserve_server.rpc.trace_settings import TraceSettings
+
+if TYPE_CHECKING:
+    from gradserve_server.rpc.tracing import Tracing
 
 _log = logging.getLogger(__name__)
 
@@ -56,25 +63,32 @@ class Server:
     Args:
         engine: What does the work.
         config: Where and how to listen.
+        tracer_provider: The application's own of OpenTelemetry; by default one as the environment says, if `config.trace`.
 
     Raises:
         OSError: The address cannot be bound.
+        NotSupported: To trace, without the extra for it.
     """
 
-    def __init__(self, engine: Engine, config: ServerConfig | None = None) -> None:
-        self._config = config or ServerConfig()
+    def __init__(self, engine: Engine, config: ServerConfig | None = None, *, tracer_provider: Any = None) -> None:
+        self._engine, self._config = engine, config or ServerConfig()
         max_message_bytes = self._config.max_message_mib * 1024 * 1024
-        statistics = Statistics(engine.versions)
+        statistics = Statistics(lambda: engine.versions)
+        traced = TraceSettings(self._config.trace_rate) if self._config.trace or tracer_provider else None
+        self._tracing = _tracing(traced, tracer_provider) if traced else None
         self._gradients = GradientServicer(engine, self._config.max_ascents, statistics)
-        inference = InferenceServicer(engine, self._config.max_streams, statistics)
+        inference = InferenceServicer(engine, self._config.max_streams, statistics, traced)
         self.metrics = Metrics(
+            engine,
             statistics,
             ascents=lambda: self._gradients.running_ascents,
             streams=lambda: inference.open_streams,
         )
+        tracing = [self._tracing] if self._tracing else []
+        self._observers = [CallObserver(), self.metrics.engine, *tracing]
         self._server = grpc.server(
             CallPool(self._config.max_calls + self._config.max_ascents + self._config.max_streams, "gradserve"),
-            interceptors=[CallInterceptor(self.metrics.count_call)],
+            interceptors=[CallInterceptor(self.metrics, AccessLog(), *tracing)],
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
@@ -105,6 +119,8 @@ class Server:
             msg = f"cannot listen on {address}: is another server there?"
             raise OSError(msg) from error
         self.metrics_address = self._serve_metrics()
+        for observer in self._observers:
+            engine.observers.add(observer)
         self._server.start()
         versions = [f"{model.name}/{model.version}" for model in engine.versions]
         for service in ("", *SERVICES, *engine.models, *versions):
@@ -130,6 +146,10 @@ class Server:
         self._health.enter_graceful_shutdown()
         self._server.stop(self._config.drain_seconds).wait()
         self.metrics.close()
+        for observer in self._observers:
+            self._engine.observers.remove(observer)
+        if self._tracing is not None:
+            self._tracing.close()
 
     def _serve_metrics(self) -> str:
         """Where they are; "" for nowhere."""
@@ -150,3 +170,12 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _tracing(settings: TraceSettings, provider: Any) -> "Tracing":
+    try:
+        from gradserve_server.rpc.tracing import Tracing, provider_from_environment
+    except ImportError as error:
+        msg = "tracing: expected OpenTelemetry to be installed; install gradserve-server[tracing]"
+        raise NotSupported(msg) from error
+    return Tracing(provider or provider_from_environment(), settings)

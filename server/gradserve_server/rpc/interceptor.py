@@ -1,33 +1,33 @@
-"""Around every RPC: errors become statuses here and nowhere else, and calls are counted by their status."""
+"""Around every RPC: calls begin and end here, and errors become statuses here and nowhere else."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from functools import partial, wraps
-from typing import Any, NoReturn
+from time import monotonic
+from typing import Any, cast
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from gradserve.errors import InvalidMessage
+from gradserve_server.rpc.call import Call, CallWatcher, asked_model, begin
 from gradserve_server.rpc.status import to_status
 
-Count = Callable[[str, str], None]
-"""Told the path of an RPC and the name of its status, at the end of each call."""
-
-Read = Callable[[Any], Any]
-"""Makes a request, or an iterator of them, of what came over the wire."""
+CANCELLED = grpc.StatusCode.CANCELLED.name
 
 
 class CallInterceptor(grpc.ServerInterceptor):
-    """Turns exceptions of handlers into statuses.
+    """Gives every call its request id, turns exceptions of handlers into statuses, and tells of calls.
 
-    Requests are read here, not by grpc, which would call bytes that are none a defect of the server.
+    Requests are read here, not by grpc, which would call bytes that are none a defect of the server; and answers are written
+    here, so that a call is over when its watchers hear so.
 
     Args:
-        count: Where calls are counted.
+        watchers: Told of calls.
     """
 
-    def __init__(self, count: Count) -> None:
-        self._count = count
+    def __init__(self, *watchers: CallWatcher) -> None:
+        self._watchers = watchers
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         """Wraps the handler of a call."""
@@ -35,11 +35,31 @@ class CallInterceptor(grpc.ServerInterceptor):
         if handler is None:
             return None
         behaviour, wrap, make = _kind(handler)
-        read = partial(_read, handler.request_deserializer, details.method)
-        return make(
-            wrap(behaviour, partial(map, read) if handler.request_streaming else read, details.method, self._count),
-            response_serializer=handler.response_serializer,
-        )
+        return make(wrap(self, behaviour, handler, details.method))
+
+    @contextmanager
+    def answering(self, rpc: str, context: grpc.ServicerContext) -> Iterator[Call]:
+        """The call that is answered inside."""
+        call = begin(rpc, context)
+        try:
+            yield call
+            call.status = call.status or _status_of(context)
+        except GeneratorExit:
+            call.status = CANCELLED
+            raise
+        except Exception as error:
+            status = to_status(error, rpc)
+            call.status = status.code.name
+            context.abort_with_status(cast(grpc.Status, status))  # grpc asks for the fields only
+        finally:
+            call.seconds = monotonic() - call.arrived
+            for watcher in self._watchers:
+                watcher.ended(call)
+
+    def begins(self, call: Call) -> None:
+        """Tells that a call is about to be answered."""
+        for watcher in self._watchers:
+            watcher.began(call)
 
 
 def _kind(handler: Any) -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
@@ -53,55 +73,60 @@ def _kind(handler: Any) -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
             return handler.stream_stream, _wrap_stream, grpc.stream_stream_rpc_method_handler
 
 
-def _read(deserialize: Callable[[bytes], Any], rpc: str, data: bytes) -> Any:
-    try:
-        return deserialize(data)
-    except DecodeError as error:
-        msg = f"{rpc}: expected its request, got {len(data)} bytes that are no such message"
-        raise InvalidMessage(msg) from error
-
-
-def _wrap_unary(behaviour: Callable[[Any, Any], Any], read: Read, rpc: str, count: Count) -> Callable[[Any, Any], Any]:
+def _wrap_unary(
+    interceptor: CallInterceptor, behaviour: Callable[[Any, Any], Any], handler: Any, rpc: str
+) -> Callable[[bytes, Any], bytes]:
     @wraps(behaviour)  # with its attributes, which grpc looks at
-    def handle(request: Any, context: grpc.ServicerContext) -> Any:
-        try:
-            response = behaviour(read(request), context)
-        except Exception as error:
-            _abort(error, rpc, context, count)
-        count(rpc, _status_of(context).name)
-        return response
+    def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
+        with interceptor.answering(rpc, context) as call:
+            request = _read(handler, call, data)
+            call.model, call.version = asked_model(request)
+            interceptor.begins(call)
+            return _write(handler, call, behaviour(request, context))
+        raise AssertionError(rpc)  # what does not return aborts
 
     return handle
 
 
 def _wrap_stream(
-    behaviour: Callable[[Any, Any], Iterator[Any]], read: Read, rpc: str, count: Count
-) -> Callable[[Any, Any], Iterator[Any]]:
+    interceptor: CallInterceptor, behaviour: Callable[[Any, Any], Generator[Any]], handler: Any, rpc: str
+) -> Callable[[Any, Any], Iterator[bytes]]:
     @wraps(behaviour)
-    def handle(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        try:
-            yield from behaviour(read(request), context)
-        except GeneratorExit:
-            count(rpc, grpc.StatusCode.CANCELLED.name)
-            raise
-        except grpc.RpcError:  # from a stream of requests whose client has gone: nobody is there to be told
-            count(rpc, grpc.StatusCode.CANCELLED.name)
-            return
-        except Exception as error:
-            _abort(error, rpc, context, count)
-        count(rpc, (_status_of(context) if context.is_active() else grpc.StatusCode.CANCELLED).name)
+    def handle(data: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
+        with interceptor.answering(rpc, context) as call:
+            if handler.request_streaming:
+                request: Any = map(partial(_read, handler, call), data)
+            else:
+                request = _read(handler, call, data)
+                call.model, call.version = asked_model(request)
+            interceptor.begins(call)
+            try:
+                with closing(behaviour(request, context)) as responses:
+                    yield from map(partial(_write, handler, call), responses)
+            except grpc.RpcError:  # from a stream of requests whose client has gone: nobody is there to be told
+                call.status = CANCELLED
 
     return handle
 
 
-def _status_of(context: Any) -> grpc.StatusCode:
+def _read(handler: Any, call: Call, data: bytes) -> Any:
+    call.bytes_in += len(data)
+    try:
+        return handler.request_deserializer(data)
+    except DecodeError as error:
+        msg = f"{call.rpc}: expected its request, got {len(data)} bytes that are no such message"
+        raise InvalidMessage(msg) from error
+
+
+def _write(handler: Any, call: Call, response: Any) -> bytes:
+    data: bytes = handler.response_serializer(response)
+    call.bytes_out += len(data)
+    return data
+
+
+def _status_of(context: Any) -> str:
     """Of a call that raised nothing; the health service sets it itself."""
+    if not context.is_active():
+        return CANCELLED
     status: grpc.StatusCode = context.code() or grpc.StatusCode.OK
-    return status
-
-
-def _abort(error: Exception, rpc: str, context: Any, count: Count) -> NoReturn:
-    status = to_status(error, rpc)
-    count(rpc, status.code.name)
-    context.abort_with_status(status)
-    raise AssertionError(status)  # the line above always raises
+    return status.name

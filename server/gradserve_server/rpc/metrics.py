@@ -1,14 +1,18 @@
 """What Prometheus scrapes: predictions under Triton's names, and what Triton has no name for under ours."""
 
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Info, ProcessCollector, start_http_server
 from prometheus_client.core import UntypedMetricFamily
 from prometheus_client.registry import Collector
 
+import gradserve_server
+from gradserve_server.engine import Engine
+from gradserve_server.rpc.call import Call, CallWatcher
+from gradserve_server.rpc.engine_metrics import MODEL, EngineMetrics
 from gradserve_server.rpc.statistics import Counts, Phase, Statistics
-
-_LABELS = ("model", "version")
+from gradserve_server.runtime.wheel import installed_wheel
 
 
 def _microseconds(phase: Phase) -> Callable[[Counts], float]:
@@ -35,17 +39,22 @@ PREDICTIONS: dict[str, tuple[str, Callable[[Counts], float]]] = {
 FAILURES = "nv_inference_request_failure"
 
 
-class Metrics:
+class Metrics(CallWatcher):
     """The metrics of one server.
 
     Args:
+        engine: What does its work.
         statistics: Of its predictions.
         ascents: How many run now.
         streams: How many are open now.
     """
 
-    def __init__(self, statistics: Statistics, *, ascents: Callable[[], int], streams: Callable[[], int]) -> None:
+    def __init__(
+        self, engine: Engine, statistics: Statistics, *, ascents: Callable[[], int], streams: Callable[[], int]
+    ) -> None:
         self.registry = CollectorRegistry()
+        self.engine = EngineMetrics(engine, self.registry)
+        """To be told by an engine."""
         self.registry.register(_Predictions(statistics))
         ProcessCollector(registry=self.registry)
         self._calls = Counter("gradserve_calls", "Calls by RPC and status", ("rpc", "code"), registry=self.registry)
@@ -54,11 +63,12 @@ class Metrics:
             ("gradserve_open_streams", "Streams of predictions that are open", streams),
         ):
             Gauge(name, what, registry=self.registry).set_function(count)
+        Info("gradserve_build", "What this server is made of", registry=self.registry).info(_build())
         self._close: Callable[[], None] = lambda: None
 
-    def count_call(self, rpc: str, code: str) -> None:
-        """One more call has ended."""
-        self._calls.labels(rpc, code).inc()
+    def ended(self, call: Call) -> None:
+        """Counts a call."""
+        self._calls.labels(call.rpc, call.status).inc()
 
     def serve(self, host: str, port: int) -> int:
         """Answers GET /metrics in the background, until `close`.
@@ -84,6 +94,11 @@ class Metrics:
         self._close()
 
 
+def _build() -> dict[str, str]:
+    wheel = installed_wheel()
+    return {"version": gradserve_server.__version__, "onnxruntime": version(wheel), "wheel": wheel}
+
+
 class _Predictions(Collector):
     """Triton's counters. Untyped: the library would add `_total` to the name of a counter, which Triton's have not."""
 
@@ -93,11 +108,11 @@ class _Predictions(Collector):
     def collect(self) -> Iterator[UntypedMetricFamily]:
         snapshot = self._statistics.snapshot()
         for name, (what, read) in PREDICTIONS.items():
-            family = UntypedMetricFamily(name, what, labels=_LABELS)
+            family = UntypedMetricFamily(name, what, labels=MODEL)
             for counts in snapshot:
                 family.add_metric((counts.name, str(counts.version)), read(counts))
             yield family
-        family = UntypedMetricFamily(FAILURES, "Predictions that failed", labels=(*_LABELS, "reason"))
+        family = UntypedMetricFamily(FAILURES, "Predictions that failed", labels=(*MODEL, "reason"))
         for counts in snapshot:
             for reason, duration in counts.failures.items():
                 family.add_metric((counts.name, str(counts.version), reason), duration.count)

@@ -1,7 +1,7 @@
 """What was predicted, and how long it took: for each version of each model, whatever service was asked."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -34,6 +34,8 @@ class Failure(StrEnum):
 
     REJECTED = "REJECTED"
     """A limit or a timeout."""
+    CANCELED = "CANCELED"
+    """Its client has gone."""
     BACKEND = "BACKEND"
     """The model broke off."""
     OTHER = "OTHER"
@@ -42,6 +44,8 @@ class Failure(StrEnum):
 
 _FAILURES: dict[type[Exception], Failure] = {
     errors.LimitExceeded: Failure.REJECTED,
+    errors.DeadlineExceeded: Failure.REJECTED,
+    errors.CallCancelled: Failure.CANCELED,
     errors.RunFailed: Failure.BACKEND,
 }
 
@@ -109,24 +113,26 @@ class Statistics:
     """The counts of a server.
 
     Args:
-        models: What it serves.
+        models: What it serves now.
     """
 
-    def __init__(self, models: list[Model]) -> None:
-        self._counts = {(model.name, model.version): Counts(model.name, model.version) for model in models}
+    def __init__(self, models: Callable[[], list[Model]]) -> None:
+        self._models = models
+        self._counts: dict[tuple[str, int], Counts] = {}
         self._lock = threading.Lock()
 
     @contextmanager
     def prediction(self, model: Model, waited_ns: int = 0) -> Iterator[Stopwatch]:
         """Times the request inside; it counts as failed when it raises."""
-        watch, counts = Stopwatch(waited_ns), self._counts[model.name, model.version]
+        watch = Stopwatch(waited_ns)
         try:
             yield watch
         except Exception as error:
             with self._lock:
-                counts.failures[_FAILURES.get(type(error), Failure.OTHER)].add(watch.total_ns())
+                self._of(model).failures[_FAILURES.get(type(error), Failure.OTHER)].add(watch.total_ns())
             raise
         with self._lock:
+            counts = self._of(model)
             counts.last_inference_ms = time_ns() // 1_000_000
             counts.samples += watch.samples
             counts.success.add(watch.total_ns())
@@ -137,6 +143,11 @@ class Statistics:
                     of_batch[phase].add(ns)
 
     def snapshot(self) -> list[Counts]:
-        """The counts as they are now, in the order of the models."""
+        """The counts of what is served now, in the order of the models. What is no longer served is forgotten."""
+        models = self._models()
         with self._lock:
+            self._counts = {(model.name, model.version): self._of(model) for model in models}
             return deepcopy(list(self._counts.values()))
+
+    def _of(self, model: Model) -> Counts:
+        return self._counts.setdefault((model.name, model.version), Counts(model.name, model.version))

@@ -1,7 +1,6 @@
 """Which gRPC status each error is, and how it travels: the one table, and what turns an exception into a status."""
 
 import logging
-import uuid
 from typing import NamedTuple
 
 import grpc
@@ -9,6 +8,7 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from gradserve import errors
+from gradserve_server.rpc.call import REQUEST_ID, request_id
 
 _log = logging.getLogger(__name__)
 
@@ -54,25 +54,26 @@ class RpcStatus(NamedTuple):
 
     code: grpc.StatusCode
     details: str
-    trailing_metadata: tuple[tuple[str, bytes], ...]
+    trailing_metadata: tuple[tuple[str, str | bytes], ...]
 
 
 def to_status(error: Exception, rpc: str) -> RpcStatus:
     """The status that an exception becomes.
 
-    An unexpected exception becomes INTERNAL with a request id; what it was stays in the server's log, under that id.
+    Each has the request id of its call. An unexpected exception becomes INTERNAL; what it was stays in the server's log.
     """
+    request = request_id()
     if not isinstance(error, tuple(STATUS)):
-        request_id = uuid.uuid4().hex
-        _log.error("%s: request %s failed", rpc, request_id, exc_info=error)
-        error = errors.InternalError(f"internal error; request id {request_id}")
+        _log.error("%s: request %s failed", rpc, request, exc_info=error)
+        error = errors.InternalError(f"internal error; request id {request}")
     kind = next(cls for cls in type(error).__mro__ if cls in STATUS)
     code = OIP_STATUS.get(kind, STATUS[kind]) if rpc.startswith(_OIP) else STATUS[kind]
     text = _shortened(str(error))
     info = any_pb2.Any()
-    info.Pack(error_details_pb2.ErrorInfo(reason=kind.reason, domain=errors.DOMAIN))
+    metadata = {errors.REQUEST_ID: request}
+    info.Pack(error_details_pb2.ErrorInfo(reason=kind.reason, domain=errors.DOMAIN, metadata=metadata))
     status = status_pb2.Status(code=code.value[0], message=text, details=[info])
-    return RpcStatus(code, text, (("grpc-status-details-bin", status.SerializeToString()),))
+    return RpcStatus(code, text, (("grpc-status-details-bin", status.SerializeToString()), (REQUEST_ID, request)))
 
 
 def _shortened(text: str) -> str:

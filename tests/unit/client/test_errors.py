@@ -110,6 +110,7 @@ def test_an_error_comes_back_as_itself(cls, text):
     got = _status.from_rpc_error(failed_call(status))
     assert type(got) is cls
     assert str(got) == text
+    assert got.request_id == dict(status.trailing_metadata)["x-request-id"]
 
 
 def test_a_long_message_fits_into_the_headers():
@@ -170,6 +171,7 @@ def test_an_expected_error_is_not_logged_as_a_defect(caplog):
 def test_a_status_without_a_reason(code, cls, metadata):
     got = _status.from_rpc_error(bare_call(code, metadata=metadata))
     assert type(got) is cls
+    assert got.request_id is None
     assert "text" in str(got)
     if cls is errors.CallError:
         assert code.name in str(got)
@@ -181,14 +183,14 @@ def test_no_details_at_all():
 
 def test_a_reason_of_a_newer_server_falls_back_to_the_code():
     status = to_status(errors.LimitExceeded("text"), "/rpc")
-    ((key, value),) = status.trailing_metadata
+    ((key, value), _) = status.trailing_metadata
     newer = status._replace(trailing_metadata=((key, value.replace(b"LIMIT_EXCEEDED", b"LIMIT_EXCEEDEE")),))
     assert type(_status.from_rpc_error(failed_call(newer))) is errors.LimitExceeded
 
 
 def test_a_reason_of_another_domain_is_not_ours():
     status = to_status(errors.InvalidTensor("text"), "/rpc")
-    ((key, value),) = status.trailing_metadata
+    ((key, value), _) = status.trailing_metadata
     foreign = status._replace(trailing_metadata=((key, value.replace(b"gradserve", b"othertool")),))
     assert type(_status.from_rpc_error(failed_call(foreign))) is errors.CallError
 

@@ -9,7 +9,7 @@ from gradserve_server.rpc.statistics import Counts, Duration
 from gradserve_server.runtime.model import Model
 from gradserve_server.runtime.served_config import PLATFORM, VARIABLE
 
-EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "parameters", "statistics")
+EXTENSIONS = ("binary_tensor_data", "classification", "logging", "model_configuration", "parameters", "statistics", "trace")
 """Optional parts of the protocol that are here."""
 
 READY = "READY"

@@ -21,8 +21,6 @@ UNIMPLEMENTED = {
     "CudaSharedMemoryStatus": _SHARED_MEMORY,
     "CudaSharedMemoryRegister": _SHARED_MEMORY,
     "CudaSharedMemoryUnregister": _SHARED_MEMORY,
-    "TraceSetting": "this server does not trace",
-    "LogSettings": "this server logs as its command line says (--log-level)",
 }
 """RPCs that are not done, and what they answer. Every other one is a method of `InferenceServicer`."""
 

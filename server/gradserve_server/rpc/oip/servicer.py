@@ -10,12 +10,13 @@ from gradserve_server.engine import Engine
 from gradserve_server.rpc.call_pool import waited_ns
 from gradserve_server.rpc.callers import caller_of
 from gradserve_server.rpc.limit import Limit
-from gradserve_server.rpc.oip import codec, descriptions
+from gradserve_server.rpc.oip import codec, descriptions, settings
 from gradserve_server.rpc.oip.admission import check_batch, check_timeout
 from gradserve_server.rpc.oip.answer import Answer
 from gradserve_server.rpc.oip.messages import message
 from gradserve_server.rpc.statistics import Phase, Statistics
 from gradserve_server.rpc.status import to_status
+from gradserve_server.rpc.trace_settings import TraceSettings
 from gradserve_server.runtime.model import Model
 
 _ERRORS_END_STREAM = ("triton_grpc_error", "true")
@@ -31,12 +32,16 @@ class InferenceServicer:
         engine: What does the work.
         max_streams: Streams open at a time.
         statistics: Where predictions are counted.
+        tracing: Which calls are traced; None where none is.
     """
 
-    def __init__(self, engine: Engine, max_streams: int, statistics: Statistics) -> None:
+    def __init__(
+        self, engine: Engine, max_streams: int, statistics: Statistics, tracing: TraceSettings | None = None
+    ) -> None:
         self._engine = engine
         self._streams = Limit("streams", max_streams)
         self._statistics = statistics
+        self._tracing = tracing
 
     @property
     def open_streams(self) -> int:
@@ -93,6 +98,14 @@ class InferenceServicer:
             msg = f"repository '{request.repository_name}': expected no name, because this server has one repository"
             raise NotSupported(msg)
         return descriptions.repository_index(self._engine.versions)
+
+    def LogSettings(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """What is logged; it can be changed."""
+        return settings.log_settings(request)
+
+    def TraceSetting(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """What is traced; it can be changed where the server traces at all."""
+        return settings.trace_settings(request, self._tracing, self._engine.model)
 
     def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> bytes:  # noqa: N802
         """A prediction."""

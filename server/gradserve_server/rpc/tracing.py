@@ -1,0 +1,131 @@
+"""OpenTelemetry spans of calls and of what the engine does for them.
+
+opentelemetry is an extra: nobody imports this module but a server that traces. (Its own interceptor for grpc would put a
+second wrapper around every context to learn a status that ours knows, and has not the present names of the conventions:
+docs/adr/0012-observers.md.)
+"""
+
+import re
+import time
+from typing import Any
+
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.propagate import extract
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, get_current_span, set_span_in_context
+
+import gradserve_server
+from gradserve_server.rpc.call import Call, CallWatcher, current
+from gradserve_server.rpc.trace_settings import TraceSettings
+from gradserve_server.runtime.observer import Observer, Turn
+from gradserve_server.runtime.work import Priority, Subject
+
+SERVER_ERRORS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+"""Statuses that make a server's span an error, as the conventions say: the others are the client's doing."""
+
+_PEER = re.compile(r"ipv[46]:\[?([0-9a-fA-F.:]+)\]?:(\d+)$")
+
+
+class Tracing(CallWatcher, Observer):
+    """Makes a span for each call that is traced, with a child for waiting, running, and making a plan.
+
+    Steps of ascents are too many for spans: an ascent's own says how many there were, and how long they waited and ran.
+
+    Args:
+        provider: Where spans go.
+        settings: Which calls are traced.
+    """
+
+    def __init__(self, provider: TracerProvider, settings: TraceSettings) -> None:
+        self._provider, self._settings = provider, settings
+        self._tracer = provider.get_tracer("gradserve_server", gradserve_server.__version__)
+
+    def began(self, call: Call) -> None:
+        """Begins the span."""
+        if call.is_probe:
+            return
+        parent = extract(call.metadata)
+        chosen = get_current_span(parent).get_span_context().trace_flags.sampled
+        if not self._settings.traced(call.model, chosen=chosen):
+            return
+        method = call.rpc.removeprefix("/")
+        attributes: dict[str, str | int] = {
+            "rpc.system.name": "grpc",
+            "rpc.method": method,
+            "gradserve.request_id": call.request_id,
+        }
+        if peer := _PEER.match(call.peer):
+            attributes |= {"network.peer.address": peer[1], "network.peer.port": int(peer[2])}
+        call.span = self._tracer.start_span(
+            method, parent, SpanKind.SERVER, attributes, start_time=_since_1970(call.arrived)
+        )
+
+    def ended(self, call: Call) -> None:
+        """Ends it."""
+        span = call.span
+        if span is None:
+            return
+        span.set_attribute("rpc.response.status_code", call.status)
+        span.set_attribute("gradserve.queue_seconds", call.waited)
+        if call.model:
+            span.set_attributes({"gradserve.model.name": call.model, "gradserve.model.version": call.version})
+        if call.status in SERVER_ERRORS:
+            span.set_attribute("error.type", call.status)
+            span.set_status(Status(StatusCode.ERROR))
+        span.end()
+
+    def answered(self, turn: Turn) -> None:
+        """Makes the spans of waiting and running."""
+        span = _current_span()
+        if span is None:
+            return
+        if turn.priority is Priority.ASCENT:
+            _add(span, "gradserve.ascent.runs", 1)
+            _add(span, "gradserve.ascent.run_seconds", turn.ended - turn.began)
+            return
+        if turn.began > turn.asked:
+            self._child(span, "queue", turn.asked, turn.began, {"gradserve.class": turn.priority.name.lower()})
+        sizes = {"gradserve.samples": turn.samples, "gradserve.batch.samples": turn.batch}
+        self._child(span, "run", turn.began, turn.ended, sizes)
+
+    def plan_built(self, subject: Subject, began: float, ended: float) -> None:
+        """Makes the span of it."""
+        span = _current_span()
+        if span is not None:
+            self._child(span, "plan", began, ended, {"gradserve.verb": subject.verb})
+
+    def close(self) -> None:
+        """Sends what has not been sent."""
+        self._provider.force_flush()
+
+    def _child(self, parent: Span, name: str, began: float, ended: float, attributes: dict[str, Any]) -> None:
+        context = set_span_in_context(parent)
+        child = self._tracer.start_span(name, context, attributes=attributes, start_time=_since_1970(began))
+        child.end(_since_1970(ended))
+
+
+def provider_from_environment() -> TracerProvider:
+    """Sends spans by OTLP over gRPC, as the OTEL_* variables of the environment say."""
+    # What the environment says of the service goes before our name.
+    resource = Resource({SERVICE_NAME: "gradserve"}).merge(Resource.create())
+    provider = TracerProvider(resource=resource)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
+
+
+def _current_span() -> Span | None:
+    call = current.get()
+    return None if call is None else call.span
+
+
+def _add(span: Any, name: str, amount: float) -> None:
+    """Adds to an attribute."""
+    if span.is_recording():
+        span.set_attribute(name, span.attributes.get(name, 0) + amount)
+
+
+def _since_1970(moment: float) -> int:
+    """Nanoseconds, of a moment by `time.monotonic`."""
+    return time.time_ns() - int((time.monotonic() - moment) * 1e9)
