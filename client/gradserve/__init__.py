@@ -5,6 +5,7 @@
 
 from gradserve import aio, checks, errors, objectives
 from gradserve._calls import GradientResult, HessianResult
+from gradserve._metadata import metadata
 from gradserve.ascents import Adam, AscentSettings, GradientNormalization, Noise, Sgd, Step, StopReason
 from gradserve.client import Client
 from gradserve.descriptions import ImageDescription, Layer, ModelDescription, TensorDescription
@@ -33,5 +34,6 @@ __all__ = [
     "aio",
     "checks",
     "errors",
+    "metadata",
     "objectives",
 ]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from gradserve import _calls
 from gradserve._calls import Array, Call, GradientResult, HessianResult
+from gradserve._metadata import sent
 from gradserve._status import MAX_MESSAGE_BYTES, channel_options, from_rpc_error
 from gradserve.ascents import AscentSettings, Step
 from gradserve.descriptions import Layer, ModelDescription
@@ -106,7 +107,7 @@ class Client:
     async def ascend(self, model: str, objective: Objective, **settings: Unpack[AscentSettings]) -> AsyncIterator[Step]:
         """As `gradserve.Client.ascend`: `async for step in client.ascend(...)`."""
         call = _calls.ascend(model, objective, settings)
-        responses = self._method(call)(call.request)
+        responses = self._method(call)(call.request, metadata=sent())
         try:
             async for response in responses:
                 yield call.parse(response)
@@ -148,6 +149,6 @@ class Client:
 
     async def _invoke(self, call: Call[R]) -> R:
         try:
-            return call.parse(await self._method(call)(call.request, timeout=self._timeout))
+            return call.parse(await self._method(call)(call.request, timeout=self._timeout, metadata=sent()))
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None

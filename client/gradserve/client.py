@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from gradserve import _calls
 from gradserve._calls import Array, Call, GradientResult, HessianResult
+from gradserve._metadata import sent
 from gradserve._status import MAX_MESSAGE_BYTES, channel_options, from_rpc_error
 from gradserve.ascents import AscentSettings, Step
 from gradserve.descriptions import Layer, ModelDescription
@@ -174,7 +175,7 @@ class Client:
             A report for the start, every `report_every` steps, and the end.
         """
         call = _calls.ascend(model, objective, settings)
-        responses = self._method(call)(call.request)
+        responses = self._method(call)(call.request, metadata=sent())
         try:
             for response in responses:
                 yield call.parse(response)
@@ -220,6 +221,6 @@ class Client:
 
     def _invoke(self, call: Call[R]) -> R:
         try:
-            return call.parse(self._method(call)(call.request, timeout=self._timeout))
+            return call.parse(self._method(call)(call.request, timeout=self._timeout, metadata=sent()))
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None

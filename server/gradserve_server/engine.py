@@ -23,9 +23,9 @@ from gradserve_server.graph.derivatives import Backend, Policy, Product, Wanted
 from gradserve_server.graph.objectives import VALUE, heads, weights
 from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.device import Device, check_device
+from gradserve_server.runtime.events import Observer, Observers
 from gradserve_server.runtime.feeds import check_feeds
 from gradserve_server.runtime.model import Model
-from gradserve_server.runtime.observer import Observer, Observers
 from gradserve_server.runtime.repository import scan
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.session import Array, contiguous
@@ -42,7 +42,7 @@ class Engine:
     Args:
         repository: A folder in Triton's layout, or an ONNX file, which is then a model named after it.
         config: How to run.
-        observer: Told of runs, plans and ascents; `observers` takes more.
+        observe: Told of runs, plans and ascents (`runtime.events`); `observers` takes more.
 
     Raises:
         ModelNotFound: No model there.
@@ -51,16 +51,16 @@ class Engine:
     """
 
     def __init__(
-        self, repository: str | Path, *, config: EngineConfig | None = None, observer: Observer | None = None
+        self, repository: str | Path, *, config: EngineConfig | None = None, observe: Observer | None = None
     ) -> None:
         config = config or EngineConfig()
         self._closed = threading.Event()
         check_device(Device(config.device))
         self.observers = Observers()
         """Told of runs, plans and ascents."""
-        if observer is not None:
-            self.observers.add(observer)
-        self._scheduler = Scheduler(max_batch=config.max_batch, max_queue=config.max_queue, observer=self.observers)
+        if observe is not None:
+            self.observers.add(observe)
+        self._scheduler = Scheduler(max_batch=config.max_batch, max_queue=config.max_queue, observe=self.observers)
         kernels.set_num_threads(config.threads)  # of the process: its ascents share one pool
         self._models: dict[str, dict[int, Model]] = {
             entry.name: {
@@ -76,7 +76,7 @@ class Engine:
                     images=dict(entry.images),
                     labels=dict(entry.labels),
                     config=entry.config,
-                    observer=self.observers,
+                    observe=self.observers,
                 )
                 for version, file in entry.files.items()
             }

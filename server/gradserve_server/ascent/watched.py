@@ -4,23 +4,23 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 
 from gradserve import Step
-from gradserve_server.runtime.observer import Observer
+from gradserve_server.runtime.events import AscentEnded, AscentStarted, Observer
 from gradserve_server.runtime.work import Subject
 
 CANCELLED, FAILED = "CANCELLED", "FAILED"
 """How an ascent ends without a last report, beside the names of `gradserve.StopReason`."""
 
 
-def watched(steps: Generator[Step], subject: Subject, observer: Observer) -> Iterator[Step]:
+def watched(steps: Generator[Step], subject: Subject, observe: Observer) -> Iterator[Step]:
     """The same steps.
 
     Args:
         steps: Of the ascent.
         subject: What it is about.
-        observer: Told when the first step is asked for, and when there are no more or nobody wants them.
+        observe: Told when the first step is asked for, and when there are no more or nobody wants them.
     """
     reason = CANCELLED
-    observer.ascent_started(subject)
+    observe(AscentStarted(subject))
     try:
         with closing(steps):
             for step in steps:
@@ -31,4 +31,4 @@ def watched(steps: Generator[Step], subject: Subject, observer: Observer) -> Ite
         reason = FAILED
         raise
     finally:
-        observer.ascent_ended(subject, reason)
+        observe(AscentEnded(subject, reason))

@@ -15,7 +15,7 @@ from gradserve.v1.gradient_service_pb2_grpc import add_GradientServiceServicer_t
 from gradserve.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from gradserve_server.config import ServerConfig
 from gradserve_server.engine import Engine
-from gradserve_server.rpc.call import CallObserver
+from gradserve_server.rpc.call import observe_turns
 from gradserve_server.rpc.call_pool import CallPool
 from gradserve_server.rpc.gradients import GradientServicer
 from gradserve_server.rpc.interceptor import CallInterceptor
@@ -28,6 +28,7 @@ from gradserve_server.rpc.oip.servicer import InferenceServicer
 from gradserve_server.rpc.reflection import pool_of
 from gradserve_server.rpc.statistics import Statistics
 from gradserve_server.rpc.trace_settings import TraceSettings
+from gradserve_server.runtime.events import Observer
 
 if TYPE_CHECKING:
     from gradserve_server.rpc.tracing import Tracing
@@ -85,7 +86,7 @@ class Server:
             streams=lambda: inference.open_streams,
         )
         tracing = [self._tracing] if self._tracing else []
-        self._observers = [CallObserver(), self.metrics.engine, *tracing]
+        self._observers: list[Observer] = [observe_turns, self.metrics.engine, *(each.observe for each in tracing)]
         self._server = grpc.server(
             CallPool(self._config.max_calls + self._config.max_ascents + self._config.max_streams, "gradserve"),
             interceptors=[CallInterceptor(self.metrics, AccessLog(), *tracing)],

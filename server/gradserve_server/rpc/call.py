@@ -10,10 +10,13 @@ from typing import Any
 import grpc
 
 from gradserve_server.rpc.call_pool import waited_ns
-from gradserve_server.runtime.observer import Observer, Turn
+from gradserve_server.runtime.events import Event, Turn
 
 REQUEST_ID = "x-request-id"
 """The metadata in which a request id comes and goes."""
+
+MAX_NAME = 128
+"""Characters of a name that nobody has checked."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 """What may come: nothing that would break a line of a log, and no more than fits into headers."""
@@ -89,22 +92,21 @@ def new_request_id() -> str:
 
 
 def asked_model(request: Any) -> tuple[str, str]:
-    """The name and version of the model that a request names, as it names them; "" where it names none."""
+    """The name and version of the model that a request names, as it names them, cut short; "" where it names none."""
     if hasattr(request, "model"):
-        return request.model.name, request.model.version
-    if hasattr(request, "model_name"):
-        return request.model_name, getattr(request, "model_version", "")
-    if type(request).__name__.startswith("Model"):
-        return request.name, request.version
-    return "", ""
+        name, version = request.model.name, request.model.version
+    elif hasattr(request, "model_name"):
+        name, version = request.model_name, getattr(request, "model_version", "")
+    elif type(request).__name__.startswith("Model"):
+        name, version = request.name, request.version
+    else:
+        name = version = ""
+    return name[:MAX_NAME], version[:MAX_NAME]
 
 
-class CallObserver(Observer):
-    """Tells a call what became of its runs."""
-
-    def answered(self, turn: Turn) -> None:
-        """Which model ran in the end, and how long that took to begin."""
-        call = current.get()
-        if call is not None:
-            call.model, call.version = turn.subject.model, str(turn.subject.version)
-            call.waited += turn.began - turn.asked
+def observe_turns(event: Event) -> None:
+    """Tells a call what became of its runs: which model it was in the end, and how long it waited."""
+    call = current.get()
+    if isinstance(event, Turn) and call is not None:
+        call.model, call.version = event.subject.model, str(event.subject.version)
+        call.waited += event.began - event.asked

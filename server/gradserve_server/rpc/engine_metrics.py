@@ -1,7 +1,7 @@
 """What an engine does, for Prometheus: gradients, ascents, plans, batches and the line before the device."""
 
 from collections import Counter as Tally
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Summary
@@ -9,8 +9,17 @@ from prometheus_client.core import GaugeMetricFamily, UntypedMetricFamily
 from prometheus_client.registry import Collector
 
 from gradserve_server.engine import Engine
-from gradserve_server.runtime.observer import Observer, Run, Turn
-from gradserve_server.runtime.work import Priority, Subject
+from gradserve_server.runtime.events import (
+    AscentEnded,
+    AscentStarted,
+    Event,
+    PlanBuilt,
+    PlanEvicted,
+    PlanFound,
+    Run,
+    Turn,
+)
+from gradserve_server.runtime.work import Priority
 
 MODEL = ("model", "version")
 
@@ -23,8 +32,8 @@ SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128)
 PENDING = "nv_inference_pending_request_count"
 
 
-class EngineMetrics(Observer):
-    """Counts what an engine tells.
+class EngineMetrics:
+    """Counts what an engine tells: an observer.
 
     Args:
         engine: Which one; says at each scrape what waits and which models there are.
@@ -56,40 +65,31 @@ class EngineMetrics(Observer):
         self._batches = by_class("batch_size", "Samples of each run of the device", SAMPLES)
         self._waits = by_class("queue_seconds", "Waiting for the device", SECONDS)
         self._busy = Counter("gradserve_device_busy_seconds", "Time that the device ran", registry=registry)
+        self._by_event: dict[type[Event], Callable[[Any], None]] = {
+            Run: self._ran,
+            Turn: self._turned,
+            PlanBuilt: lambda event: self._of(self._built, event).observe(event.ended - event.began),
+            PlanFound: lambda event: self._of(self._found, event).inc(),
+            PlanEvicted: lambda event: self._of(self._evicted, event).inc(),
+            AscentStarted: lambda event: self._of(self._started, event).inc(),
+            AscentEnded: lambda event: self._of(self._ended, event, event.reason).inc(),
+        }
 
-    def ran(self, run: Run) -> None:
-        """Counts a run of the device."""
+    def __call__(self, event: Event) -> None:
+        """Counts an event."""
+        self._by_event[type(event)](event)
+
+    def _ran(self, run: Run) -> None:
         self._busy.inc(run.seconds)
         self._batches[run.priority].observe(run.samples)
 
-    def answered(self, turn: Turn) -> None:
-        """Counts a gradient, or a step of an ascent, and how long it waited."""
+    def _turned(self, turn: Turn) -> None:
         self._waits[turn.priority].observe(turn.began - turn.asked)
         if turn.priority is Priority.ASCENT:
-            self._child(self._steps, *turn.subject[:2]).inc()
+            self._of(self._steps, turn).inc()
         elif turn.subject.verb in GRADIENTS:
-            self._child(self._gradients, *turn.subject).observe(turn.ended - turn.asked)
-            self._child(self._samples, *turn.subject).inc(turn.samples)
-
-    def plan_built(self, subject: Subject, began: float, ended: float) -> None:
-        """Counts a plan that was made."""
-        self._child(self._built, *subject[:2]).observe(ended - began)
-
-    def plan_found(self, subject: Subject) -> None:
-        """Counts a plan that was there."""
-        self._child(self._found, *subject[:2]).inc()
-
-    def plan_evicted(self, subject: Subject) -> None:
-        """Counts a plan that went."""
-        self._child(self._evicted, *subject[:2]).inc()
-
-    def ascent_started(self, subject: Subject) -> None:
-        """Counts an ascent."""
-        self._child(self._started, *subject[:2]).inc()
-
-    def ascent_ended(self, subject: Subject, reason: str) -> None:
-        """Counts how it went."""
-        self._child(self._ended, *subject[:2], reason).inc()
+            self._of(self._gradients, turn, turn.subject.verb).observe(turn.ended - turn.asked)
+            self._of(self._samples, turn, turn.subject.verb).inc(turn.samples)
 
     def keep_only(self, models: set[tuple[str, str]]) -> None:
         """Forgets the models that are no longer there, so that versions which come and go do not add up."""
@@ -98,12 +98,12 @@ class EngineMetrics(Observer):
             metric.remove_by_labels(dict(zip(MODEL, (name, str(version)), strict=True)))
             self._children.pop(key, None)
 
-    def _child(self, metric: Any, *labels: Any) -> Any:
-        """As `metric.labels`, faster. The labels begin with model and version."""
-        key = (metric, *labels)
+    def _of(self, metric: Any, event: Any, *labels: str) -> Any:
+        """As `metric.labels`, of the model that an event is about, and faster."""
+        key = (metric, event.subject.model, event.subject.version, *labels)
         child = self._children.get(key)
         if child is None:
-            child = self._children[key] = metric.labels(*labels)
+            child = self._children[key] = metric.labels(*key[1:])
         return child
 
 

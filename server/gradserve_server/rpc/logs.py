@@ -1,5 +1,6 @@
 """What is logged, and how: lines of text or of JSON, each with the request id of the call that was worked on."""
 
+import json
 import logging
 import sys
 
@@ -12,7 +13,7 @@ from gradserve_server.rpc.call import Call, CallWatcher, current
 OURS = logging.getLogger("gradserve_server")
 """Above every logger of the server: its level is the one that can be changed while the server runs."""
 
-_access = logging.getLogger(__name__).getChild("access")
+_access = OURS.getChild("access")
 
 
 def configure(config: LogConfig) -> None:
@@ -73,8 +74,14 @@ class _Text(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """The line without a stack trace."""
-        extra = (f" {key}={value}" for key, value in vars(record).items() if key not in _STANDARD and value != "")
+        extra = (f" {key}={_word(value)}" for key, value in vars(record).items() if key not in _STANDARD and value != "")
         return super().formatMessage(record) + "".join(extra)
+
+
+def _word(value: object) -> str:
+    """A value as one word of one line, whatever a client has put into it."""
+    text = str(value)
+    return text if text.isprintable() and not set(text) & set(' "') else json.dumps(text)
 
 
 _STANDARD = {*RESERVED_ATTRS, "message", "asctime"}

@@ -19,8 +19,8 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, get_current_
 import gradserve_server
 from gradserve_server.rpc.call import Call, CallWatcher, current
 from gradserve_server.rpc.trace_settings import TraceSettings
-from gradserve_server.runtime.observer import Observer, Turn
-from gradserve_server.runtime.work import Priority, Subject
+from gradserve_server.runtime.events import Event, PlanBuilt, Turn
+from gradserve_server.runtime.work import Priority
 
 SERVER_ERRORS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 """Statuses that make a server's span an error, as the conventions say: the others are the client's doing."""
@@ -28,7 +28,7 @@ SERVER_ERRORS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "U
 _PEER = re.compile(r"ipv[46]:\[?([0-9a-fA-F.:]+)\]?:(\d+)$")
 
 
-class Tracing(CallWatcher, Observer):
+class Tracing(CallWatcher):
     """Makes a span for each call that is traced, with a child for waiting, running, and making a plan.
 
     Steps of ascents are too many for spans: an ascent's own says how many there were, and how long they waited and ran.
@@ -76,11 +76,19 @@ class Tracing(CallWatcher, Observer):
             span.set_status(Status(StatusCode.ERROR))
         span.end()
 
-    def answered(self, turn: Turn) -> None:
-        """Makes the spans of waiting and running."""
-        span = _current_span()
-        if span is None:
-            return
+    def observe(self, event: Event) -> None:
+        """Makes the spans of what happens in a call."""
+        call = current.get()
+        if call is not None and call.span is not None:
+            match event:
+                case Turn():
+                    self._turned(call.span, event)
+                case PlanBuilt():
+                    self._child(call.span, "plan", event.began, event.ended, {"gradserve.verb": event.subject.verb})
+                case _:
+                    pass
+
+    def _turned(self, span: Span, turn: Turn) -> None:
         if turn.priority is Priority.ASCENT:
             _add(span, "gradserve.ascent.runs", 1)
             _add(span, "gradserve.ascent.run_seconds", turn.ended - turn.began)
@@ -89,12 +97,6 @@ class Tracing(CallWatcher, Observer):
             self._child(span, "queue", turn.asked, turn.began, {"gradserve.class": turn.priority.name.lower()})
         sizes = {"gradserve.samples": turn.samples, "gradserve.batch.samples": turn.batch}
         self._child(span, "run", turn.began, turn.ended, sizes)
-
-    def plan_built(self, subject: Subject, began: float, ended: float) -> None:
-        """Makes the span of it."""
-        span = _current_span()
-        if span is not None:
-            self._child(span, "plan", began, ended, {"gradserve.verb": subject.verb})
 
     def close(self) -> None:
         """Sends what has not been sent."""
@@ -113,11 +115,6 @@ def provider_from_environment() -> TracerProvider:
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider
-
-
-def _current_span() -> Span | None:
-    call = current.get()
-    return None if call is None else call.span
 
 
 def _add(span: Any, name: str, amount: float) -> None:

@@ -24,8 +24,8 @@ from gradserve_server.graph.weights import let_go
 from gradserve_server.runtime.batch import Batch
 from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.device import Device
+from gradserve_server.runtime.events import Observer, PlanBuilt, PlanEvicted, PlanFound, nobody
 from gradserve_server.runtime.feeds import describe_tensor, dtype_name
-from gradserve_server.runtime.observer import NO_OBSERVER, Observer
 from gradserve_server.runtime.plan import Plan, Plans, verb_of
 from gradserve_server.runtime.runs import Prediction
 from gradserve_server.runtime.scheduler import Scheduler
@@ -60,7 +60,7 @@ class Model:
         images: Image descriptions by input.
         labels: Labels by output.
         config: The `inference.ModelConfig` of the repository.
-        observer: Told of plans.
+        observe: Told of plans.
 
     Raises:
         InvalidModel: The file cannot be served.
@@ -80,7 +80,7 @@ class Model:
         images: dict[str, ImageDescription] | None = None,
         labels: dict[str, tuple[str, ...]] | None = None,
         config: Any = None,
-        observer: Observer = NO_OBSERVER,
+        observe: Observer = nobody,
     ) -> None:
         self.name, self.version = name, version
         source = load(file)
@@ -109,8 +109,8 @@ class Model:
         )
         self._check_descriptions(set(images or {}), set(labels or {}))
         self._config = served_config(config, self._description, file.name)
-        self._observer = observer
-        self._plans = Plans(max_plans, lambda plan: observer.plan_evicted(plan.subject))
+        self._observe = observe
+        self._plans = Plans(max_plans, lambda plan: observe(PlanEvicted(plan.subject)))
         self._shapes: LRUCache[tuple[str | Shape, ...], Shape] = LRUCache(MAX_SEEN_SHAPES)
         self._shapes_lock = threading.Lock()
         self._building = threading.Condition()
@@ -220,7 +220,7 @@ class Model:
             BackendMissing: The backend that was asked for is not installed.
         """
         if key in self._plans:
-            self._observer.plan_found(Subject(self.name, self.version, verb_of(key)))
+            self._observe(PlanFound(Subject(self.name, self.version, verb_of(key))))
         plan: Plan = self._plan(key)
         return plan
 
@@ -243,7 +243,7 @@ class Model:
         let_go(derived.model)
         _log.info("model '%s' version %d: plan for %s by %s", self.name, self.version, key, derived.choice)
         inputs = frozenset(tensor.name for tensor in self.inputs if tensor.name in kept)
-        self._observer.plan_built(subject, began, monotonic())
+        self._observe(PlanBuilt(subject, began, monotonic()))
         return Plan(key, session, inputs, derived.choice, self._scheduler, batch, subject)
 
     def _check_descriptions(self, images: set[str], labels: set[str]) -> None:

@@ -22,8 +22,8 @@ from weakref import WeakValueDictionary
 
 from gradserve.errors import LimitExceeded, ServerUnavailable
 from gradserve_server.runtime.caller import too_late
+from gradserve_server.runtime.events import Observer, Run, Turn, nobody
 from gradserve_server.runtime.line import Line, Ticket
-from gradserve_server.runtime.observer import NO_OBSERVER, Observer, Run, Turn
 from gradserve_server.runtime.peers import MAX_WAIT, Peer, Peers
 from gradserve_server.runtime.work import Work
 
@@ -37,14 +37,12 @@ class Scheduler:
         max_batch: Samples that run together at most; a work of more runs alone.
         max_queue: Works that wait at most.
         max_wait: Seconds that steps of ascents wait for their peers at most.
-        observer: Told of each run, and of each work that has its result.
+        observe: Told of each run, and of each work that has its result.
     """
 
-    def __init__(
-        self, *, max_batch: int, max_queue: int, max_wait: float = MAX_WAIT, observer: Observer = NO_OBSERVER
-    ) -> None:
+    def __init__(self, *, max_batch: int, max_queue: int, max_wait: float = MAX_WAIT, observe: Observer = nobody) -> None:
         self._max_batch, self._max_queue, self._max_wait = max_batch, max_queue, max_wait
-        self._observer = observer
+        self._observe = observe
         self._lock = threading.Lock()  # guards all below; held for moments, and never while anything runs
         self._line = Line()
         self._peers: WeakValueDictionary[Hashable, Peers] = WeakValueDictionary()
@@ -128,8 +126,8 @@ class Scheduler:
         finally:
             ended = time.monotonic()
             _wake(self._free([work], ended - began))
-            self._observer.ran(Run(work.priority, work.samples(), ended - began))
-        self._observer.answered(Turn(work.subject, work.priority, work.samples(), began, began, ended, work.samples()))
+            self._observe(Run(work.priority, work.samples(), ended - began))
+        self._observe(Turn(work.subject, work.priority, work.samples(), began, began, ended, work.samples()))
         return result
 
     def _lead(self, own: Ticket) -> None:
@@ -148,7 +146,7 @@ class Scheduler:
                 if ticket is not own:
                     ticket.wake()
             for run in runs:
-                self._observer.ran(run)
+                self._observe(run)
 
     def _free(self, works: Sequence[Work], seconds: float, undone: Sequence[Ticket] = ()) -> Ticket | None:
         """Frees the device, and says who leads next."""
@@ -184,7 +182,7 @@ class Scheduler:
             self._abandon(ticket)
             raise
         result, work = ticket.result(), ticket.work
-        self._observer.answered(
+        self._observe(
             Turn(work.subject, work.priority, work.samples(), ticket.asked, ticket.began, ticket.ended, ticket.company)
         )
         return result
