@@ -11,7 +11,7 @@ from typing import Any
 
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.propagate import extract
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, get_current_span, set_span_in_context
@@ -111,7 +111,7 @@ class Tracing(CallWatcher):
 def provider_from_environment() -> TracerProvider:
     """Sends spans by OTLP over gRPC, as the OTEL_* variables of the environment say."""
     # What the environment says of the service goes before our name.
-    resource = Resource({SERVICE_NAME: "gradserve"}).merge(Resource.create())
+    resource = Resource.create({SERVICE_NAME: "gradserve"}).merge(OTELResourceDetector().detect())
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider

@@ -1,44 +1,19 @@
 """What becomes of a call: its status, what is counted, what is logged."""
 
+from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
 
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
+from support.contexts import Aborted, Context
 
 from gradserve import errors
 from gradserve_server.rpc import call
 from gradserve_server.rpc.interceptor import CallInterceptor
 
 RPC = "/package.Service/Rpc"
-
-
-class Aborted(Exception):
-    """As `ServicerContext.abort_with_status` raises."""
-
-
-class Context:
-    def __init__(self, *, active=True, code=None):
-        self._active, self._code = active, code
-
-    def is_active(self):
-        return self._active
-
-    def code(self):
-        return self._code
-
-    def invocation_metadata(self):
-        return ()
-
-    def peer(self):
-        return "ipv4:127.0.0.1:4242"
-
-    def set_trailing_metadata(self, metadata):
-        self.trailing = metadata
-
-    def abort_with_status(self, status):
-        raise Aborted(status.code)
 
 
 class Counting(call.CallWatcher):
@@ -185,3 +160,62 @@ def test_what_grpc_wants_to_know_of_a_handler_is_kept(kind):
     marked = partial(behaviour)
     marked.experimental_non_blocking = False
     assert getattr(wrapped(make, marked, []), kind).experimental_non_blocking is False
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("error", [None, errors.InvalidTensor("text"), KeyError()])
+def test_every_answer_has_the_request_id(kind, error):
+    context = Context(("x-request-id", "order-42"))
+    with suppress(Aborted):
+        run(kind, (lambda: 7) if error is None else lambda: fail(error), [], context)
+    assert dict(context.trailing)["x-request-id"] == "order-42"
+
+
+class Recorder(call.CallWatcher):
+    def __init__(self):
+        self.told = []
+
+    def began(self, call):
+        self.told.append(("began", call.bytes_in, call.bytes_out, call.status))
+
+    def ended(self, call):
+        self.told.append(("ended", call.bytes_in, call.bytes_out, call.status))
+        assert call.seconds >= 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_watchers_hear_of_the_begin_and_the_end(kind):
+    recorder = Recorder()
+    make, behaviour = ECHOES[kind]
+    handler = CallInterceptor(recorder).intercept_service(
+        lambda _: make(behaviour, ErrorInfo.FromString, write), SimpleNamespace(method=RPC)
+    )
+    data = ErrorInfo(reason="why").SerializeToString()
+    answer = getattr(handler, kind)(request(kind, data), Context())
+    list(answer) if kind != "unary_unary" else None
+    read_before = 0 if kind == "stream_stream" else len(data)
+    assert recorder.told == [("began", read_before, 0, ""), ("ended", len(data), len(data), "OK")]
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_a_stream_is_closed_before_its_end_is_told(kind):
+    told = []
+
+    class Last(call.CallWatcher):
+        def ended(self, call):  # noqa: ARG002
+            told.append("ended")
+
+    def generate(request, context):  # noqa: ARG001
+        try:
+            yield 1
+            yield 2
+        finally:
+            told.append("closed")
+
+    handler = CallInterceptor(Last()).intercept_service(
+        lambda _: STREAMS[kind](generate, ErrorInfo.FromString, write), SimpleNamespace(method=RPC)
+    )
+    answers = getattr(handler, kind)(request(kind), Context())
+    next(answers)
+    answers.close()
+    assert told == ["closed", "ended"]
