@@ -3,24 +3,30 @@
 import urllib.request
 
 import grpc
+import numpy as np
+import onnxruntime
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
-from support import golden, metrics
+from support import golden, metrics, oip
+from support.jobs import Crowd
 from support.waiting import wait_for
 
 import gradserve
 from gradserve import errors
 from gradserve import objectives as O
-from gradserve_server import ServerConfig
+from gradserve_server import Engine, EngineConfig, ServerConfig
 from gradserve_server.__main__ import _parser
 from gradserve_server.rpc.app import Server
+from gradserve_server.rpc.engine_metrics import PENDING
 from gradserve_server.rpc.metrics import FAILURES, PREDICTIONS
 
 X = {"image": golden.digits()}
+UNIT = O.unit("logits", 7)
 TRITONS = {
     "nv_inference_request_success",
     "nv_inference_request_failure",
+    "nv_inference_pending_request_count",
     "nv_inference_count",
     "nv_inference_exec_count",
     "nv_inference_request_duration_us",
@@ -60,7 +66,7 @@ def read(samples, name, **labels):
 
 
 def test_tritons_names():
-    assert PREDICTIONS.keys() | {FAILURES} == TRITONS
+    assert PREDICTIONS.keys() | {FAILURES, PENDING} == TRITONS
 
 
 def test_predictions(server, client):
@@ -100,6 +106,123 @@ def test_ascents(server, client):
     wait_for(lambda: read(scrape(server), "gradserve_running_ascents") == 0)
     rpc = {"rpc": "/gradserve.v1.GradientService/Ascend", "code": "CANCELLED"}
     wait_for(lambda: metrics.value(server, "gradserve_calls_total", **rpc) == 1)
+
+
+def test_gradients(server, client):
+    ones = {"image": np.ones_like(X["image"])}
+    for _ in range(2):
+        client.gradient("digits", X, UNIT)
+    client.vjp("digits", X, {"logits": np.ones((4, 10))})
+    client.jvp("digits", X, ones)
+    client.hvp("digits", {"image": X["image"][:1]}, UNIT, {"image": ones["image"][:1]})
+    client.activations("digits", X, ["relu6"])
+    samples = scrape(server)
+    for verb, count, of in (("gradient", 2, 8), ("vjp", 1, 4), ("jvp", 1, 4), ("hvp", 1, 1)):
+        assert read(samples, "gradserve_gradient_duration_seconds_count", **DIGITS, verb=verb) == count
+        assert read(samples, "gradserve_gradient_duration_seconds_sum", **DIGITS, verb=verb) > 0
+        assert read(samples, "gradserve_gradient_samples_total", **DIGITS, verb=verb) == of
+    assert {dict(labels).get("verb") for _, labels in samples} == {None, "gradient", "vjp", "jvp", "hvp"}
+    assert read(samples, "gradserve_batch_size_count", **{"class": "gradient"}) == 5
+    assert read(samples, "gradserve_batch_size_sum", **{"class": "gradient"}) == 17
+    assert read(samples, "gradserve_device_busy_seconds_total") > 0
+
+
+def test_ascents_and_their_steps(server, client):
+    list(client.ascend("digits", UNIT, steps=3))
+    ascent = client.ascend("digits", UNIT, steps=1_000_000, report_every=1)
+    next(ascent)
+    ascent.close()
+    wait_for(lambda: metrics.value(server, "gradserve_ascents_ended_total", **DIGITS, reason="CANCELLED") == 1)
+    samples = scrape(server)
+    assert read(samples, "gradserve_ascents_ended_total", **DIGITS, reason="FINISHED") == 1
+    assert read(samples, "gradserve_ascents_started_total", **DIGITS) == 2
+    steps = read(samples, "gradserve_ascent_steps_total", **DIGITS)
+    assert steps >= 5
+    assert read(samples, "gradserve_batch_size_count", **{"class": "ascent"}) == steps
+    assert read(samples, "gradserve_queue_seconds_count", **{"class": "ascent"}) == steps
+
+
+def test_plans(tmp_path):
+    oip.echo_repository(tmp_path)
+    labels = {"model": "echo_float32", "version": "1"}
+    x = {"x": np.ones((1, 2), np.float32)}
+    with (
+        Engine(tmp_path, config=EngineConfig(max_plans=1)) as engine,
+        Server(engine, ServerConfig(port=0, metrics_port=0)) as server,
+        gradserve.Client(server.address) as client,
+    ):
+        for _ in range(3):
+            client.gradient("echo_float32", x, O.unit("y", 0))
+        client.vjp("echo_float32", x, {"y": np.ones((1, 2), np.float32)})
+        samples = scrape(server)
+    assert read(samples, "gradserve_plan_build_seconds_count", **labels) == 2
+    assert read(samples, "gradserve_plan_build_seconds_sum", **labels) > 0
+    assert read(samples, "gradserve_plan_hits_total", **labels) == 2
+    assert read(samples, "gradserve_plan_evictions_total", **labels) == 1
+
+
+def test_what_waits(server, client, engine):
+    with Crowd(engine._scheduler) as crowd:
+        crowd.join(client.infer, "digits", X)
+        crowd.join(client.gradient, "digits", X, UNIT)
+        samples = scrape(server)
+        assert [read(samples, "gradserve_queue_length", **{"class": c}) for c in ("prediction", "gradient", "ascent")] == [
+            1,
+            1,
+            0,
+        ]
+        assert read(samples, PENDING, **DIGITS) == 1
+        assert read(samples, PENDING, model="digits_batchnorm", version="1") == 0
+        crowd.let_go()
+    wait_for(lambda: metrics.value(server, "gradserve_queue_seconds_count", **{"class": "gradient"}) == 1)
+    assert read(scrape(server), "gradserve_queue_seconds_sum", **{"class": "prediction"}) > 0
+
+
+def test_failures_have_a_reason(server, engine, monkeypatch):
+    raised = {
+        errors.LimitExceeded: "REJECTED",
+        errors.DeadlineExceeded: "REJECTED",
+        errors.CallCancelled: "CANCELED",
+        errors.RunFailed: "BACKEND",
+        errors.InvalidTensor: "OTHER",
+    }
+    for error, reason in raised.items():
+        before = metrics.value(server, FAILURES, **DIGITS, reason=reason)
+        monkeypatch.setattr(engine, "infer", lambda *_args, error=error, **_kwargs: (_ for _ in ()).throw(error("text")))
+        with gradserve.Client(server.address) as client, pytest.raises(error):
+            client.infer("digits", X)
+        assert metrics.value(server, FAILURES, **DIGITS, reason=reason) == before + 1
+
+
+def test_a_model_that_has_gone_takes_its_metrics_with_it(server, client, engine, monkeypatch):
+    client.infer("digits", X)
+    client.gradient("digits", X, UNIT)
+    client.gradient("digits_batchnorm", X, UNIT)
+    assert "digits" in {dict(labels).get("model") for _, labels in scrape(server)}
+    served = engine.versions
+    monkeypatch.setattr(type(engine), "versions", [model for model in served if model.name != "digits"])
+    assert {dict(labels).get("model") for _, labels in scrape(server)} == {None, "digits_batchnorm", "scenario_a"}
+    monkeypatch.setattr(type(engine), "versions", served)
+    client.gradient("digits", X, UNIT)
+    samples = scrape(server)
+    assert read(samples, "nv_inference_count", **DIGITS) == 0
+    assert read(samples, "gradserve_gradient_duration_seconds_count", **DIGITS, verb="gradient") == 1
+    other = {"model": "digits_batchnorm", "version": "1"}
+    assert read(samples, "gradserve_gradient_duration_seconds_count", **other, verb="gradient") == 1
+
+
+def test_what_this_is(server):
+    (build,) = [dict(labels) for name, labels in scrape(server) if name == "gradserve_build_info"]
+    assert build["version"] == gradserve.__version__
+    assert build["onnxruntime"] == onnxruntime.__version__
+    assert read(scrape(server), "gradserve_model_loaded", **DIGITS) == 1
+
+
+def test_a_server_that_has_stopped_counts_no_more(engine):
+    before = engine.observers._observers
+    with Server(engine, ServerConfig(port=0)):
+        assert len(engine.observers._observers) > len(before)
+    assert engine.observers._observers == before
 
 
 def test_none_unless_asked_for(engine):

@@ -1,10 +1,17 @@
 """OpenTelemetry spans of a real server, in memory; and the way from a client's trace into ours."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import numpy as np
 import pytest
 from opentelemetry import propagate, trace
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
+    TraceServiceServicer,
+    add_TraceServiceServicer_to_server,
+)
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -206,10 +213,38 @@ def test_settings_of_a_model(exporter, server, client):
     assert [span.name.rpartition("/")[2] for span in call_spans(exporter)][1:] == ["Infer"]
 
 
-# ---- without ---------------------------------------------------------------------------------------------------------
+# ---- where they go -----------------------------------------------------------------------------------------------------
 
 
-def test_the_environment_says_where_to(monkeypatch):
+class Collector(TraceServiceServicer):
+    """Of OTLP over gRPC: keeps the names of the spans that come."""
+
+    def __init__(self):
+        self.spans = []
+
+    def Export(self, request, context):  # noqa: ARG002, N802
+        for of_resource in request.resource_spans:
+            (name,) = [each.value.string_value for each in of_resource.resource.attributes if each.key == "service.name"]
+            self.spans += [(name, span.name) for of_scope in of_resource.scope_spans for span in of_scope.spans]
+        return ExportTraceServiceResponse()
+
+
+def test_spans_are_sent_before_the_server_has_stopped(engine, monkeypatch):
+    collector, collecting = Collector(), grpc.server(ThreadPoolExecutor(1))
+    add_TraceServiceServicer_to_server(collector, collecting)
+    port = collecting.add_insecure_port("127.0.0.1:0")
+    collecting.start()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "mine")
+    try:
+        with Server(engine, ServerConfig(port=0, trace=True)) as server, gradserve.Client(server.address) as client:
+            client.infer("digits", X)
+    finally:
+        collecting.stop(None).wait()
+    assert collector.spans == [("mine", "run"), ("mine", f"{SERVICE}/Infer")]
+
+
+def test_the_environment_says_how(monkeypatch):
     monkeypatch.setenv("OTEL_SERVICE_NAME", "mine")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
     provider = provider_from_environment()

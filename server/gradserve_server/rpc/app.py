@@ -175,8 +175,8 @@ class Server:
 
 def _tracing(settings: TraceSettings, provider: Any) -> "Tracing":
     try:
-        from gradserve_server.rpc.tracing import Tracing, provider_from_environment
+        from gradserve_server.rpc.tracing import Tracing
     except ImportError as error:
         msg = "tracing: expected OpenTelemetry to be installed; install gradserve-server[tracing]"
         raise NotSupported(msg) from error
-    return Tracing(provider or provider_from_environment(), settings)
+    return Tracing(provider, settings)

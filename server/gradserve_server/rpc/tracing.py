@@ -2,7 +2,7 @@
 
 opentelemetry is an extra: nobody imports this module but a server that traces. (Its own interceptor for grpc would put a
 second wrapper around every context to learn a status that ours knows, and has not the present names of the conventions:
-docs/adr/0012-observers.md.)
+docs/adr, observers.)
 """
 
 import re
@@ -29,18 +29,19 @@ _PEER = re.compile(r"ipv[46]:\[?([0-9a-fA-F.:]+)\]?:(\d+)$")
 
 
 class Tracing(CallWatcher):
-    """Makes a span for each call that is traced, with a child for waiting, running, and making a plan.
+    """Makes a span for each call that is traced, with a child for waiting, running, and building a plan.
 
     Steps of ascents are too many for spans: an ascent's own says how many there were, and how long they waited and ran.
 
     Args:
-        provider: Where spans go.
+        provider: Where spans go; an application's own is left open at the end.
         settings: Which calls are traced.
     """
 
-    def __init__(self, provider: TracerProvider, settings: TraceSettings) -> None:
-        self._provider, self._settings = provider, settings
-        self._tracer = provider.get_tracer("gradserve_server", gradserve_server.__version__)
+    def __init__(self, provider: TracerProvider | None, settings: TraceSettings) -> None:
+        self._is_ours = provider is None
+        self._provider, self._settings = provider or provider_from_environment(), settings
+        self._tracer = self._provider.get_tracer("gradserve_server", gradserve_server.__version__)
 
     def began(self, call: Call) -> None:
         """Begins the span."""
@@ -99,8 +100,11 @@ class Tracing(CallWatcher):
         self._child(span, "run", turn.began, turn.ended, sizes)
 
     def close(self) -> None:
-        """Sends what has not been sent."""
-        self._provider.force_flush()
+        """Sends what has not been sent. Where nobody collects, that takes until OTEL_EXPORTER_OTLP_TIMEOUT."""
+        if self._is_ours:
+            self._provider.shutdown()
+        else:
+            self._provider.force_flush()
 
     def _child(self, parent: Span, name: str, began: float, ended: float, attributes: dict[str, Any]) -> None:
         context = set_span_in_context(parent)
