@@ -287,10 +287,11 @@ class Engine:
         versions = self._models[name]
         if not version:
             return versions[max(versions)]
-        if not version.isdecimal() or int(version) not in versions:
-            msg = f"model '{name}': expected one of the versions {', '.join(map(str, versions))}, got '{version}'"
+        by_text = {str(number): model for number, model in versions.items()}
+        if version not in by_text:
+            msg = f"model '{name}': expected one of the versions {', '.join(by_text)}, got '{version}'"
             raise ModelNotFound(msg)
-        return versions[int(version)]
+        return by_text[version]
 
     def close(self) -> None:
         """Ends the ascents that run within one step and what waits for the device, and lets go of every model."""

@@ -25,8 +25,10 @@ from gradserve_server.rpc.models import ModelServicer
 from gradserve_server.rpc.oip import messages
 from gradserve_server.rpc.oip.service import handlers
 from gradserve_server.rpc.oip.servicer import InferenceServicer
+from gradserve_server.rpc.receiving import Receiving
 from gradserve_server.rpc.reflection import pool_of
 from gradserve_server.rpc.statistics import Statistics
+from gradserve_server.rpc.threads import ThreadInterceptor
 from gradserve_server.rpc.trace_settings import TraceSettings
 from gradserve_server.runtime.events import Observer
 
@@ -36,7 +38,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MAX_WATCHERS = 64
-"""Health watchers answered at a time; more wait for one to leave."""
+"""Health watchers, and readers of descriptions, answered at a time; more wait for one to leave."""
+
+_WATCHERS = ("/grpc.health.v1.Health/Watch", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+"""RPCs that stay open while nothing happens."""
 
 SERVICES = (
     gradient_service_pb2.DESCRIPTOR.services_by_name["GradientService"].full_name,
@@ -87,15 +92,24 @@ class Server:
         )
         tracing = [self._tracing] if self._tracing else []
         self._observers: list[Observer] = [observe_turns, self.metrics.engine, *(each.observe for each in tracing)]
+        threads = self._config.max_calls + self._config.max_ascents + self._config.max_streams
+        self._receiving = Receiving(threads)
+        watchers = dict.fromkeys(_WATCHERS, ThreadPoolExecutor(MAX_WATCHERS, "gradserve-watchers"))
         self._server = grpc.server(
-            CallPool(self._config.max_calls + self._config.max_ascents + self._config.max_streams, "gradserve"),
-            interceptors=[CallInterceptor(self.metrics, AccessLog(), *tracing)],
+            CallPool(threads, "gradserve"),
+            interceptors=[
+                ThreadInterceptor(self._receiving, watchers),
+                CallInterceptor(self.metrics, AccessLog(), *tracing),
+            ],
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
                 ("grpc.max_send_message_length", max_message_bytes),
                 # A client whose network has gone is noticed, and its ascent stopped, after at most 80 s.
                 ("grpc.keepalive_time_ms", 60_000),
                 ("grpc.keepalive_timeout_ms", 20_000),
+                # Where many calls come at once, gRPC would end some with CANCELLED, which is a caller's own wish. They wait.
+                ("grpc.server.max_pending_requests", 2**31 - 1),
+                ("grpc.server.max_pending_requests_hard_limit", 2**31 - 1),
                 # Two servers on one port would share its connections without anybody noticing.
                 ("grpc.so_reuseport", 0),
             ],
@@ -103,10 +117,8 @@ class Server:
         add_GradientServiceServicer_to_server(self._gradients, self._server)
         add_ModelServiceServicer_to_server(ModelServicer(engine), self._server)
         self._server.add_generic_rpc_handlers((handlers(inference),))
-        # Watchers wait on threads of their own. (The servicer's non-blocking mode deadlocks when one leaves while it stops.)
-        self._health = health.HealthServicer(
-            experimental_non_blocking=False, experimental_thread_pool=ThreadPoolExecutor(MAX_WATCHERS, "gradserve-health")
-        )
+        # The servicer's non-blocking mode deadlocks when a watcher leaves while it stops.
+        self._health = health.HealthServicer(experimental_non_blocking=False)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME),
@@ -146,6 +158,7 @@ class Server:
         """Takes no more calls, lets the running ones finish for `drain_seconds`, then cancels them."""
         self._health.enter_graceful_shutdown()
         self._server.stop(self._config.drain_seconds).wait()
+        self._receiving.close()
         self.metrics.close()
         for observer in self._observers:
             self._engine.observers.remove(observer)

@@ -1,0 +1,1 @@
+"""Requests that nobody sane would send, for every RPC of the server."""

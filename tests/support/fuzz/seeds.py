@@ -1,0 +1,129 @@
+"""Valid requests of every RPC, from which nearly valid ones are made."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+from support import golden, oip
+from support.fuzz.rpcs import Rpc
+from tritonclient.grpc import service_pb2
+
+from gradserve import Adam, Noise, Sgd, _calls
+from gradserve import objectives as O
+
+X = golden.digits()[:2]
+IMAGE = {"image": X}
+LOGITS = {"logits": np.ones((2, 10), np.float32)}
+UNIT = O.unit("logits", 7)
+OBJECTIVES = (
+    UNIT,
+    O.neuron("relu3", 4, 2, 3) + 0.5 * O.neuron("relu3", 5),
+    O.channel("relu3", 4) - O.channel("logits", 1),
+    O.channel_energy("relu1", 4),
+    O.layer("relu6"),
+    O.direction("logits", np.arange(10, dtype=np.float32)),
+    O.cotangent("logits", LOGITS["logits"]),
+)
+ASCENTS = (
+    {"steps": 2},
+    {"steps": 3, "optimizer": Sgd(0.02), "gradient_normalization": "std", "weight_decay": 0.01, "jitter": 2},
+    {"steps": 2, "start": np.full((1, 28, 28), 0.5), "optimizer": Adam(0.01, 0.8, 0.99, 1e-6), "bounds": (0.1, 0.9)},
+    {"steps": 2, "count": 3, "start": Noise(0.05), "report_every": 2, "image_every": 1, "input": "image", "seed": 7},
+)
+
+_OURS = {
+    "GradientService": [
+        _calls.infer("digits", IMAGE, ["logits"], "1"),
+        _calls.infer("scenario_a", {"x": np.array([[0.3]], np.float32)}, [], ""),
+        *(_calls.gradient("digits", IMAGE, objective, ["image"], "") for objective in OBJECTIVES),
+        _calls.gradient("digits_batchnorm", IMAGE, O.unit("logits", 1), ["relu1"], ""),
+        _calls.vjp("digits", IMAGE, LOGITS, ["image"], "1"),
+        _calls.jvp("digits", IMAGE, IMAGE, ["logits"], "1"),
+        *(_calls.hvp("digits", IMAGE, objective, IMAGE, "") for objective in OBJECTIVES[3:5]),
+        _calls.activations("digits", IMAGE, ["relu6", "logits"], "1"),
+        *(_calls.ascend("digits", objective, settings) for objective in OBJECTIVES[:4] for settings in ASCENTS),
+    ],
+    "ModelService": [_calls.layers("digits", "1"), _calls.inspect("digits_batchnorm", "")],
+}
+
+
+def _oip_predictions() -> list[Message]:
+    plain = oip.request("digits", IMAGE, id="seven", model_version="1")
+    asked = oip.request("digits", IMAGE)
+    asked.outputs.add(name="logits").parameters["classification"].int64_param = 3
+    asked.parameters["timeout"].int64_param = 1_000_000
+    asked.parameters["priority"].uint64_param = 1
+    typed = service_pb2.ModelInferRequest(model_name="digits")
+    typed.inputs.add(name="image", datatype="FP32", shape=[1, 1, 28, 28]).contents.fp32_contents.extend([0.5] * 784)
+    return [plain, asked, typed, oip.request("scenario_a", {"x": np.array([[0.3]], np.float32)})]
+
+
+def _named(cls: type[Message]) -> list[Message]:
+    return [cls(name=name, version=version) for name, version in (("digits", "1"), ("digits_batchnorm", ""))]
+
+
+def _repository(cls: type[Message]) -> list[Message]:
+    with_parameters = cls(model_name="digits")
+    with_parameters.parameters["config"].string_param = "{}"
+    return [cls(model_name="nowhere"), with_parameters]
+
+
+_OIP: dict[str, Callable[[], Sequence[Message]]] = {
+    "ServerLive": lambda: [service_pb2.ServerLiveRequest()],
+    "ServerReady": lambda: [service_pb2.ServerReadyRequest()],
+    "ServerMetadata": lambda: [service_pb2.ServerMetadataRequest()],
+    "ModelReady": lambda: _named(service_pb2.ModelReadyRequest),
+    "ModelMetadata": lambda: _named(service_pb2.ModelMetadataRequest),
+    "ModelConfig": lambda: _named(service_pb2.ModelConfigRequest),
+    "ModelStatistics": lambda: _named(service_pb2.ModelStatisticsRequest),
+    "ModelInfer": _oip_predictions,
+    "ModelStreamInfer": _oip_predictions,
+    "RepositoryIndex": lambda: [service_pb2.RepositoryIndexRequest(ready=True)],
+    "RepositoryModelLoad": lambda: _repository(service_pb2.RepositoryModelLoadRequest),
+    "RepositoryModelUnload": lambda: _repository(service_pb2.RepositoryModelUnloadRequest),
+    "SystemSharedMemoryStatus": lambda: [service_pb2.SystemSharedMemoryStatusRequest(name="r")],
+    "SystemSharedMemoryRegister": lambda: [
+        service_pb2.SystemSharedMemoryRegisterRequest(name="r", key="/nowhere", offset=0, byte_size=3136)
+    ],
+    "SystemSharedMemoryUnregister": lambda: [service_pb2.SystemSharedMemoryUnregisterRequest(name="r")],
+    "CudaSharedMemoryStatus": lambda: [service_pb2.CudaSharedMemoryStatusRequest(name="r")],
+    "CudaSharedMemoryRegister": lambda: [
+        service_pb2.CudaSharedMemoryRegisterRequest(name="r", raw_handle=b"\0" * 64, device_id=0, byte_size=3136)
+    ],
+    "CudaSharedMemoryUnregister": lambda: [service_pb2.CudaSharedMemoryUnregisterRequest(name="r")],
+    "TraceSetting": lambda: [service_pb2.TraceSettingRequest(model_name="digits")],
+    "LogSettings": lambda: [service_pb2.LogSettingsRequest()],
+}
+
+_GRPC = {
+    "/grpc.health.v1.Health/Check": [health_pb2.HealthCheckRequest(service=name) for name in ("", "digits", "digits/1")],
+    "/grpc.health.v1.Health/Watch": [health_pb2.HealthCheckRequest(service=name) for name in ("", "digits", "nowhere")],
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="gradserve.v1.GradientService"),
+        reflection_pb2.ServerReflectionRequest(file_by_filename="gradserve/v1/tensor.proto"),
+        reflection_pb2.ServerReflectionRequest(
+            file_containing_extension=reflection_pb2.ExtensionRequest(
+                containing_type="gradserve.v1.Tensor", extension_number=1
+            )
+        ),
+    ],
+}
+
+VALID: dict[str, Sequence[Message]] = {
+    **{
+        f"/gradserve.v1.{service}/{rpc}": [call.request for call in calls if call.rpc == rpc]
+        for service, calls in _OURS.items()
+        for rpc in dict.fromkeys(call.rpc for call in calls)
+    },
+    **{f"/inference.GRPCInferenceService/{name}": make() for name, make in _OIP.items()},
+    **_GRPC,
+}
+"""By path; the messages are of the clients' classes."""
+
+
+def valid(rpc: Rpc) -> list[Message]:
+    """Valid requests of an RPC, of the class that its description makes."""
+    return [rpc.request.FromString(message.SerializeToString()) for message in VALID[rpc.path]]
