@@ -47,6 +47,11 @@ class Purity:
             raise self._error
         self._compare()
 
+    def close(self) -> None:
+        """Lets go of the connections. A context does so by itself."""
+        self._ours.close()
+        self._triton.close()
+
     def _compare(self) -> None:
         got = self._predict()
         changed = [name for name in got if got[name] != self._expected[name]]
@@ -75,7 +80,6 @@ class Purity:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
-        self._ours.close()
-        self._triton.close()
+        self.close()
         if self._error is not None:
             raise self._error

@@ -11,7 +11,7 @@ class Limit:
     """Counts what goes on, and refuses one too many.
 
     Args:
-        what: How an error names the things.
+        what: The things; the setting is `max_` and this.
         most: How many may go on at once.
     """
 
@@ -34,7 +34,8 @@ class Limit:
         """
         with self._counting:
             if self._running == self._most:
-                msg = f"{self._what}: at most {self._most} run at a time on this server; try again when one has ended"
+                limit = f"at most {self._most} run at a time on this server (max_{self._what})"
+                msg = f"{self._what}: {limit}; try again when one has ended"
                 raise LimitExceeded(msg)
             self._running += 1
         try:

@@ -70,10 +70,16 @@ RPCS = _rpcs()
 """By path."""
 
 
-def call(channel: grpc.Channel, rpc: Rpc, requests: Iterable[bytes], metadata: tuple[tuple[str, str], ...] = ()) -> Outcome:
+def call(
+    channel: grpc.Channel,
+    rpc: Rpc,
+    requests: Iterable[bytes],
+    metadata: tuple[tuple[str, str], ...] = (),
+    linger: float = LINGER,
+) -> Outcome:
     """Sends bytes, whatever they are, and says how the call ended. A stream without end is cancelled, and then OK."""
     responses: list[bytes] = []
-    linger = None
+    timer = None
     try:
         if not rpc.gives_stream:
             (request,) = requests
@@ -86,14 +92,14 @@ def call(channel: grpc.Channel, rpc: Rpc, requests: Iterable[bytes], metadata: t
             stream = channel.unary_stream(rpc.path)(request, timeout=PATIENCE, metadata=metadata)
         for response in islice(stream, 1 if rpc.path == ONE_ONLY else READ):
             responses.append(response)
-            if linger is None and not rpc.takes_stream and rpc.path != ONE_ONLY:
-                linger = threading.Timer(LINGER, stream.cancel)
-                linger.start()
+            if timer is None and not rpc.takes_stream and rpc.path != ONE_ONLY:
+                timer = threading.Timer(linger, stream.cancel)
+                timer.start()
         stream.cancel()
     except grpc.RpcError as error:
-        if not (responses and error.code() is grpc.StatusCode.CANCELLED and linger is not None):
+        if not (responses and error.code() is grpc.StatusCode.CANCELLED and timer is not None):
             return Outcome(error.code(), error.details(), responses)
     finally:
-        if linger is not None:
-            linger.cancel()
+        if timer is not None:
+            timer.cancel()
     return Outcome(grpc.StatusCode.OK, "", responses)
