@@ -4,6 +4,7 @@ import itertools
 import os
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 from tritonclient.utils import serialize_byte_tensor, shared_memory
@@ -30,9 +31,9 @@ def unused_key():
     return f"/gradserve-test-{os.getpid()}-{next(_numbers)}"
 
 
-def file_of(handle):
-    """The path of a region's file."""
-    return f"/dev/shm/{handle._shm_key.removeprefix('/')}"
+def file_of(key):
+    """The file of a key."""
+    return Path(f"/dev/shm{key}")
 
 
 def put(handle, array, offset=0):

@@ -3,9 +3,9 @@
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
-import numpy as np
 import pytest
 from support import golden, oip, shared_memory
 from support.jobs import WAIT, Crowd
@@ -161,7 +161,7 @@ def test_in_a_stream(stub, engine, region):
     assert bad.error_message == "input 'image': shared memory region 'nowhere': expected one that is registered"
 
 
-def test_what_the_client_writes_later_is_another_request(triton, engine, sharing, region):
+def test_what_the_client_writes_later_is_another_request(triton, engine, region):
     """A tensor is taken when its request is read: while the request waits for the device nothing can change it."""
     name, handle = region
     size = shared_memory.put(handle, X)
@@ -241,27 +241,27 @@ def test_keys_of_nothing(triton):
 
 
 @pytest.mark.parametrize("make", [os.symlink, os.link])
-def test_links_are_refused(triton, region, tmp_path, make):
+def test_links_are_refused(triton, region, make):
     """Neither to a file elsewhere nor to other shared memory; and memory that has a second name is refused under both."""
     _, handle = region
     key = shared_memory.unused_key()
-    make(shared_memory.file_of(handle), f"/dev/shm{key}")
+    make(shared_memory.file_of(handle._shm_key), shared_memory.file_of(key))
     try:
         code, text = refused(triton.register_system_shared_memory, "r", key, 8)
         assert code == "INVALID_ARGUMENT"
         assert text.startswith("shared memory region 'r': expected ")
     finally:
-        os.unlink(f"/dev/shm{key}")
+        shared_memory.file_of(key).unlink()
 
 
-@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
-def test_what_is_no_memory_is_refused(triton, make):
+@pytest.mark.parametrize(("make", "remove"), [(os.mkdir, os.rmdir), (os.mkfifo, os.remove)])
+def test_what_is_no_memory_is_refused(triton, make, remove):
     key = shared_memory.unused_key()
-    make(f"/dev/shm{key}")
+    make(shared_memory.file_of(key))
     try:
         assert refused(triton.register_system_shared_memory, "r", key, 8)[0] == "INVALID_ARGUMENT"
     finally:
-        (os.rmdir if make is os.mkdir else os.unlink)(f"/dev/shm{key}")
+        remove(shared_memory.file_of(key))
 
 
 HUGE = 2**64 - 1
@@ -273,9 +273,7 @@ HUGE = 2**64 - 1
 )
 def test_regions_beyond_their_memory(stub, triton, offset, size):
     with shared_memory.region(triton, 100) as (_, handle):
-        request = service_pb2.SystemSharedMemoryRegisterRequest(
-            name="r", key=handle._shm_key, offset=offset, byte_size=size
-        )
+        request = service_pb2.SystemSharedMemoryRegisterRequest(name="r", key=handle._shm_key, offset=offset, byte_size=size)
         with pytest.raises(grpc.RpcError) as error:
             stub.SystemSharedMemoryRegister(request)
     if size > 2**20:
@@ -370,10 +368,6 @@ def test_an_output_without_room_leaves_all_as_it_was(triton, engine, region):
     assert bytes(handle._mpsm_handle.buf[:PAGE]) == b"\xaa" * PAGE
 
 
-def parameters(**given):
-    return {name.removesuffix("_"): service_pb2.InferParameter(**value) for name, value in given.items()}
-
-
 @pytest.mark.parametrize(
     ("given", "text"),
     [
@@ -382,8 +376,14 @@ def parameters(**given):
         ({"offset": {"int64_param": 8}}, "'shared_memory_region': expected with 'shared_memory_offset', got nothing"),
         ({"region": {"int64_param": 8}}, "'shared_memory_region': expected the name of a region, got 8 (int64)"),
         ({"region": {}}, "'shared_memory_region': expected the name of a region, got nothing"),
-        ({"byte_size": {"int64_param": -1}}, "'shared_memory_byte_size': expected a whole number of 0 or more, got -1 (int64)"),
-        ({"offset": {"double_param": 1.0}}, "'shared_memory_offset': expected a whole number of 0 or more, got 1.0 (double)"),
+        (
+            {"byte_size": {"int64_param": -1}},
+            "'shared_memory_byte_size': expected a whole number of 0 or more, got -1 (int64)",
+        ),
+        (
+            {"offset": {"double_param": 1.0}},
+            "'shared_memory_offset': expected a whole number of 0 or more, got 1.0 (double)",
+        ),
     ],
     ids=str,
 )
@@ -394,7 +394,9 @@ def test_parameters_that_make_no_place(stub, side, given, text):
     what = "input 'image'" if side == "input" else "output 'logits'"
     for name, value in given.items():
         tensor.parameters[f"shared_memory_{name}"].CopyFrom(service_pb2.InferParameter(**value))
-    assert oip.refused(stub, request) == (grpc.StatusCode.INVALID_ARGUMENT, f"{what}: parameter {text}")
+    code, details = oip.refused(stub, request)
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert details.startswith(f"{what}: parameter {text}")
 
 
 def test_elements_in_shared_memory_and_in_the_message(stub, region):
@@ -428,12 +430,11 @@ def test_classes_do_not_go_to_shared_memory(stub, region):
 def test_memory_that_is_unlinked_stays_until_it_is_unregistered(triton, engine, region):
     name, handle = region
     size = shared_memory.put(handle, X)
-    os.unlink(shared_memory.file_of(handle))
+    shared_memory.file_of(handle._shm_key).unlink()
     result = triton.infer("digits", [shared_input(name, size)])
     assert result.as_numpy("logits").tobytes() == logits(engine).tobytes()
     # The handle unlinks it once more when it is destroyed.
-    with open(shared_memory.file_of(handle), "xb"):
-        pass
+    shared_memory.file_of(handle._shm_key).touch()
 
 
 def test_a_region_that_is_unregistered_while_a_request_uses_it(triton, engine, region):
@@ -453,8 +454,8 @@ def test_a_region_that_is_unregistered_while_a_request_uses_it(triton, engine, r
 def test_memory_that_becomes_shorter(triton, engine, region):
     name, handle = region
     expected = logits(engine)
-    os.truncate(shared_memory.file_of(handle), 100)
-    text = "of shared memory region '{}': the shared memory has become shorter than when it was registered".format(name)
+    os.truncate(shared_memory.file_of(handle._shm_key), 100)
+    text = f"of shared memory region '{name}': the shared memory has become shorter than when it was registered"
     assert refused(triton.infer, "digits", [shared_input(name, X.nbytes)]) == (
         "INVALID_ARGUMENT",
         f"input 'image': cannot read {X.nbytes} bytes at 0 {text}",
@@ -464,7 +465,7 @@ def test_memory_that_becomes_shorter(triton, engine, region):
         "INVALID_ARGUMENT",
         f"output 'logits': cannot write {expected.nbytes} bytes at 0 {text}",
     )
-    assert os.stat(shared_memory.file_of(handle)).st_size == 100
+    assert shared_memory.file_of(handle._shm_key).stat().st_size == 100
 
 
 def test_memory_that_becomes_shorter_while_requests_use_it(triton, engine, region):
@@ -475,8 +476,8 @@ def test_memory_that_becomes_shorter_while_requests_use_it(triton, engine, regio
 
     def shorten():
         while not stop.is_set():
-            os.truncate(shared_memory.file_of(handle), 0)
-            os.truncate(shared_memory.file_of(handle), 16 * PAGE)
+            os.truncate(shared_memory.file_of(handle._shm_key), 0)
+            os.truncate(shared_memory.file_of(handle._shm_key), 16 * PAGE)
 
     def ask(_):
         try:
@@ -498,35 +499,38 @@ def test_memory_that_becomes_shorter_while_requests_use_it(triton, engine, regio
     assert triton.infer("digits", [oip.infer_input("image", X)]).as_numpy("logits").tobytes() == expected.tobytes()
 
 
-def descriptors():
-    return {os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")}
+def is_open(key):
+    """Whether this process, which is the server's too, has the file of a key open."""
+    return any(
+        each.is_symlink() and each.readlink() == shared_memory.file_of(key) for each in Path("/proc/self/fd").iterdir()
+    )
 
 
 def test_nothing_stays_open(engine):
     key = shared_memory.unused_key()
-    with open(f"/dev/shm{key}", "xb") as file:
-        file.truncate(64)
+    shared_memory.file_of(key).write_bytes(bytes(64))
     try:
-        with Server(engine, ServerConfig(port=0, allow_shared_memory=True)) as server:
-            with InferenceServerClient(server.address) as client:
-                client.register_system_shared_memory("a", key, 64)
-                client.register_system_shared_memory("b", key, 64)
-                assert f"/dev/shm{key}" in descriptors()
-                client.unregister_system_shared_memory("a")
-                # Refused ones are not kept either.
-                refused(client.register_system_shared_memory, "c", key, 65)
-                client.unregister_system_shared_memory("b")
-                wait_for(lambda: f"/dev/shm{key}" not in descriptors())
-                client.register_system_shared_memory("d", key, 64)
-        wait_for(lambda: f"/dev/shm{key}" not in descriptors())
+        with (
+            Server(engine, ServerConfig(port=0, allow_shared_memory=True)) as server,
+            InferenceServerClient(server.address) as client,
+        ):
+            client.register_system_shared_memory("a", key, 64)
+            client.register_system_shared_memory("b", key, 64)
+            assert is_open(key)
+            client.unregister_system_shared_memory("a")
+            # Refused ones are not kept either.
+            refused(client.register_system_shared_memory, "c", key, 65)
+            client.unregister_system_shared_memory("b")
+            wait_for(lambda: not is_open(key))
+            client.register_system_shared_memory("d", key, 64)
+        wait_for(lambda: not is_open(key))
     finally:
-        os.unlink(f"/dev/shm{key}")
+        shared_memory.file_of(key).unlink()
 
 
 def test_a_part_keeps_its_region_open():
     key = shared_memory.unused_key()
-    with open(f"/dev/shm{key}", "xb") as file:
-        file.write(b"abcdef")
+    shared_memory.file_of(key).write_bytes(b"abcdef")
     try:
         memory = SharedMemory(allowed=True, max_bytes=100, max_request_bytes=100)
         memory.register("r", key, 1, 5)
@@ -536,9 +540,9 @@ def test_a_part_keeps_its_region_open():
         part.write(memoryview(b"Z"))
         assert part.read() == b"Zd"
         del part
-        assert f"/dev/shm{key}" not in descriptors()
+        assert not is_open(key)
     finally:
-        os.unlink(f"/dev/shm{key}")
+        shared_memory.file_of(key).unlink()
 
 
 # ---- where it is not allowed -----------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """System shared memory: the regions that clients have registered, read and written as files and never mapped.
 
-Whoever maps a file that another process makes shorter is killed (SIGBUS) by the pages that are gone, and what another process
-may write can change between a check and its use. So a tensor is copied: one `pread` or `pwrite` of 600 kB takes 0.05 ms, and
-is an error where the file has become too short (docs/adr/shared-memory.md).
+Whoever maps a file that another process makes shorter is killed (SIGBUS) by the pages that are gone, and what another
+process may write can change between a check and its use. So a tensor is copied, by one `pread` or `pwrite`, which is an
+error where the file has become too short (docs/adr/shared-memory.md).
 """
 
 import os
@@ -22,6 +22,9 @@ MAX_REGIONS = 256
 
 MAX_NAME = 256
 """Characters of a region's name."""
+
+
+_SHORTER = "the shared memory has become shorter than when it was registered"
 
 
 class Place(NamedTuple):
@@ -72,9 +75,10 @@ class Part:
                 pieces.append(piece)
                 position += len(piece)
         except OSError as error:
-            raise self._failed("read", error.strerror) from error
+            msg = self._cannot("read", error.strerror)
+            raise InvalidParameter(msg) from error
         if position < end:
-            raise self._failed("read", "the shared memory has become shorter than when it was registered")
+            raise InvalidParameter(self._cannot("read", _SHORTER))
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def check(self, content: memoryview) -> None:
@@ -84,10 +88,8 @@ class Part:
             InvalidParameter: It has not.
         """
         if len(content) > self.place.size:
-            msg = (
-                f"{self.what}: parameter 'shared_memory_byte_size': expected at least {len(content)} bytes, which the tensor "
-                f"needs, got {self.place.size}"
-            )
+            expected = f"expected at least {len(content)} bytes, which the tensor needs, got {self.place.size}"
+            msg = f"{self.what}: parameter 'shared_memory_byte_size': {expected}"
             raise InvalidParameter(msg)
 
     def write(self, content: memoryview) -> None:
@@ -101,21 +103,21 @@ class Part:
         try:
             # A write beyond its end would make the file longer.
             if os.fstat(self.region.descriptor).st_size < position + len(content):
-                raise self._failed("write", "the shared memory has become shorter than when it was registered")
+                raise InvalidParameter(self._cannot("write", _SHORTER))
             while content:
                 written = os.pwrite(self.region.descriptor, content, position)
                 position, content = position + written, content[written:]
         except OSError as error:
-            raise self._failed("write", error.strerror) from error
+            msg = self._cannot("write", error.strerror)
+            raise InvalidParameter(msg) from error
 
     def _span(self) -> tuple[int, int]:
         begin = self.region.offset + self.place.offset
         return begin, begin + self.place.size
 
-    def _failed(self, verb: str, why: str | None) -> InvalidParameter:
-        place = self.place
-        span = f"{place.size} bytes at {place.offset} of shared memory region '{place.region}'"
-        return InvalidParameter(f"{self.what}: cannot {verb} {span}: {why}")
+    def _cannot(self, verb: str, why: str | None) -> str:
+        region, offset, size = self.place
+        return f"{self.what}: cannot {verb} {size} bytes at {offset} of shared memory region '{region}': {why}"
 
 
 class SharedMemory:
@@ -160,7 +162,9 @@ class SharedMemory:
                 raise LimitExceeded(msg)
             taken = sum(region.byte_size for region in self._regions.values())
             if taken + byte_size > self._max_bytes:
-                msg = f"{what}: at most {self._max_bytes} bytes of regions on this server, {taken} are taken, got {byte_size}"
+                msg = (
+                    f"{what}: at most {self._max_bytes} bytes of regions on this server, {taken} are taken, got {byte_size}"
+                )
                 raise LimitExceeded(msg)
             region = Region(name, key, offset, byte_size, _open(key, what))
             _check_size(region, what)
