@@ -14,7 +14,7 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException
 
 from gradserve.tensors import DTYPES
-from gradserve_server import Engine, ServerConfig
+from gradserve_server import ServerConfig
 from gradserve_server.rpc.app import Server
 from gradserve_server.rpc.oip.shared_memory import MAX_NAME, MAX_REGIONS, Place, SharedMemory
 
@@ -43,12 +43,8 @@ def stub(sharing):
 
 @pytest.fixture(scope="module")
 def echo(tmp_path_factory):
-    config = ServerConfig(port=0, drain_seconds=2, allow_shared_memory=True)
-    with (
-        Engine(oip.echo_repository(tmp_path_factory.mktemp("models"))) as engine,
-        Server(engine, config) as server,
-        InferenceServerClient(server.address) as client,
-    ):
+    repository = oip.echo_repository(tmp_path_factory.mktemp("models"))
+    with oip.served(repository, allow_shared_memory=True) as server, InferenceServerClient(server.address) as client:
         yield client
 
 
