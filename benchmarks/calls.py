@@ -1,28 +1,35 @@
-"""What a call over gRPC costs beside the same call in process: a gradient with 600 kB each way.
+"""What a call over gRPC costs beside the same call in process: a gradient, and a prediction, with 600 kB each way.
 
 python benchmarks/calls.py [--rounds 9] [--seconds 0.5]
 
-Two models: ResNet-50, and a single product, whose call is nearly all transport. The bare echo of the same bytes through
-grpcio's thread-pool server is what the transport alone costs. Server and client share a process, so that they also share
-its GIL: two processes do better. Contenders run in turn; every time is the median of the turns.
+Gradients of two models by our client: ResNet-50, and a single product, whose call is nearly all transport. A prediction of a
+single Neg by Triton's client, with its tensors in the message and in system shared memory (written and read by the client in
+its time too). The bare echo of the same bytes through grpcio's thread-pool server is what the transport alone costs. Servers
+have processes of their own. Contenders run in turn; every time is the median of the turns.
 """
 
 import argparse
+import multiprocessing.util
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from turns import Ready, take_turns
+from turns import Contender, Ready, take_turns
 
+ECHO = "echo"
 THREADS = len(os.sched_getaffinity(0))
 UNIT = 5
 SHAPE = (3, 224, 224)
@@ -43,16 +50,62 @@ def product(path: Path) -> None:
     onnx.save(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 18)]), path)
 
 
+def negation(path: Path) -> None:
+    """A model that answers with as much as it is asked."""
+    info, helper = onnx.helper.make_tensor_value_info, onnx.helper
+    image, negative = (info(name, onnx.TensorProto.FLOAT, ["N", *SHAPE]) for name in ("image", "negative"))
+    graph = helper.make_graph([helper.make_node("Neg", ["image"], ["negative"])], "negation", [image], [negative])
+    onnx.save(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 18)]), path)
+
+
+# ---- servers ---------------------------------------------------------------------------------------------------------
+
+
+def serve(what: str) -> None:
+    """Serves a model file, or the echo, and says where; until standard input ends."""
+    import grpc
+
+    from gradserve_server import Engine, ServerConfig
+    from gradserve_server.rpc.app import Server
+
+    if what == ECHO:
+        handler = grpc.unary_unary_rpc_method_handler(lambda request, _: request)
+        echo_server = grpc.server(ThreadPoolExecutor(4))
+        echo_server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("bench", {"Echo": handler})])
+        address = f"127.0.0.1:{echo_server.add_insecure_port('127.0.0.1:0')}"
+        echo_server.start()
+    else:
+        server = Server(Engine(what), ServerConfig(port=0, allow_shared_memory=True))
+        address = server.address
+    print(address, flush=True)
+    sys.stdin.read()
+    os._exit(0)  # the client is gone
+
+
+@dataclass
+class Served:
+    """A server in a process of its own, which ends with this one."""
+
+    what: str
+
+    def __post_init__(self) -> None:
+        command = [sys.executable, __file__, "--serve", self.what]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        self.address = self._process.stdout.readline().strip()
+
+
+# ---- contenders ------------------------------------------------------------------------------------------------------
+
+
 def gradient(path: Path, image: NDArray[np.float32], unit: int, *, served: bool) -> Ready:
     """One unary gradient, in process or through a server on loopback."""
     import gradserve
     from gradserve import objectives as O
-    from gradserve_server import Engine, ServerConfig
-    from gradserve_server.rpc.app import Server
+    from gradserve_server import Engine
 
-    engine = Engine(path)
-    server = Server(engine, ServerConfig(port=0)) if served else None
-    verbs = gradserve.Client(server.address) if server is not None else engine
+    server = Served(str(path)) if served else None
+    verbs = gradserve.Client(server.address) if server is not None else Engine(path)
 
     def call(_alive: object = server) -> NDArray[np.float32]:
         return verbs.gradient(path.stem, {"image": image}, objective=O.unit("logits", unit)).gradients["image"]
@@ -60,16 +113,66 @@ def gradient(path: Path, image: NDArray[np.float32], unit: int, *, served: bool)
     return _ready(call)
 
 
+def prediction(path: Path, image: NDArray[np.float32]) -> Ready:
+    """One prediction in process."""
+    from gradserve_server import Engine
+
+    engine = Engine(path)
+    return _ready(lambda: engine.infer(path.stem, {"image": image})["negative"])
+
+
+def in_message(path: Path, image: NDArray[np.float32]) -> Ready:
+    """One prediction by Triton's client."""
+    from tritonclient.grpc import InferenceServerClient, InferInput
+
+    server = Served(str(path))
+    client = InferenceServerClient(server.address)
+    given = InferInput("image", image.shape, "FP32")
+
+    def call(_alive: object = server) -> NDArray[np.float32]:
+        given.set_data_from_numpy(image)
+        return client.infer(path.stem, [given]).as_numpy("negative")
+
+    return _ready(call)
+
+
+def in_shared_memory(path: Path, image: NDArray[np.float32]) -> Ready:
+    """One prediction by Triton's client, whose tensors go there and back through shared memory."""
+    from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
+    from tritonclient.utils import shared_memory
+
+    server = Served(str(path))
+    client = InferenceServerClient(server.address)
+    given, asked = InferInput("image", image.shape, "FP32"), InferRequestedOutput("negative")
+    regions = {}
+    for tensor, name in ((given, "there"), (asked, "back")):
+        key = f"/gradserve-calls-{name}-{os.getpid()}"
+        regions[name] = shared_memory.create_shared_memory_region(name, key, image.nbytes)
+        client.register_system_shared_memory(name, key, image.nbytes)
+        tensor.set_shared_memory(name, image.nbytes)
+
+    def call(_alive: object = server) -> NDArray[np.float32]:
+        shared_memory.set_shared_memory_region(regions["there"], [image])
+        client.infer(path.stem, [given], outputs=[asked])
+        return shared_memory.get_contents_as_numpy(regions["back"], np.float32, image.shape).copy()
+
+    multiprocessing.util.Finalize(None, _destroy, [list(regions.values())], exitpriority=0)
+    return _ready(call)
+
+
+def _destroy(regions: list[Any]) -> None:
+    from tritonclient.utils import shared_memory
+
+    for region in regions:
+        shared_memory.destroy_shared_memory_region(region)
+
+
 def echo(image: NDArray[np.float32]) -> Ready:
     """The same bytes there and back, without a message around them."""
     import grpc
 
-    handler = grpc.unary_unary_rpc_method_handler(lambda request, _: request)
-    server = grpc.server(ThreadPoolExecutor(4))
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("bench", {"Echo": handler})])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    call = grpc.insecure_channel(f"127.0.0.1:{port}").unary_unary("/bench/Echo")
+    server = Served(ECHO)
+    call = grpc.insecure_channel(server.address).unary_unary("/bench/Echo")
 
     def run(_alive: object = server) -> NDArray[np.float32]:
         return np.frombuffer(call(image.tobytes()), np.float32)
@@ -78,6 +181,10 @@ def echo(image: NDArray[np.float32]) -> Ready:
 
 
 def _ready(call: Callable[[], NDArray[np.float32]]) -> Ready:
+    # A process that never had a large array gives the memory of each message back to the system and gets it again, page by
+    # page: up to a millisecond of a call, for the echo and for us. One that had works as any that has run for a while.
+    np.ones(24 * 2**20, np.uint8)
+
     def run(count: int) -> float:
         started = time.perf_counter()
         for _ in range(count):
@@ -88,33 +195,46 @@ def _ready(call: Callable[[], NDArray[np.float32]]) -> Ready:
 
 
 def main() -> None:
-    """Runs the benchmark and prints its table."""
+    """Runs the benchmark and prints its tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9, help="turns of each contender (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.5, help="of a turn (default: %(default)s)")
+    parser.add_argument("--serve", metavar="WHAT", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.serve:
+        serve(arguments.serve)
     from architectures import resnet
 
     image = resnet.photograph()
-    table = Table(title=f"A unary gradient, {image.nbytes / 1000:.0f} kB each way, {THREADS} threads; ms, medians")
-    for heading in ("", "in process", "over gRPC", "more", "bare echo"):
+    title = f"A unary call, {image.nbytes / 1000:.0f} kB each way, {THREADS} threads; ms, medians"
+    table = Table(title=title)
+    for heading in ("", "in process", "over gRPC", "more", "bare echo", "more / echo"):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     with tempfile.TemporaryDirectory() as folder:
-        models = {"a product": (Path(folder) / "product.onnx", 1), "ResNet-50": (Path(folder) / "resnet50.onnx", UNIT)}
-        product(models["a product"][0])
-        resnet.export(resnet.resnet50(), models["ResNet-50"][0], keep_batchnorm=True)
-        for name, (path, unit) in models.items():
-            contenders = {
-                "in process": partial(gradient, path, image, unit, served=False),
-                "over gRPC": partial(gradient, path, image, unit, served=True),
-                "echo": partial(echo, image),
-            }
+        files = {name: Path(folder) / f"{name}.onnx" for name in ("negation", "product", "resnet50")}
+        negation(files["negation"])
+        product(files["product"])
+        resnet.export(resnet.resnet50(), files["resnet50"], keep_batchnorm=True)
+
+        def compare(here: Contender, *there: tuple[str, Contender]) -> None:
+            contenders = {"here": here, **dict(there), "echo": partial(echo, image)}
             outcomes = take_turns(contenders, arguments.rounds, arguments.seconds)
-            here, there = outcomes["in process"], outcomes["over gRPC"]
-            np.testing.assert_array_equal(here.report, there.report)
-            times = [outcome.seconds * 1e3 for outcome in outcomes.values()]
-            table.add_row(name, f"{times[0]:.2f}", f"{times[1]:.2f}", f"{times[1] - times[0]:.2f}", f"{times[2]:.2f}")
-    Console().print(table)
+            alone, bare = outcomes["here"].seconds * 1e3, outcomes["echo"].seconds * 1e3
+            for name, _ in there:
+                np.testing.assert_array_equal(outcomes["here"].report, outcomes[name].report)
+                time_there = outcomes[name].seconds * 1e3
+                more = time_there - alone
+                table.add_row(name, f"{alone:.2f}", f"{time_there:.2f}", f"{more:.2f}", f"{bare:.2f}", f"{more / bare:.2f}")
+
+        compare(
+            partial(prediction, files["negation"], image),
+            ("prediction, Triton's client", partial(in_message, files["negation"], image)),
+            ("the same in shared memory", partial(in_shared_memory, files["negation"], image)),
+        )
+        for name, file, unit in (("product", files["product"], 1), ("ResNet-50", files["resnet50"], UNIT)):
+            here, there = (partial(gradient, file, image, unit, served=served) for served in (False, True))
+            compare(here, (f"gradient of {'a ' if unit == 1 else ''}{name}", there))
+    Console(width=100).print(table)
 
 
 if __name__ == "__main__":

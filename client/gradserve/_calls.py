@@ -15,7 +15,7 @@ from gradserve import wire
 from gradserve.ascents import AscentSettings, Step
 from gradserve.descriptions import Layer, ModelDescription
 from gradserve.objectives import Objective
-from gradserve.tensors import from_wire, named_from_wire, named_to_wire
+from gradserve.tensors import add_named, from_wire, named_from_wire
 from gradserve.v1 import gradient_service_pb2 as pb
 from gradserve.v1 import model_service_pb2
 
@@ -56,17 +56,14 @@ class Call(Generic[R]):
 
 
 def infer(model: str, inputs: Arrays, outputs: Sequence[str], version: str) -> Call[dict[str, Array]]:
-    request = pb.InferRequest(model=_ref(model, version), inputs=named_to_wire(inputs), outputs=outputs)
+    request = pb.InferRequest(model=_ref(model, version), outputs=outputs)
+    add_named(request.inputs, inputs)
     return Call("Infer", request, lambda response: named_from_wire(response.outputs))
 
 
 def gradient(model: str, inputs: Arrays, objective: Objective, wrt: Sequence[str], version: str) -> Call[GradientResult]:
-    request = pb.GradientRequest(
-        model=_ref(model, version),
-        inputs=named_to_wire(inputs),
-        objective=wire.objective_to_wire(objective),
-        wrt=wrt,
-    )
+    request = pb.GradientRequest(model=_ref(model, version), objective=wire.objective_to_wire(objective), wrt=wrt)
+    add_named(request.inputs, inputs)
     return Call(
         "Gradient",
         request,
@@ -77,9 +74,9 @@ def gradient(model: str, inputs: Arrays, objective: Objective, wrt: Sequence[str
 def vjp(
     model: str, inputs: Arrays, cotangents: Arrays, wrt: Sequence[str], version: str
 ) -> Call[tuple[dict[str, Array], dict[str, Array]]]:
-    request = pb.VectorJacobianProductRequest(
-        model=_ref(model, version), inputs=named_to_wire(inputs), cotangents=named_to_wire(cotangents), wrt=wrt
-    )
+    request = pb.VectorJacobianProductRequest(model=_ref(model, version), wrt=wrt)
+    add_named(request.inputs, inputs)
+    add_named(request.cotangents, cotangents)
     return Call(
         "VectorJacobianProduct",
         request,
@@ -90,9 +87,9 @@ def vjp(
 def jvp(
     model: str, inputs: Arrays, tangents: Arrays, outputs: Sequence[str], version: str
 ) -> Call[tuple[dict[str, Array], dict[str, Array]]]:
-    request = pb.JacobianVectorProductRequest(
-        model=_ref(model, version), inputs=named_to_wire(inputs), tangents=named_to_wire(tangents), outputs=outputs
-    )
+    request = pb.JacobianVectorProductRequest(model=_ref(model, version), outputs=outputs)
+    add_named(request.inputs, inputs)
+    add_named(request.tangents, tangents)
     return Call(
         "JacobianVectorProduct",
         request,
@@ -101,12 +98,9 @@ def jvp(
 
 
 def hvp(model: str, inputs: Arrays, objective: Objective, tangents: Arrays, version: str) -> Call[HessianResult]:
-    request = pb.HessianVectorProductRequest(
-        model=_ref(model, version),
-        inputs=named_to_wire(inputs),
-        objective=wire.objective_to_wire(objective),
-        tangents=named_to_wire(tangents),
-    )
+    request = pb.HessianVectorProductRequest(model=_ref(model, version), objective=wire.objective_to_wire(objective))
+    add_named(request.inputs, inputs)
+    add_named(request.tangents, tangents)
     return Call(
         "HessianVectorProduct",
         request,
@@ -117,7 +111,8 @@ def hvp(model: str, inputs: Arrays, objective: Objective, tangents: Arrays, vers
 
 
 def activations(model: str, inputs: Arrays, layers: Sequence[str], version: str) -> Call[dict[str, Array]]:
-    request = pb.ActivationsRequest(model=_ref(model, version), inputs=named_to_wire(inputs), layers=layers)
+    request = pb.ActivationsRequest(model=_ref(model, version), layers=layers)
+    add_named(request.inputs, inputs)
     return Call("Activations", request, lambda response: named_from_wire(response.activations))
 
 

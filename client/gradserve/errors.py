@@ -15,6 +15,8 @@
     │   ├── RunFailed            the model broke off while it ran
     │   ├── UnsupportedGradient  an operator on the path has no gradient
     │   └── NotDifferentiable    the target does not depend on the input, or the input is of integers
+    ├── RegionNotFound           no such region of shared memory is registered
+    ├── RegionExists             a region of shared memory of that name is registered already
     ├── NotSupported             the server does not do this
     ├── BackendMissing           the installed onnxruntime cannot do it
     ├── LimitExceeded            a limit of the server is reached; wait and retry
@@ -48,6 +50,8 @@ __all__ = [
     "ModelNotFound",
     "NotDifferentiable",
     "NotSupported",
+    "RegionExists",
+    "RegionNotFound",
     "RunFailed",
     "ServerUnavailable",
     "UnknownInput",
@@ -150,6 +154,18 @@ class NotDifferentiable(ModelError):
     """The target does not depend on the input, or the input has no derivative."""
 
     reason = "NOT_DIFFERENTIABLE"
+
+
+class RegionNotFound(GradserveError):
+    """No region of shared memory of that name is registered."""
+
+    reason = "REGION_NOT_FOUND"
+
+
+class RegionExists(GradserveError):
+    """A region of shared memory of that name is registered already."""
+
+    reason = "REGION_EXISTS"
 
 
 class NotSupported(GradserveError):

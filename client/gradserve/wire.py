@@ -24,7 +24,7 @@ from gradserve.objectives import (
     Unit,
     terms_of,
 )
-from gradserve.tensors import Array, from_wire, named_from_wire, named_to_wire, to_wire
+from gradserve.tensors import Array, add_named, from_wire, named_from_wire, to_wire
 from gradserve.v1 import gradient_service_pb2 as pb
 from gradserve.v1 import model_service_pb2, objective_pb2
 from gradserve.v1.tensor_pb2 import Tensor
@@ -104,9 +104,9 @@ def ascent_to_wire(model: str, objective: Objective, settings: AscentSettings) -
     request = pb.AscendRequest(
         model=pb.ModelRef(name=model, version=settings.get("version", "")),
         objective=objective_to_wire(objective),
-        inputs=named_to_wire(settings.get("inputs", {})),
         steps=256,
     )
+    add_named(request.inputs, settings.get("inputs", {}))
     for name, value in cast("Mapping[str, Any]", settings).items():
         try:
             if name in _SETTING_TO_WIRE:

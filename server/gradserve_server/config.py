@@ -76,6 +76,12 @@ class ServerConfig:
     """For Prometheus, by HTTP; None serves none. The command takes Triton's."""
     max_message_mib: int = setting(256, "largest message either way, in MiB", unit="MIB")
     """400 images of 3x224x224 float32."""
+    allow_shared_memory: bool = setting(
+        False, "clients on this machine may send tensors in system shared memory (Open Inference Protocol)"
+    )
+    """A client with this right reads and writes, through the server, whatever shared memory the server's user can."""
+    max_shared_memory_mib: int = setting(4096, "shared memory that clients may register, all together, in MiB", unit="MIB")
+    """Memory that stays taken, although its owner has gone, until it is unregistered."""
     max_ascents: int = setting(32, "ascents at a time; one more is refused")
     """Each keeps a thread, and most of the memory of a batch."""
     max_streams: int = setting(32, "streams of predictions open at a time; one more is refused")

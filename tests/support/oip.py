@@ -1,6 +1,7 @@
 """The Open Inference Protocol with the stock client's own messages."""
 
 from collections.abc import Mapping
+from contextlib import contextmanager
 
 import grpc
 import numpy as np
@@ -9,6 +10,8 @@ from support.onnx_models import build, save
 from tritonclient.grpc import InferInput, service_pb2, service_pb2_grpc
 
 from gradserve.tensors import DTYPES, to_buffer
+from gradserve_server import Engine, ServerConfig
+from gradserve_server.rpc.app import Server
 
 OIP = {row.name: row.oip for row in DTYPES.values()}
 _ONNX = {"float32": "float", "float64": "double"}
@@ -54,6 +57,24 @@ def echo_repository(root):
     save(fails, root / "two_only" / "7" / "model.onnx")
     (root / "two_only" / "config.pbtxt").write_text("version_policy { all {} }")
     return root
+
+
+def scalar_repository(root):
+    """A model for each type of the table, `scalar_<type>`, that answers y = x of []."""
+    for dtype in DTYPES:
+        kind = _ONNX.get(dtype, dtype)
+        model = build("y = Identity(x)", inputs=f"{kind} x", outputs=f"{kind} y")
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.shape.SetInParent()
+        save(model, root / f"scalar_{dtype}" / "1" / "model.onnx")
+    return root
+
+
+@contextmanager
+def served(repository, **config):
+    """A server of a repository."""
+    with Engine(repository) as engine, Server(engine, ServerConfig(port=0, drain_seconds=2, **config)) as server:
+        yield server
 
 
 def stub(channel: grpc.Channel) -> service_pb2_grpc.GRPCInferenceServiceStub:

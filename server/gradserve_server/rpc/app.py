@@ -25,6 +25,7 @@ from gradserve_server.rpc.models import ModelServicer
 from gradserve_server.rpc.oip import messages
 from gradserve_server.rpc.oip.service import handlers
 from gradserve_server.rpc.oip.servicer import InferenceServicer
+from gradserve_server.rpc.oip.shared_memory import SharedMemory
 from gradserve_server.rpc.receiving import Receiving
 from gradserve_server.rpc.reflection import pool_of
 from gradserve_server.rpc.statistics import Statistics
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from gradserve_server.rpc.tracing import Tracing
 
 _log = logging.getLogger(__name__)
+
+MIB = 1024 * 1024
 
 MAX_WATCHERS = 64
 """Health watchers, and readers of descriptions, answered at a time; more wait for one to leave."""
@@ -78,12 +81,17 @@ class Server:
 
     def __init__(self, engine: Engine, config: ServerConfig | None = None, *, tracer_provider: Any = None) -> None:
         self._engine, self._config = engine, config or ServerConfig()
-        max_message_bytes = self._config.max_message_mib * 1024 * 1024
+        max_message_bytes = self._config.max_message_mib * MIB
+        self._memory = SharedMemory(
+            allowed=self._config.allow_shared_memory,
+            max_bytes=self._config.max_shared_memory_mib * MIB,
+            max_request_bytes=max_message_bytes,
+        )
         statistics = Statistics(lambda: engine.versions)
         traced = TraceSettings(self._config.trace_rate) if self._config.trace or tracer_provider else None
         self._tracing = _tracing(traced, tracer_provider) if traced else None
         self._gradients = GradientServicer(engine, self._config.max_ascents, statistics)
-        inference = InferenceServicer(engine, self._config.max_streams, statistics, traced)
+        inference = InferenceServicer(engine, self._config.max_streams, statistics, self._memory, traced)
         self.metrics = Metrics(
             engine,
             statistics,
@@ -159,6 +167,7 @@ class Server:
         self._health.enter_graceful_shutdown()
         self._server.stop(self._config.drain_seconds).wait()
         self._receiving.close()
+        self._memory.close()
         self.metrics.close()
         for observer in self._observers:
             self._engine.observers.remove(observer)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import grpc
 
 from gradserve import wire
-from gradserve.tensors import named_from_wire, named_to_wire, to_wire
+from gradserve.tensors import add_named, named_from_wire, to_wire
 from gradserve.v1 import gradient_service_pb2 as pb
 from gradserve.v1.gradient_service_pb2_grpc import GradientServiceServicer
 from gradserve_server.engine import Engine
@@ -49,7 +49,8 @@ class GradientServicer(GradientServiceServicer):
             )
             watch.lap(Phase.INFER)
             watch.samples = model.batch_size(inputs)
-            response = pb.InferResponse(outputs=named_to_wire(outputs))
+            response = pb.InferResponse()
+            add_named(response.outputs, outputs)
             watch.lap(Phase.OUTPUT)
         return response
 
@@ -63,7 +64,9 @@ class GradientServicer(GradientServiceServicer):
             version=request.model.version,
             caller=caller_of(context),
         )
-        return pb.GradientResponse(values=to_wire(result.values), gradients=named_to_wire(result.gradients))
+        response = pb.GradientResponse(values=to_wire(result.values))
+        add_named(response.gradients, result.gradients)
+        return response
 
     def VectorJacobianProduct(  # noqa: N802
         self,
@@ -79,7 +82,10 @@ class GradientServicer(GradientServiceServicer):
             version=request.model.version,
             caller=caller_of(context),
         )
-        return pb.VectorJacobianProductResponse(outputs=named_to_wire(outputs), gradients=named_to_wire(gradients))
+        response = pb.VectorJacobianProductResponse()
+        add_named(response.outputs, outputs)
+        add_named(response.gradients, gradients)
+        return response
 
     def JacobianVectorProduct(  # noqa: N802
         self,
@@ -95,7 +101,10 @@ class GradientServicer(GradientServiceServicer):
             version=request.model.version,
             caller=caller_of(context),
         )
-        return pb.JacobianVectorProductResponse(outputs=named_to_wire(outputs), tangents=named_to_wire(tangents))
+        response = pb.JacobianVectorProductResponse()
+        add_named(response.outputs, outputs)
+        add_named(response.tangents, tangents)
+        return response
 
     def HessianVectorProduct(  # noqa: N802
         self,
@@ -111,11 +120,10 @@ class GradientServicer(GradientServiceServicer):
             version=request.model.version,
             caller=caller_of(context),
         )
-        return pb.HessianVectorProductResponse(
-            values=to_wire(result.values),
-            gradients=named_to_wire(result.gradients),
-            products=named_to_wire(result.products),
-        )
+        response = pb.HessianVectorProductResponse(values=to_wire(result.values))
+        add_named(response.gradients, result.gradients)
+        add_named(response.products, result.products)
+        return response
 
     def Activations(self, request: pb.ActivationsRequest, context: grpc.ServicerContext) -> pb.ActivationsResponse:  # noqa: N802
         """The values of layers."""
@@ -126,7 +134,9 @@ class GradientServicer(GradientServiceServicer):
             version=request.model.version,
             caller=caller_of(context),
         )
-        return pb.ActivationsResponse(activations=named_to_wire(values))
+        response = pb.ActivationsResponse()
+        add_named(response.activations, values)
+        return response
 
     def Ascend(self, request: pb.AscendRequest, context: grpc.ServicerContext) -> Iterator[pb.AscendResponse]:  # noqa: N802
         """An ascent, as long as the call is open."""

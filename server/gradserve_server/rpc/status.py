@@ -25,6 +25,8 @@ STATUS: dict[type[errors.GradserveError], grpc.StatusCode] = {
     errors.RunFailed: grpc.StatusCode.FAILED_PRECONDITION,
     errors.UnsupportedGradient: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotDifferentiable: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.RegionNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.RegionExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.NotSupported: grpc.StatusCode.UNIMPLEMENTED,
     errors.BackendMissing: grpc.StatusCode.UNIMPLEMENTED,
     errors.LimitExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,

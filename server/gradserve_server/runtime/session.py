@@ -13,7 +13,8 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
-from gradserve.errors import BackendMissing, InvalidModel, RunFailed
+from gradserve.errors import BackendMissing, InvalidModel, RunFailed, UnsupportedGradient
+from gradserve_server.graph.inference_form.to_float32 import HALVES, needs_float32, to_float32
 from gradserve_server.graph.weights import constants, large_constants, serialize_without
 from gradserve_server.runtime.device import PROVIDERS, Device, Provider
 from gradserve_server.runtime.operators import add_operators
@@ -33,6 +34,8 @@ by transposing the constant beside it in place, under its old name: a shared arr
 
 class Session:
     """An onnxruntime session. Safe to use from many threads at once; it keeps no state between runs.
+
+    A graph of bfloat16 is computed in float32. It takes and gives the types that it declares.
 
     Args:
         model: The graph.
@@ -65,6 +68,7 @@ class Session:
         # Threads that go on spinning after a run take the cores from the next session's run, and from the answer's way back.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         _share_memory()
+        model, self._halves = _without_bfloat16(model)
         options.add_session_config_entry("session.use_env_allocators", "1")
         if not optimize:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -97,8 +101,13 @@ class Session:
             outputs: Which outputs; all by default.
         """
         names = list(outputs) if outputs else self.outputs
+        if self._halves:
+            feeds = {name: _cast(array, np.float32) if name in self._halves else array for name, array in feeds.items()}
         with _run_failures():
-            return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+            results = dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+        for name in self._halves.keys() & results.keys():
+            results[name] = _cast(results[name], self._halves[name])
+        return results
 
     def bind(self, feeds: Mapping[str, Array], results: Mapping[str, Array]) -> Callable[[], None]:
         """A run that reads and writes the same buffers each time, without allocating or copying.
@@ -124,6 +133,26 @@ class Session:
                 session.run_with_iobinding(binding)
 
         return run
+
+
+def _without_bfloat16(model: ir.Model) -> tuple[ir.Model, dict[str, np.dtype[Any]]]:
+    """A model that onnxruntime runs, and the inputs and outputs that are in float32 instead of what the model declares."""
+    if not needs_float32(model):
+        return model, {}
+    interface = (*model.graph.inputs, *model.graph.outputs)
+    halves = {value.name or "": value.dtype.numpy() for value in interface if value.dtype in HALVES}
+    widened = model.clone()
+    try:
+        to_float32(widened, interface=True)
+    except UnsupportedGradient as error:
+        msg = f"bfloat16 is computed in float32: {error}"
+        raise InvalidModel(msg) from error
+    return widened, halves
+
+
+def _cast(array: Array, dtype: npt.DTypeLike) -> Array:
+    with np.errstate(invalid="ignore", over="ignore"):  # a NaN is a NaN, and what is too large is infinite
+        return array.astype(dtype)
 
 
 @cache

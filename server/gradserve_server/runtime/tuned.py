@@ -4,6 +4,7 @@ import logging
 
 import onnx_ir as ir
 
+from gradserve_server.graph.inference_form.to_float32 import needs_float32, to_float32
 from gradserve_server.graph.tuning import Machine, tune
 from gradserve_server.graph.weights import let_go
 from gradserve_server.runtime.block_size import block_size
@@ -31,6 +32,8 @@ def tuned_session(model: ir.Model, threads: int, *, prepack: bool = True, device
     """
     tuned = model.clone()
     try:
+        if needs_float32(tuned):  # the session would do it, but afterwards
+            to_float32(tuned)
         tune(tuned, Machine(block_size(), have_operators()) if device is Device.CPU else PLAIN)
         session = Session(tuned, threads, prepack=prepack, device=device)
         let_go(tuned)

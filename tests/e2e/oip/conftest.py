@@ -5,9 +5,6 @@ import pytest
 from support import oip
 from tritonclient.grpc import InferenceServerClient
 
-from gradserve_server import Engine, ServerConfig
-from gradserve_server.rpc.app import Server
-
 
 @pytest.fixture(scope="session")
 def triton(server):
@@ -23,10 +20,7 @@ def stub(server):
 
 @pytest.fixture(scope="session")
 def echo_server(tmp_path_factory):
-    with (
-        Engine(oip.echo_repository(tmp_path_factory.mktemp("models"))) as engine,
-        Server(engine, ServerConfig(port=0, drain_seconds=2)) as server,
-    ):
+    with oip.served(oip.echo_repository(tmp_path_factory.mktemp("models"))) as server:
         yield server
 
 

@@ -12,11 +12,8 @@ from gradserve.tensors import DTYPES
 from gradserve_server import Engine, ServerConfig
 from gradserve_server.rpc.app import Server
 from gradserve_server.rpc.oip import servicer
-from gradserve_server.rpc.oip.contents import FIELDS
 
 X = golden.digits()
-RUNS = [dtype for dtype in DTYPES if dtype != "bfloat16"]
-"""onnxruntime's Python interface takes no bfloat16 arrays; the codec's own test has it."""
 
 
 def infer(triton, array=X, **options):
@@ -37,49 +34,6 @@ def test_the_answer_is_the_engines(triton, engine):
 def test_compressed(triton, engine, algorithm):
     result = infer(triton, compression_algorithm=algorithm)
     assert result.as_numpy("logits").tobytes() == engine.infer("digits", {"image": X})["logits"].tobytes()
-
-
-def test_every_type_has_a_sample():
-    assert oip.SAMPLES.keys() == DTYPES.keys()
-
-
-@pytest.mark.parametrize("dtype", RUNS)
-def test_raw(echo, dtype):
-    array = oip.sample(dtype)
-    got = echo.infer(f"echo_{dtype}", [oip.infer_input("x", array)]).as_numpy("y")
-    if dtype == "string":
-        got = np.array([text.decode() for text in got.ravel()], object).reshape(got.shape)
-        assert got.tolist() == array.tolist()
-    else:
-        assert got.dtype == array.dtype
-        assert got.tobytes() == array.tobytes()
-
-
-@pytest.mark.parametrize("dtype", FIELDS)
-def test_typed(echo_stub, dtype):
-    array = oip.sample(dtype)
-    request = service_pb2.ModelInferRequest(model_name=f"echo_{dtype}")
-    tensor = request.inputs.add(name="x", datatype=oip.OIP[dtype], shape=array.shape)
-    elements = [e.encode() for e in array.ravel()] if dtype == "string" else array.ravel().tolist()
-    getattr(tensor.contents, FIELDS[dtype]).extend(elements)
-    response = echo_stub.ModelInfer(request)
-    assert (
-        response.raw_output_contents == echo_stub.ModelInfer(oip.request(f"echo_{dtype}", {"x": array})).raw_output_contents
-    )
-    assert (response.outputs[0].datatype, list(response.outputs[0].shape)) == (oip.OIP[dtype], [2, 2])
-
-
-@pytest.mark.parametrize("dtype", RUNS)
-def test_no_samples(echo, dtype):
-    got = echo.infer(f"echo_{dtype}", [oip.infer_input("x", oip.sample(dtype)[:0])])
-    assert list(got.get_output("y").shape) == [0, 2]
-    assert got.get_response().raw_output_contents == [b""]
-
-
-def test_no_samples_typed(echo_stub):
-    request = service_pb2.ModelInferRequest(model_name="echo_int8")
-    request.inputs.add(name="x", datatype="INT8", shape=[0, 2])
-    assert list(echo_stub.ModelInfer(request).outputs[0].shape) == [0, 2]
 
 
 def test_outputs_come_in_the_order_that_was_asked_for(tmp_path):
@@ -118,6 +72,25 @@ def test_classes_without_labels_and_among_equals(echo):
     assert got.tolist() == [[b"1:0", b"1:1"], [b"2:1", b"0:0"]]
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_classes_of_what_is_no_number_come_last(echo, dtype):
+    x = np.array([[np.nan, -1], [np.nan, -np.inf], [np.nan, np.nan]], DTYPES[dtype].numpy)
+    outputs = [InferRequestedOutput("y", class_count=5)]
+    got = echo.infer(f"echo_{dtype}", [oip.infer_input("x", x)], outputs=outputs).as_numpy("y")
+    assert got.tolist() == [
+        [b"-1.000000:1", b"nan:0"],
+        [b"-inf:1", b"nan:0"],
+        [b"nan:0", b"nan:1"],
+    ]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_classes_of_integers(echo, dtype):
+    x = oip.sample(dtype)
+    got = echo.infer(f"echo_{dtype}", [oip.infer_input("x", x)], outputs=[InferRequestedOutput("y", class_count=1)])
+    assert got.as_numpy("y").tolist() == [[f"{x[0, 1]}:1".encode()], [b"2:1"]]
+
+
 def test_classes_of_no_samples(echo):
     outputs = [InferRequestedOutput("y", class_count=1)]
     got = echo.infer("echo_float32", [oip.infer_input("x", np.zeros((0, 2), np.float32))], outputs=outputs)
@@ -141,12 +114,23 @@ def test_classes_of_what_is_no_number(echo, dtype):
         {"timeout": 60_000_000},
         {"sequence_id": 5, "sequence_start": True, "sequence_end": True},
         {"sequence_id": "five"},
-        {"parameters": {"mine": "text", "yours": 3, "on": True}},
+        {"parameters": {"mine": "text", "yours": 3, "on": True, "ratio": 0.5, "": ""}},
     ],
     ids=str,
 )
 def test_parameters_that_change_nothing(triton, engine, options):
     assert infer(triton, **options).as_numpy("logits").tobytes() == engine.infer("digits", {"image": X})["logits"].tobytes()
+
+
+def test_parameters_of_ones_own_may_be_of_every_type(stub):
+    request = oip.request("digits", {"image": X})
+    for field in service_pb2.InferParameter.DESCRIPTOR.fields:
+        request.parameters[f"mine {field.name}"].CopyFrom(service_pb2.InferParameter(**{field.name: field.default_value}))
+    request.parameters["mine"].SetInParent()
+    assert len(request.parameters) == 6
+    response = stub.ModelInfer(request)
+    assert not response.parameters
+    assert not response.outputs[0].parameters
 
 
 PARAMETERS = [

@@ -11,7 +11,7 @@ from gradserve_server import ServerConfig
 from gradserve_server.rpc.app import Server
 
 X = golden.digits()
-INVALID, MISSING, UNIMPLEMENTED = "INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED"
+INVALID, MISSING = "INVALID_ARGUMENT", "NOT_FOUND"
 
 
 def changed(change):
@@ -34,14 +34,6 @@ def typed(datatype, shape=(1, 1), **contents):
         request.inputs[0].contents.CopyFrom(service_pb2.InferTensorContents(**contents))
 
     return change
-
-
-def shared_memory(request):
-    request.inputs[0].parameters["shared_memory_region"].string_param = "r"
-
-
-def shared_memory_output(request):
-    request.outputs.add(name="logits").parameters["shared_memory_region"].string_param = "r"
 
 
 def classes(**value):
@@ -73,12 +65,10 @@ REFUSED = {
     "input": (lambda r: setattr(r.inputs[0], "name", "x"), INVALID, "input 'x': expected one of 'image'"),
     "no input": (lambda r: r.ClearField("inputs") or r.ClearField("raw_input_contents"), INVALID, "got nothing"),
     "input twice": (add_twice, INVALID, "input 'image': expected once, got twice"),
-    "entries": (lambda r: r.raw_input_contents.append(b""), INVALID, "expected 1 entries, one for each input, got 2"),
+    "entries": (lambda r: r.raw_input_contents.append(b""), INVALID, "each input not in shared memory, got 2"),
     "both": (lambda r: r.inputs[0].contents.fp32_contents.append(1), INVALID, "or in contents, got both"),
     "output": (lambda r: r.outputs.add(name="x"), INVALID, "output 'x': expected one of 'logits'"),
     "output twice": (lambda r: r.outputs.extend([r.outputs.add(name="logits")]), INVALID, "expected once, got twice"),
-    "shared memory": (shared_memory, UNIMPLEMENTED, "does not do shared memory"),
-    "shared memory output": (shared_memory_output, UNIMPLEMENTED, "does not do shared memory"),
     "classes as text": (classes(string_param="3"), INVALID, "output 'logits': parameter 'classification': expected"),
     "negative classes": (classes(int64_param=-1), INVALID, "expected a whole number of 0 or more, got -1 (int64)"),
     "half, typed": (typed("FP16", fp32_contents=[1]), INVALID, "expected FP16 in raw_input_contents"),

@@ -96,7 +96,7 @@ def test_the_status_is_the_one_that_the_proto_tells(cls):
 def test_the_open_inference_protocol_has_only_the_statuses_of_triton(cls):
     status = to_status(cls("text"), "/inference.GRPCInferenceService/ModelInfer")
     assert status.code is OIP_STATUS.get(cls, STATUS[cls])
-    triton = {"INVALID_ARGUMENT", "NOT_FOUND", "UNIMPLEMENTED", "UNAVAILABLE", "INTERNAL"}
+    triton = {"INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "UNIMPLEMENTED", "UNAVAILABLE", "INTERNAL"}
     grpc_itself = {"DEADLINE_EXCEEDED", "CANCELLED"}
     about_gradients = {errors.UnsupportedGradient, errors.NotDifferentiable}
     assert status.code.name in triton | grpc_itself or cls in about_gradients

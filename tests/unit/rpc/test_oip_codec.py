@@ -13,6 +13,9 @@ from gradserve_server.rpc.oip.answer import Answer
 from gradserve_server.rpc.oip.classification import classify
 from gradserve_server.rpc.oip.contents import FIELDS
 from gradserve_server.rpc.oip.messages import message
+from gradserve_server.rpc.oip.shared_memory import SharedMemory
+
+NO_MEMORY = SharedMemory(allowed=False, max_bytes=0, max_request_bytes=0)
 
 
 def request_of(dtype):
@@ -31,7 +34,7 @@ def model(name="y"):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_type_both_ways(dtype):
     request = request_of(dtype)
-    asked = codec.decode(request)
+    asked = codec.decode(request, NO_MEMORY)
     array = oip.sample(dtype)
     assert asked.inputs["x"].dtype == array.dtype
     np.testing.assert_array_equal(asked.inputs["x"], array)
@@ -50,7 +53,7 @@ def test_only_half_types_have_no_field():
 
 @pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if dtype != "string"])
 def test_arrays_are_views_of_the_message(dtype):
-    array = codec.decode(request_of(dtype)).inputs["x"]
+    array = codec.decode(request_of(dtype), NO_MEMORY).inputs["x"]
     assert not array.flags.owndata
     assert not array.flags.writeable
 

@@ -46,6 +46,21 @@ TYPE_ATTRIBUTES = (
 """(operator, attribute) of those that name an element type, of what is made or of what is computed with."""
 
 
+def needs_float32(model: ir.Model) -> bool:
+    """Whether a model takes, gives or computes with bfloat16.
+
+    onnxruntime computes with it on GPUs only, and its Python interface has none. What is only cast to it and back runs as it
+    is, and is rounded.
+    """
+    interface = {*model.graph.inputs, *model.graph.outputs}
+    return any(
+        value in interface
+        or any(node is not None and node.op_type != "Cast" for node in (value.producer(), *value.consumers()))
+        for value in _values(model)
+        if value.dtype is ir.DataType.BFLOAT16
+    )
+
+
 def to_float32(model: ir.Model, *, interface: bool = False) -> list[str]:
     """Makes float16 and bfloat16 computation float32, in place. Without any, nothing changes.
 

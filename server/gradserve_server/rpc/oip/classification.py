@@ -17,7 +17,7 @@ def classify(
 
     Args:
         array: An output.
-        count: How many; all of them where the sample has fewer.
+        count: How many; all of them where the sample has fewer. What is no number (NaN) is smaller than every number.
         labels: What each index means; an index without one goes without.
         batched: Whether the first axis counts samples; otherwise the array is one.
         what: How an error names the output.
@@ -28,6 +28,8 @@ def classify(
     Raises:
         InvalidParameter: The output is not of numbers.
     """
+    if array.dtype.name == "bfloat16":  # which NumPy by itself takes for no number
+        array = array.astype(np.float32)
     if array.dtype.kind not in "iuf":
         dtype = "string" if array.dtype.kind == "O" else array.dtype.name
         msg = f"{what}: parameter 'classification': expected an output of numbers, got {dtype}"
@@ -41,5 +43,6 @@ def classify(
 def _row(sample: npt.NDArray[Any], count: int, labels: Sequence[str]) -> list[str]:
     # From behind and turned around: among equals the first index comes first.
     order = len(sample) - 1 - np.argsort(sample[::-1], kind="stable")[::-1]
+    order = np.roll(order, -np.isnan(sample).sum())  # which NumPy takes for the largest
     kind = "d" if sample.dtype.kind in "iu" else "f"
     return [f"{sample[i].item():{kind}}:{i}" + (f":{labels[i]}" if i < len(labels) else "") for i in order[:count]]

@@ -5,20 +5,25 @@ from typing import Any
 
 import gradserve_server
 from gradserve_server.rpc.oip.messages import message
+from gradserve_server.rpc.oip.shared_memory import Region
 from gradserve_server.rpc.statistics import Counts, Duration
 from gradserve_server.runtime.model import Model
 from gradserve_server.runtime.served_config import PLATFORM, VARIABLE
 
 EXTENSIONS = ("binary_tensor_data", "classification", "logging", "model_configuration", "parameters", "statistics", "trace")
-"""Optional parts of the protocol that are here."""
+"""Optional parts of the protocol that are always here."""
+
+SHARED_MEMORY = "system_shared_memory"
+"""The one that must be allowed."""
 
 READY = "READY"
 """The state of every model: those that cannot be loaded keep the server from starting."""
 
 
-def server_metadata() -> Any:
+def server_metadata(*, shared_memory: bool) -> Any:
     """The `ServerMetadataResponse`."""
-    return message("ServerMetadataResponse")(name="gradserve", version=gradserve_server.__version__, extensions=EXTENSIONS)
+    extensions = (*EXTENSIONS, SHARED_MEMORY) if shared_memory else EXTENSIONS
+    return message("ServerMetadataResponse")(name="gradserve", version=gradserve_server.__version__, extensions=extensions)
 
 
 def model_metadata(model: Model, versions: Iterable[int]) -> Any:
@@ -74,6 +79,16 @@ def repository_index(models: Iterable[Model]) -> Any:
     response = message("RepositoryIndexResponse")()
     for model in models:
         response.models.add(name=model.name, version=str(model.version), state=READY)
+    return response
+
+
+def shared_memory_status(regions: Iterable[Region]) -> Any:
+    """The `SystemSharedMemoryStatusResponse`."""
+    response = message("SystemSharedMemoryStatusResponse")()
+    for region in regions:
+        told = response.regions[region.name]
+        told.name, told.key = region.name, region.key
+        told.offset, told.byte_size = region.offset, region.byte_size
     return response
 
 

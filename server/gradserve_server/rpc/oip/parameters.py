@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gradserve.errors import InvalidParameter, NotSupported
+from gradserve.errors import InvalidParameter
+from gradserve_server.rpc.oip.shared_memory import Place
 
-_SHARED_MEMORY = "shared_memory_"
 _RESERVED = ("headers", "binary_data_output")
 _RESERVED_PREFIX = "triton_"
 
@@ -27,8 +27,9 @@ _YES_NO = _Kind(("bool_param",), "true or false")
 _REQUEST = {
     # Microseconds that the request may wait before it is worked on.
     "timeout": _WHOLE,
-    # All requests are equal here, and models keep nothing from one to the next: the rest is checked, and changes nothing.
+    # 1 goes first; 0 is the model's own default.
     "priority": _WHOLE,
+    # Models keep nothing from one request to the next: the rest is checked, and changes nothing.
     "sequence_id": _Kind(("int64_param", "uint64_param", "string_param"), "a number or a text"),
     "sequence_start": _YES_NO,
     "sequence_end": _YES_NO,
@@ -36,6 +37,11 @@ _REQUEST = {
 }
 _OUTPUT = {
     "classification": _Kind(("int64_param",), "a whole number of 0 or more", lambda value: value >= 0),
+}
+_PLACE = {
+    "shared_memory_region": _Kind(("string_param",), "the name of a region"),
+    "shared_memory_offset": _WHOLE,
+    "shared_memory_byte_size": _WHOLE,
 }
 
 
@@ -52,24 +58,29 @@ def request_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return _known(parameters, _REQUEST, "parameter")
 
 
-def input_parameters(parameters: Mapping[str, Any], what: str) -> None:
-    """Makes sure that an input brings its elements in the request.
-
-    Raises:
-        NotSupported: They are in shared memory.
-    """
-    _refuse_shared_memory(parameters, what)
-
-
 def output_parameters(parameters: Mapping[str, Any], what: str) -> dict[str, Any]:
     """Those of a requested output that this server knows, by name.
 
     Raises:
         InvalidParameter: Of another type, or out of range.
-        NotSupported: It should go to shared memory.
     """
-    _refuse_shared_memory(parameters, what)
     return _known(parameters, _OUTPUT, f"{what}: parameter")
+
+
+def tensor_place(parameters: Mapping[str, Any], what: str) -> Place | None:
+    """Where an input is, or an output should go, in shared memory; None: in the message.
+
+    Raises:
+        InvalidParameter: Of another type, out of range, or one without the others.
+    """
+    given = _known(parameters, _PLACE, f"{what}: parameter")
+    if not given:
+        return None
+    for needed in ("shared_memory_region", "shared_memory_byte_size"):
+        if needed not in given:
+            msg = f"{what}: parameter '{needed}': expected with '{next(iter(given))}', got nothing"
+            raise InvalidParameter(msg)
+    return Place(given["shared_memory_region"], given.get("shared_memory_offset", 0), given["shared_memory_byte_size"])
 
 
 def _known(parameters: Mapping[str, Any], kinds: Mapping[str, _Kind], what: str) -> dict[str, Any]:
@@ -86,9 +97,3 @@ def _known(parameters: Mapping[str, Any], kinds: Mapping[str, _Kind], what: str)
             raise InvalidParameter(msg)
         values[name] = value
     return values
-
-
-def _refuse_shared_memory(parameters: Mapping[str, Any], what: str) -> None:
-    if any(name.startswith(_SHARED_MEMORY) for name in parameters):
-        msg = f"{what}: expected its elements in the message; this server does not do shared memory"
-        raise NotSupported(msg)

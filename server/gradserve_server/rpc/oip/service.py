@@ -10,17 +10,14 @@ from gradserve.errors import NotSupported
 from gradserve_server.rpc.oip.messages import NAME, service
 from gradserve_server.rpc.oip.servicer import InferenceServicer
 
-_SHARED_MEMORY = "this server does not do shared memory; send tensors in the message"
+_CUDA_SHARED_MEMORY = "this server does not do CUDA shared memory; send tensors in the message or in system shared memory"
 
 UNIMPLEMENTED = {
     "RepositoryModelLoad": "this server loads its models when it starts; start it again to load others",
     "RepositoryModelUnload": "this server keeps its models until it stops",
-    "SystemSharedMemoryStatus": _SHARED_MEMORY,
-    "SystemSharedMemoryRegister": _SHARED_MEMORY,
-    "SystemSharedMemoryUnregister": _SHARED_MEMORY,
-    "CudaSharedMemoryStatus": _SHARED_MEMORY,
-    "CudaSharedMemoryRegister": _SHARED_MEMORY,
-    "CudaSharedMemoryUnregister": _SHARED_MEMORY,
+    "CudaSharedMemoryStatus": _CUDA_SHARED_MEMORY,
+    "CudaSharedMemoryRegister": _CUDA_SHARED_MEMORY,
+    "CudaSharedMemoryUnregister": _CUDA_SHARED_MEMORY,
 }
 """RPCs that are not done, and what they answer. Every other one is a method of `InferenceServicer`."""
 

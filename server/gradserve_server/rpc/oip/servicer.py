@@ -14,6 +14,7 @@ from gradserve_server.rpc.oip import codec, descriptions, settings
 from gradserve_server.rpc.oip.admission import check_batch, check_timeout
 from gradserve_server.rpc.oip.answer import Answer
 from gradserve_server.rpc.oip.messages import message
+from gradserve_server.rpc.oip.shared_memory import SharedMemory
 from gradserve_server.rpc.statistics import Phase, Statistics
 from gradserve_server.rpc.status import to_status
 from gradserve_server.rpc.trace_settings import TraceSettings
@@ -32,13 +33,20 @@ class InferenceServicer:
         engine: What does the work.
         max_streams: Streams open at a time.
         statistics: Where predictions are counted.
+        memory: The shared memory that clients have registered.
         tracing: Which calls are traced; None where none is.
     """
 
     def __init__(
-        self, engine: Engine, max_streams: int, statistics: Statistics, tracing: TraceSettings | None = None
+        self,
+        engine: Engine,
+        max_streams: int,
+        statistics: Statistics,
+        memory: SharedMemory,
+        tracing: TraceSettings | None = None,
     ) -> None:
         self._engine = engine
+        self._memory = memory
         self._streams = Limit("streams", max_streams)
         self._statistics = statistics
         self._tracing = tracing
@@ -66,7 +74,7 @@ class InferenceServicer:
 
     def ServerMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
         """Name, version, extensions."""
-        return descriptions.server_metadata()
+        return descriptions.server_metadata(shared_memory=self._memory.allowed)
 
     def ModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
         """Inputs, outputs, versions."""
@@ -107,6 +115,20 @@ class InferenceServicer:
         """What is traced; it can be changed where the server traces at all."""
         return settings.trace_settings(request, self._tracing, self._engine.model)
 
+    def SystemSharedMemoryStatus(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """One region, or all."""
+        return descriptions.shared_memory_status(self._memory.registered(request.name))
+
+    def SystemSharedMemoryRegister(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """Makes a region of shared memory known by a name."""
+        self._memory.register(request.name, request.key, request.offset, request.byte_size)
+        return message("SystemSharedMemoryRegisterResponse")()
+
+    def SystemSharedMemoryUnregister(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """Forgets one region, or all."""
+        self._memory.unregister(request.name)
+        return message("SystemSharedMemoryUnregisterResponse")()
+
     def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> bytes:  # noqa: N802
         """A prediction."""
         return self._predict(request, context, waited_ns(), Answer.unary)
@@ -130,7 +152,7 @@ class InferenceServicer:
     ) -> bytes:
         model = self._model(request.model_name, request.model_version)
         with self._statistics.prediction(model, waited_ns) as watch:
-            asked = codec.decode(request)
+            asked = codec.decode(request, self._memory)
             check_timeout(asked, waited_ns)
             check_batch(asked, model)
             watch.samples = model.batch_size(asked.inputs)
