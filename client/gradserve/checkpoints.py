@@ -17,9 +17,9 @@ FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """An ascent between two steps.
+    """An ascent between two steps: `client.ascend(..., resume=checkpoint)` goes on, to the bytes of one never interrupted.
 
-    `client.ascend(..., resume=checkpoint)` goes on from it, and ends with the same bytes as if nothing had happened. Save it with `path.write_bytes(checkpoint.to_bytes())`, and read it with `Checkpoint.from_bytes(path.read_bytes())`.
+    Save it with `path.write_bytes(checkpoint.to_bytes())`, and read it with `Checkpoint.from_bytes(path.read_bytes())`.
     """
 
     index: int

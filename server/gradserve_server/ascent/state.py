@@ -69,9 +69,7 @@ class State:
         """
         _check_identity(checkpoint, identity)
         if not 0 <= checkpoint.index <= spec.steps:
-            msg = (
-                f"resume: expected at most the {spec.steps} steps of this ascent, got a checkpoint after {checkpoint.index}"
-            )
+            msg = f"resume: expected at most the {spec.steps} steps of this ascent, got a checkpoint at {checkpoint.index}"
             raise InvalidAscent(msg)
         ours = self.arrays()
         if checkpoint.arrays.keys() != ours.keys():
@@ -80,8 +78,9 @@ class State:
             raise InvalidAscent(msg)
         for name, array in ours.items():
             _check_array(name, checkpoint.arrays[name], array)
-        image, (low, high) = checkpoint.arrays["image"], np.float32(spec.bounds)
-        if not ((low <= image) & (image <= high)).all():
+        low, high = spec.bounds
+        image = checkpoint.arrays["image"]
+        if not np.array_equal(np.clip(image, low, high), image):
             msg = f"resume: 'image': expected values from {low:g} to {high:g}, got others"
             raise InvalidAscent(msg)
         self.optimizer.steps = checkpoint.index
