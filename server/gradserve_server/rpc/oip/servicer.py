@@ -33,12 +33,20 @@ class InferenceServicer:
         max_streams: Streams open at a time.
         statistics: Where predictions are counted.
         tracing: Which calls are traced; None where none is.
+        is_ready: Whether the server is, which has begun to listen.
     """
 
     def __init__(
-        self, engine: Engine, max_streams: int, statistics: Statistics, tracing: TraceSettings | None = None
+        self,
+        engine: Engine,
+        max_streams: int,
+        statistics: Statistics,
+        tracing: TraceSettings | None = None,
+        *,
+        is_ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self._engine = engine
+        self._is_ready = is_ready
         self._streams = Limit("streams", max_streams)
         self._statistics = statistics
         self._tracing = tracing
@@ -53,8 +61,8 @@ class InferenceServicer:
         return message("ServerLiveResponse")(live=True)
 
     def ServerReady(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
-        """Yes: the server listens once every model is loaded."""
-        return message("ServerReadyResponse")(ready=True)
+        """The server listens once every model is loaded, and is ready until it is told to stop."""
+        return message("ServerReadyResponse")(ready=self._is_ready())
 
     def ModelReady(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
         """Whether there is such a model; that there is none is no error."""
@@ -62,7 +70,7 @@ class InferenceServicer:
             self._model(request.name, request.version)
         except ModelNotFound:
             return message("ModelReadyResponse")(ready=False)
-        return message("ModelReadyResponse")(ready=True)
+        return message("ModelReadyResponse")(ready=self._is_ready())
 
     def ServerMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
         """Name, version, extensions."""
