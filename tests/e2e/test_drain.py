@@ -1,19 +1,13 @@
-"""Stopping at each stage: nothing that was begun is lost, nothing new begins, and the process ends in time with exit code 0."""
+"""Stopping at each stage: nothing that was begun is lost, nothing new begins, and the process exits in time, with 0."""
 
 import signal
 import socket
-import subprocess
-import threading
-import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
-import grpc
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from support import golden, oip
-from support.jobs import Crowd
+from support import golden
 from support.onnx_models import build, save
 from support.paths import MODELS
 from support.served import Served, serving
@@ -22,8 +16,6 @@ from support.waiting import WAIT, wait_for
 import gradserve
 from gradserve import StopReason, errors
 from gradserve import objectives as O
-from gradserve_server import Engine, ServerConfig
-from gradserve_server.rpc.app import Server
 
 IMAGE = {"image": golden.digits()}
 UNIT = O.unit("logits", 7)
