@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from support import golden, oip
+from support import golden, metrics, oip
 from support.jobs import Crowd
 from support.onnx_models import build, save
 from support.paths import MODELS
@@ -91,6 +91,7 @@ def test_a_call_that_runs_is_answered_and_a_new_one_refused(repository, threads)
         running = threads.submit(client.infer, "slow", slow())
         wait_until_in_work(served, before)
         served.send(signal.SIGTERM)
+        wait_for(lambda: refused(client))
         with pytest.raises(errors.ServerUnavailable, match="shutting down"):
             client.infer("digits", IMAGE)
         with gradserve.Client(served.address) as other, pytest.raises(errors.ServerUnavailable, match="shutting down"):
@@ -262,6 +263,34 @@ def test_an_ascent_that_waits_for_the_device_is_interrupted_without_a_run(engine
         list(engine_of_one.ascend("digits", UNIT, **settings, resume=start))[-1] for start in (None, only.checkpoint)
     )
     assert resumed.image.tobytes() == whole.image.tobytes()
+
+
+def test_every_answer_that_was_made_arrives(engine, stopping, threads):
+    answered = itertools.count()
+
+    def ask():
+        with gradserve.Client(server.address) as client:
+            while True:
+                try:
+                    got = client.infer("digits", IMAGE)
+                except errors.ServerUnavailable:
+                    return
+                assert got["logits"].tobytes() == expected.tobytes()
+                next(answered)
+
+    expected = engine.infer("digits", IMAGE)["logits"]
+    with Server(engine, ServerConfig(port=0, drain_seconds=60)) as server:
+        asking = [threads.submit(ask) for _ in range(7)]
+        wait_for(lambda: made(server) > 50)
+        stopping(server).result(WAIT)
+        for each in asking:
+            each.result(WAIT)
+        assert made(server) == next(answered)
+
+
+def made(server):
+    rpc = "/gradserve.v1.GradientService/Infer"
+    return metrics.value(server, "gradserve_calls_total", rpc=rpc, code="OK")
 
 
 def test_a_new_ascent_is_refused(engine, stopping):

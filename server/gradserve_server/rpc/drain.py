@@ -4,6 +4,7 @@ A gate is open; then leaving (health says so, all is served still); closed (new 
 at last hurried (ascents end with a checkpoint, streams with their next request).
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +15,9 @@ import grpc
 
 from gradserve.errors import ServerUnavailable
 
-QUIET_SECONDS = 0.2
-"""A stream without a request for so long is idle: a client that sends one after the other leaves no such gap."""
+QUIET_SECONDS = 0.1
+"""So long must nothing have happened. A client that sends one request of a stream after the other leaves no such gap; and
+one that calls just when gRPC's own server stops is told CANCELLED, as if it had wished that, and not UNAVAILABLE."""
 
 
 class Gate:
@@ -23,7 +25,8 @@ class Gate:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._inside = self._idle = 0
+        self._inside = 0
+        self._last_change = -math.inf
         self._closed = False
         self.leaving = False
         """Whether others were told that it will close."""
@@ -43,7 +46,7 @@ class Gate:
         with self._changed:
             if self._closed:
                 raise _closed()
-            self._inside += 1
+            self._count(+1)
         if not context.add_callback(self._leave):  # it is over already
             self._leave()
 
@@ -63,7 +66,7 @@ class Gate:
             yield request
 
     def wait_empty(self, until: float) -> bool:
-        """Waits until nobody is inside but streams that are idle.
+        """Waits until nobody is inside but streams that are idle, and that for a moment.
 
         Args:
             until: By `time.monotonic()`.
@@ -72,29 +75,30 @@ class Gate:
             Whether that was so in time.
         """
         with self._changed:
-            while (left := until - time.monotonic()) > 0 or not self._inside:
-                if not self._changed.wait_for(lambda: not self._inside, left):
-                    return False
-                if not self._idle or not self._changed.wait(QUIET_SECONDS):
-                    return True
-            return False
+            while (now := time.monotonic()) < until:
+                quiet = math.inf if self._inside else self._last_change + QUIET_SECONDS
+                if now >= quiet:
+                    break
+                self._changed.wait(min(quiet, until) - now)
+            return not self._inside
 
     def _leave(self) -> None:
-        self._count(inside=-1)
+        with self._changed:
+            self._count(-1)
 
     @contextmanager
     def _idling(self) -> Iterator[None]:
-        self._count(inside=-1, idle=+1)
+        self._leave()
         try:
             yield
         finally:
-            self._count(inside=+1, idle=-1)
+            with self._changed:
+                self._count(+1)
 
-    def _count(self, *, inside: int, idle: int = 0) -> None:
-        with self._changed:
-            self._inside += inside
-            self._idle += idle
-            self._changed.notify_all()
+    def _count(self, change: int) -> None:
+        self._inside += change
+        self._last_change = time.monotonic()
+        self._changed.notify_all()
 
 
 class GateInterceptor(grpc.ServerInterceptor):
