@@ -7,6 +7,7 @@ from gradserve import aio, checks, errors, objectives
 from gradserve._calls import GradientResult, HessianResult
 from gradserve._metadata import metadata
 from gradserve.ascents import Adam, AscentSettings, GradientNormalization, Noise, Sgd, Step, StopReason
+from gradserve.checkpoints import Checkpoint
 from gradserve.client import Client
 from gradserve.descriptions import ImageDescription, Layer, ModelDescription, TensorDescription
 from gradserve.errors import GradserveError
@@ -17,6 +18,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Adam",
     "AscentSettings",
+    "Checkpoint",
     "Client",
     "GradientNormalization",
     "GradientResult",

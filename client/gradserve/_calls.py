@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
 
 from gradserve import wire
 from gradserve.ascents import AscentSettings, Step
@@ -127,6 +128,11 @@ def layers(model: str, version: str) -> Call[list[Layer]]:
 
 def inspect(model: str, version: str) -> Call[ModelDescription]:
     return Call("Inspect", model_service_pb2.InspectRequest(model=_ref(model, version)), wire.description_from_wire)
+
+
+def is_ready(service: str) -> Call[bool]:
+    serving = health_pb2.HealthCheckResponse.SERVING
+    return Call("Check", health_pb2.HealthCheckRequest(service=service), lambda response: response.status == serving)
 
 
 def _ref(model: str, version: str) -> pb.ModelRef:

@@ -16,8 +16,9 @@ _BY_CODE: dict[grpc.StatusCode, type[errors.GradserveError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
     grpc.StatusCode.CANCELLED: errors.CallCancelled,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.LimitExceeded,
+    grpc.StatusCode.NOT_FOUND: errors.ModelNotFound,
 }
-"""For statuses that gRPC itself makes, without a reason of ours."""
+"""For statuses without a reason of ours: gRPC itself makes them, or the health service, which knows a server's models."""
 
 
 def channel_options(max_message_bytes: int) -> list[tuple[str, int]]:

@@ -7,6 +7,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import grpc
 import numpy.typing as npt
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from gradserve import _calls
 from gradserve._calls import Array, Call, GradientResult, HessianResult
@@ -42,7 +43,7 @@ class Client:
             else grpc.aio.secure_channel(target, credentials, options)
         )
         self._timeout = timeout
-        self._stubs = (GradientServiceStub(self._channel), ModelServiceStub(self._channel))
+        self._stubs = (GradientServiceStub(self._channel), ModelServiceStub(self._channel), HealthStub(self._channel))
 
     async def infer(
         self, model: str, inputs: Mapping[str, npt.ArrayLike], *, outputs: Sequence[str] = (), version: str = ""
@@ -123,6 +124,10 @@ class Client:
     async def inspect(self, model: str, *, version: str = "") -> ModelDescription:
         """As `gradserve.Client.inspect`."""
         return await self._invoke(_calls.inspect(model, version))
+
+    async def is_ready(self, model: str = "") -> bool:
+        """As `gradserve.Client.is_ready`."""
+        return await self._invoke(_calls.is_ready(model))
 
     async def wait_until_ready(self, timeout: float) -> None:
         """As `gradserve.Client.wait_until_ready`."""

@@ -8,6 +8,8 @@ from typing import Any, TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from gradserve.checkpoints import Checkpoint
+
 __all__ = ["Adam", "AscentSettings", "GradientNormalization", "Noise", "Sgd", "Step", "StopReason"]
 
 
@@ -61,6 +63,8 @@ class StopReason(StrEnum):
     """All steps done."""
     NON_FINITE = "non_finite"
     """A value or a gradient became NaN or infinite; that image is the last finite one."""
+    INTERRUPTED = "interrupted"
+    """The server shuts down; the checkpoint says where another can go on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +74,16 @@ class Step:
     index: int
     """Updates made so far: 0 for the start."""
     values: npt.NDArray[np.float64]
-    """The objective for each image, [count]. Under jitter it is that of the shifted image, but for the last."""
+    """The objective for each image, [count]. Under jitter it is that of the shifted image, but after the last step. NaN if
+    the ascent was interrupted before the model saw the image."""
     gradient_norms: npt.NDArray[np.float64]
     """Euclidean length of the gradient for each image, before normalization, [count]."""
     image: npt.NDArray[np.float32] | None = None
     """The images, [count, ...] like the model input; when asked for, and always with the last report."""
     stop_reason: StopReason | None = None
     """Set in the last report only."""
+    checkpoint: Checkpoint | None = None
+    """Where `resume` can go on; when asked for, and always when interrupted (unless it is larger than a message may be)."""
 
     @property
     def value(self) -> float:
@@ -125,3 +132,7 @@ class AscentSettings(TypedDict, total=False):
     """A report every so many steps, and always the first and the last (1)."""
     image_every: int
     """An image every so many steps; 0 means only with the last report (0)."""
+    resume: Checkpoint | None
+    """Goes on from here. All other settings must be as they were, but for `steps` and the three `..._every`."""
+    checkpoint_every: int
+    """A checkpoint every so many steps, and with the last report; 0 means only where a server interrupts the ascent (0)."""

@@ -6,6 +6,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 import grpc
 import numpy.typing as npt
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from gradserve import _calls
 from gradserve._calls import Array, Call, GradientResult, HessianResult
@@ -48,7 +49,7 @@ class Client:
             else grpc.secure_channel(target, credentials, options)
         )
         self._timeout = timeout
-        self._stubs = (GradientServiceStub(self._channel), ModelServiceStub(self._channel))
+        self._stubs = (GradientServiceStub(self._channel), ModelServiceStub(self._channel), HealthStub(self._channel))
 
     def infer(
         self, model: str, inputs: Mapping[str, npt.ArrayLike], *, outputs: Sequence[str] = (), version: str = ""
@@ -191,6 +192,17 @@ class Client:
     def inspect(self, model: str, *, version: str = "") -> ModelDescription:
         """Inputs, outputs, image description and gradient backend."""
         return self._invoke(_calls.inspect(model, version))
+
+    def is_ready(self, model: str = "") -> bool:
+        """Whether the server, or a model on it, takes requests; not so while it shuts down.
+
+        Args:
+            model: Its name, or `name/version`; the server as a whole by default.
+
+        Raises:
+            ModelNotFound: No such model.
+        """
+        return self._invoke(_calls.is_ready(model))
 
     def wait_until_ready(self, timeout: float) -> None:
         """Waits for the connection.

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from gradserve.ascents import Adam, AscentSettings, GradientNormalization, Noise, Sgd, Step, StopReason
+from gradserve.checkpoints import Checkpoint, checkpoint_from_wire, checkpoint_to_wire
 from gradserve.descriptions import Dimension, ImageDescription, Layer, ModelDescription, TensorDescription
 from gradserve.errors import InvalidAscent, InvalidObjective, InvalidTensor
 from gradserve.objectives import (
@@ -89,7 +90,17 @@ def _numbers(tensor: Tensor, what: str) -> Array:
 
 # ---- ascents ---------------------------------------------------------------------------------------------------------
 
-_PLAIN_SETTINGS = ("input", "steps", "seed", "count", "weight_decay", "jitter", "report_every", "image_every")
+_PLAIN_SETTINGS = (
+    "input",
+    "steps",
+    "seed",
+    "count",
+    "weight_decay",
+    "jitter",
+    "report_every",
+    "image_every",
+    "checkpoint_every",
+)
 _NORMALIZATION_PREFIX = "GRADIENT_NORMALIZATION_"
 _STOP_PREFIX = "STOP_REASON_"
 
@@ -137,7 +148,7 @@ def ascent_from_wire(request: pb.AscendRequest) -> AscentSettings:
 
     Raises:
         InvalidAscent: An unknown gradient normalization.
-        InvalidTensor: A start image or an input that cannot be read.
+        InvalidTensor: A start image, an input or a checkpoint that cannot be read.
     """
     settings: dict[str, Any] = {
         name: getattr(request, name) for name in _PLAIN_SETTINGS if getattr(request, name) or name == "steps"
@@ -164,6 +175,8 @@ def ascent_from_wire(request: pb.AscendRequest) -> AscentSettings:
         settings["gradient_normalization"] = _normalization_from_wire(request.gradient_normalization)
     if request.HasField("bounds"):
         settings["bounds"] = (request.bounds.low, request.bounds.high)
+    if request.HasField("resume"):
+        settings["resume"] = checkpoint_from_wire(request.resume)
     return cast("AscentSettings", settings)
 
 
@@ -175,6 +188,7 @@ def step_to_wire(step: Step) -> pb.AscendResponse:
         gradient_norms=step.gradient_norms.tolist(),
         image=None if step.image is None else to_wire(step.image),
         stop_reason=None if step.stop_reason is None else _STOP_PREFIX + step.stop_reason.name,
+        checkpoint=None if step.checkpoint is None else checkpoint_to_wire(step.checkpoint),
     )
 
 
@@ -188,6 +202,7 @@ def step_from_wire(message: pb.AscendResponse) -> Step:
         gradient_norms=np.array(message.gradient_norms),
         image=from_wire(message.image, what="image") if message.HasField("image") else None,
         stop_reason=None if reason is None else StopReason[reason],
+        checkpoint=checkpoint_from_wire(message.checkpoint) if message.HasField("checkpoint") else None,
     )
 
 
@@ -229,6 +244,13 @@ def _bounds_to_wire(bounds: tuple[float, float] | None) -> pb.Bounds | None:
     return pb.Bounds(low=low, high=high)
 
 
+def _resume_to_wire(checkpoint: Checkpoint | None) -> Any:
+    if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
+        msg = f"resume: expected a Checkpoint, got {type(checkpoint).__name__}"
+        raise InvalidAscent(msg)
+    return None if checkpoint is None else checkpoint_to_wire(checkpoint)
+
+
 _SETTING_TO_WIRE: dict[str, Callable[[pb.AscendRequest, Any], object]] = {
     "shape": lambda request, value: request.shape.extend(value),
     "start": lambda request, value: request.start.CopyFrom(_start_to_wire(value)),
@@ -237,6 +259,7 @@ _SETTING_TO_WIRE: dict[str, Callable[[pb.AscendRequest, Any], object]] = {
         request, "gradient_normalization", _normalization_to_wire(value)
     ),
     "bounds": lambda request, value: request.MergeFrom(pb.AscendRequest(bounds=_bounds_to_wire(value))),
+    "resume": lambda request, value: request.MergeFrom(pb.AscendRequest(resume=_resume_to_wire(value))),
 }
 """Settings that are messages of their own; `_PLAIN_SETTINGS` are fields."""
 

@@ -1,6 +1,7 @@
 """`python -m gradserve_server REPOSITORY`: the same as `gradserve serve`."""
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -19,7 +20,8 @@ REPOSITORY is a folder in Triton's layout, <repository>/<model>/[config.pbtxt]/<
 model, or a single .onnx file, which is then a model named after it.
 
 Once every model is loaded, the last line on standard output is `listening on HOST:PORT`. SIGTERM or Ctrl-C lets the running
-calls finish, for as long as --drain-seconds says, and ends with exit code 0; a second one ends at once.
+calls finish, for as long as --drain-seconds says, ends ascents that need longer with a checkpoint, and exits with 0. A
+second one ends at once.
 
 examples:
   %(prog)s models
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m grads
         prog: What the user typed, for the help.
 
     Returns:
-        The exit code: 0, or 1 after an error, which is on standard error.
+        The exit code: 0; 1 after an error, which is on standard error; 130 after Ctrl-C while the models were loading.
     """
     try:
         options = parse(_parser(prog), sys.argv[1:] if arguments is None else arguments)
@@ -46,9 +48,17 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m grads
     except (GradserveError, SettingsError, OSError) as error:
         sys.stderr.write(f"gradserve: error: {error}\n")
         return 1
-    except KeyboardInterrupt:  # while the models were loading
-        return 130
+    except _StoppedLoading as stopped:
+        return 0 if stopped.number == signal.SIGTERM else 128 + stopped.number
     return 0
+
+
+class _StoppedLoading(BaseException):
+    """A signal while the models were loading: there is nobody to finish anything for."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 def serve(repository: str, engine_config: EngineConfig, server_config: ServerConfig) -> None:
@@ -58,16 +68,20 @@ def serve(repository: str, engine_config: EngineConfig, server_config: ServerCon
         GradserveError: A model that cannot be served, or none.
         OSError: The address cannot be bound.
     """
-    stop = threading.Event()
+    stop, loaded = threading.Event(), threading.Event()
 
-    def stop_gently(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        signal.signal(number, signal.SIG_DFL)
+    def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        if stop.is_set():
+            os._exit(128 + number)  # as process 1 of a container, a signal's default would not end this one
         stop.set()
+        if not loaded.is_set():
+            raise _StoppedLoading(number)
 
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
     with Engine(repository, config=engine_config) as engine:
+        loaded.set()
         with Server(engine, server_config) as server:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, stop_gently)
             metrics = [f"metrics on http://{server.metrics_address}/metrics"] if server.metrics_address else []
             _say(*_models(engine), *metrics, f"listening on {server.address}")
             stop.wait()

@@ -89,7 +89,9 @@ class ServerConfig:
     max_calls: int = setting(32, "other calls at a time; more wait")
     """In gRPC's queue."""
     drain_seconds: float = setting(10.0, "seconds that running calls have to finish after SIGTERM", unit="S")
-    """Less than the 30 s after which Kubernetes kills."""
+    """Less than the 30 s after which Kubernetes kills. Ascents have most of it (`rpc.drain`)."""
+    drain_delay_seconds: float = setting(0.0, "seconds before that in which health says NOT_SERVING already", unit="S")
+    """All is served meanwhile. Where load balancers go by health: longer than they take to notice."""
     trace: bool = setting(False, "send OpenTelemetry spans where OTEL_* variables say; needs gradserve-server[tracing]")
     """By OTLP over gRPC. Calls whose clients trace them are traced whatever the rate."""
     trace_rate: int = setting(1, "calls of which one is traced, with --trace")

@@ -1,5 +1,6 @@
 """The verbs, in process: what `gradserve.Client` asks of a server, without the server."""
 
+import functools
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,8 @@ from gradserve import AscentSettings, GradientResult, HessianResult, Layer, Mode
 from gradserve.errors import InvalidObjective, InvalidTensor, ModelNotFound
 from gradserve.objectives import Term, terms_of
 from gradserve_server import kernels
-from gradserve_server.ascent.loop import ascend
+from gradserve_server.ascent.identity import identity
+from gradserve_server.ascent.loop import Signals, ascend
 from gradserve_server.ascent.spec import resolve
 from gradserve_server.ascent.watched import watched
 from gradserve_server.config import EngineConfig
@@ -220,6 +222,7 @@ class Engine:
         objective: Objective,
         *,
         should_stop: Callable[[], bool] = lambda: False,
+        should_interrupt: Callable[[], bool] = lambda: False,
         **settings: Unpack[AscentSettings],
     ) -> Iterator[Step]:
         """Changes an input step by step so that the objective grows. See `gradserve.Client.ascend`.
@@ -230,6 +233,7 @@ class Engine:
             model: Its name.
             objective: What to make large.
             should_stop: Asked before each step; once it says yes, the iterator ends.
+            should_interrupt: Asked in each step; once it says yes, the iterator ends with a report that has a checkpoint.
             **settings: See `gradserve.AscentSettings`.
         """
         served = self.model(model, settings.get("version", ""))
@@ -241,12 +245,21 @@ class Engine:
         objective_weights = _weights(served, terms, feeds, spec.input)
         values = np.empty(spec.count, np.float32)
         gradient = np.empty_like(feeds[spec.input])
-        stop = lambda: self._closed.is_set() or should_stop()  # noqa: E731
-        runs = plan.bind(feeds, objective_weights, values, gradient, Caller(stop))
+        signals = Signals(lambda: self._closed.is_set() or should_stop(), should_interrupt)
+        runs = plan.bind(feeds, objective_weights, values, gradient, Caller(signals.any))
+        reports = ascend(
+            spec,
+            runs,
+            feeds[spec.input],
+            values,
+            gradient,
+            identity=functools.cache(lambda: identity(spec, served.description, terms, feeds)),
+            signals=signals,
+        )
 
         def steps() -> Generator[Step]:
-            with runs as run:
-                yield from ascend(spec, run, feeds[spec.input], values, gradient, stop)
+            with runs:
+                yield from reports
 
         return watched(steps(), runs.subject, self.observers)
 

@@ -1,6 +1,7 @@
 """A real server on a real socket, asked by the real clients."""
 
 import asyncio
+import itertools
 import threading
 import time
 
@@ -90,6 +91,16 @@ def test_ascend_gives_the_same_bytes_in_process_and_over_the_wire(client, engine
     assert got[-1].stop_reason is StopReason.FINISHED
 
 
+def test_an_ascent_goes_on_in_process_and_over_the_wire(client, engine):
+    settings = {"steps": 12, "seed": 3, "jitter": 2, "count": 2, "checkpoint_every": 1}
+    whole = list(engine.ascend("digits", UNIT, **settings))
+    for first, second in ((client, engine), (engine, client), (client, client)):
+        *_, half = itertools.islice(first.ascend("digits", UNIT, **settings), 6)
+        rest = list(second.ascend("digits", UNIT, **settings, resume=half.checkpoint))
+        assert [step.checkpoint.to_bytes() for step in rest] == [step.checkpoint.to_bytes() for step in whole[5:]]
+        assert rest[-1].image.tobytes() == whole[-1].image.tobytes()
+
+
 def test_an_ascent_reports_the_value_of_the_picture_it_delivers(client):
     description = client.inspect("digits").input("image").image
     *_, last = client.ascend("digits", UNIT, steps=20, jitter=2, seed=1)
@@ -117,13 +128,16 @@ def test_the_async_client_has_the_same_answers(server, engine):
 
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
+SAVED = {"seed": 1, "checkpoint_every": 1}
 MISTAKES = {
     errors.ModelNotFound: lambda c: c.infer("nowhere", IMAGE),
     errors.InvalidTensor: lambda c: c.infer("digits", {"image": golden.digits()[0]}),
     errors.UnknownInput: lambda c: c.infer("digits", {"picture": golden.digits()}),
     errors.UnknownLayer: lambda c: c.gradient("digits", IMAGE, O.unit("logit", 0)),
     errors.InvalidObjective: lambda c: c.gradient("digits", IMAGE, O.unit("logits", 10)),
-    errors.InvalidAscent: lambda c: list(c.ascend("digits", UNIT, steps=0)),
+    errors.InvalidAscent: lambda c: list(
+        c.ascend("digits", UNIT, resume=next(c.ascend("digits", UNIT, **SAVED)).checkpoint)
+    ),
 }
 
 
@@ -365,13 +379,3 @@ def test_reflection_lists_the_services(server):
         for service in SERVICES:
             (described,) = database.FindFileContainingSymbol(service).service
             assert service.endswith(f".{described.name}")
-
-
-def test_stopping_cancels_what_does_not_end_in_time(engine):
-    server = Server(engine, ServerConfig(port=0, drain_seconds=0.2))
-    with gradserve.Client(server.address) as client:
-        ascent = slow_ascent(client)
-        next(ascent)
-        server.stop()
-        with pytest.raises(errors.CallError):
-            list(ascent)

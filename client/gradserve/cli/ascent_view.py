@@ -9,6 +9,12 @@ from gradserve import ModelDescription, StopReason, TensorDescription, images
 from gradserve.cli import console
 from gradserve.cli.ascents import Ascent
 
+_EARLY: dict[str, str] = {
+    StopReason.NON_FINITE: "a value or a gradient was not finite",
+    StopReason.INTERRUPTED: "the server shuts down",
+}
+"""Why an ascent made fewer steps than it was to make."""
+
 _WIDEST = 8
 """Images of one objective side by side."""
 
@@ -122,5 +128,5 @@ def show(asked: list[Ascent], description: ModelDescription, *, as_json: bool) -
             )
         )
     for row in rows:
-        if row["stop_reason"] != StopReason.FINISHED:
-            console.note(f"{row['objective']}: stopped at step {row['steps']}: a value or a gradient was not finite")
+        if row["stop_reason"] in _EARLY:
+            console.note(f"{row['objective']}: stopped at step {row['steps']}: {_EARLY[row['stop_reason']]}")

@@ -46,7 +46,7 @@ Event = tuple[Ascent, Step | BaseException | None]
 
 def run(
     ascents: Sequence[Ascent],
-    start: Callable[[Objective], Iterator[Step]],
+    start: Callable[[Ascent], Iterator[Step]],
     *,
     jobs: int,
     watch: Callable[[Ascent], None],
@@ -98,7 +98,7 @@ def _work(
     waiting: "queue.SimpleQueue[Ascent]",
     events: "queue.SimpleQueue[Event]",
     stop: threading.Event,
-    start: Callable[[Objective], Iterator[Step]],
+    start: Callable[[Ascent], Iterator[Step]],
 ) -> None:
     """Takes ascents that wait, one after the other, and passes on what they report."""
     while not stop.is_set():
@@ -108,7 +108,7 @@ def _work(
             return
         try:
             ascent.began = time.perf_counter()
-            for step in start(ascent.objective):
+            for step in start(ascent):
                 events.put((ascent, step))
                 if stop.is_set():
                     return

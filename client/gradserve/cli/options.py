@@ -83,11 +83,11 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
 
 
 def output_file(*suffixes: str) -> Callable[[str], Path]:
-    """The type of a file to write: its ending says the format, and its folder exists."""
+    """The type of a file to write: its ending says the format, if there are several, and its folder exists."""
 
     def parse(text: str) -> Path:
         path = Path(text)
-        if path.suffix.lower() not in suffixes:
+        if suffixes and path.suffix.lower() not in suffixes:
             msg = f"expected a file name that ends in {' or '.join(suffixes)}, got {text!r}"
             raise argparse.ArgumentTypeError(msg)
         if not path.parent.is_dir():

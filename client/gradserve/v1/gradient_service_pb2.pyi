@@ -1,3 +1,4 @@
+from gradserve.v1 import checkpoint_pb2 as _checkpoint_pb2
 from gradserve.v1 import objective_pb2 as _objective_pb2
 from gradserve.v1 import tensor_pb2 as _tensor_pb2
 from google.protobuf.internal import containers as _containers
@@ -25,6 +26,7 @@ class StopReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STOP_REASON_UNSPECIFIED: _ClassVar[StopReason]
     STOP_REASON_FINISHED: _ClassVar[StopReason]
     STOP_REASON_NON_FINITE: _ClassVar[StopReason]
+    STOP_REASON_INTERRUPTED: _ClassVar[StopReason]
 GRADIENT_NORMALIZATION_UNSPECIFIED: GradientNormalization
 GRADIENT_NORMALIZATION_NONE: GradientNormalization
 GRADIENT_NORMALIZATION_STD: GradientNormalization
@@ -36,6 +38,7 @@ GRADIENT_NORMALIZATION_MIN_MAX: GradientNormalization
 STOP_REASON_UNSPECIFIED: StopReason
 STOP_REASON_FINISHED: StopReason
 STOP_REASON_NON_FINITE: StopReason
+STOP_REASON_INTERRUPTED: StopReason
 
 class ModelRef(_message.Message):
     __slots__ = ("name", "version")
@@ -160,7 +163,7 @@ class ActivationsResponse(_message.Message):
     def __init__(self, activations: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ...) -> None: ...
 
 class AscendRequest(_message.Message):
-    __slots__ = ("model", "objective", "input", "inputs", "steps", "seed", "count", "shape", "start", "optimizer", "gradient_normalization", "weight_decay", "jitter", "bounds", "report_every", "image_every")
+    __slots__ = ("model", "objective", "input", "inputs", "steps", "seed", "count", "shape", "start", "optimizer", "gradient_normalization", "weight_decay", "jitter", "bounds", "report_every", "image_every", "resume", "checkpoint_every")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -177,6 +180,8 @@ class AscendRequest(_message.Message):
     BOUNDS_FIELD_NUMBER: _ClassVar[int]
     REPORT_EVERY_FIELD_NUMBER: _ClassVar[int]
     IMAGE_EVERY_FIELD_NUMBER: _ClassVar[int]
+    RESUME_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_EVERY_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     objective: _objective_pb2.Objective
     input: str
@@ -193,7 +198,9 @@ class AscendRequest(_message.Message):
     bounds: Bounds
     report_every: int
     image_every: int
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., objective: _Optional[_Union[_objective_pb2.Objective, _Mapping]] = ..., input: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ..., steps: _Optional[int] = ..., seed: _Optional[int] = ..., count: _Optional[int] = ..., shape: _Optional[_Iterable[int]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., optimizer: _Optional[_Union[Optimizer, _Mapping]] = ..., gradient_normalization: _Optional[_Union[GradientNormalization, str]] = ..., weight_decay: _Optional[float] = ..., jitter: _Optional[int] = ..., bounds: _Optional[_Union[Bounds, _Mapping]] = ..., report_every: _Optional[int] = ..., image_every: _Optional[int] = ...) -> None: ...
+    resume: _checkpoint_pb2.Checkpoint
+    checkpoint_every: int
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., objective: _Optional[_Union[_objective_pb2.Objective, _Mapping]] = ..., input: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ..., steps: _Optional[int] = ..., seed: _Optional[int] = ..., count: _Optional[int] = ..., shape: _Optional[_Iterable[int]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., optimizer: _Optional[_Union[Optimizer, _Mapping]] = ..., gradient_normalization: _Optional[_Union[GradientNormalization, str]] = ..., weight_decay: _Optional[float] = ..., jitter: _Optional[int] = ..., bounds: _Optional[_Union[Bounds, _Mapping]] = ..., report_every: _Optional[int] = ..., image_every: _Optional[int] = ..., resume: _Optional[_Union[_checkpoint_pb2.Checkpoint, _Mapping]] = ..., checkpoint_every: _Optional[int] = ...) -> None: ...
 
 class Start(_message.Message):
     __slots__ = ("constant", "noise", "image")
@@ -246,15 +253,17 @@ class Bounds(_message.Message):
     def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
 
 class AscendResponse(_message.Message):
-    __slots__ = ("index", "values", "gradient_norms", "image", "stop_reason")
+    __slots__ = ("index", "values", "gradient_norms", "image", "stop_reason", "checkpoint")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_NORMS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     STOP_REASON_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     index: int
     values: _containers.RepeatedScalarFieldContainer[float]
     gradient_norms: _containers.RepeatedScalarFieldContainer[float]
     image: _tensor_pb2.Tensor
     stop_reason: StopReason
-    def __init__(self, index: _Optional[int] = ..., values: _Optional[_Iterable[float]] = ..., gradient_norms: _Optional[_Iterable[float]] = ..., image: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., stop_reason: _Optional[_Union[StopReason, str]] = ...) -> None: ...
+    checkpoint: _checkpoint_pb2.Checkpoint
+    def __init__(self, index: _Optional[int] = ..., values: _Optional[_Iterable[float]] = ..., gradient_norms: _Optional[_Iterable[float]] = ..., image: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., stop_reason: _Optional[_Union[StopReason, str]] = ..., checkpoint: _Optional[_Union[_checkpoint_pb2.Checkpoint, _Mapping]] = ...) -> None: ...

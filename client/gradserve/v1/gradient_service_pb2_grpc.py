@@ -130,7 +130,8 @@ class GradientServiceServicer(object):
     def Ascend(self, request, context):
         """Changes an input step by step so that the objective grows, and reports on the way. The server works only as long as the
         call is open: cancelling it stops the work within one step. Statuses: as Gradient; INVALID_ARGUMENT also for a setting
-        out of range. A run that stops early after it has begun says so in stop_reason, not as an error.
+        out of range, or a checkpoint of another ascent. A run that stops early after it has begun says so in stop_reason, not as an
+        error: one that a server which shuts down cannot finish ends INTERRUPTED, with a checkpoint to go on from elsewhere.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

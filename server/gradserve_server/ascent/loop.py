@@ -1,6 +1,7 @@
 """The loop: a generator that calls the kernels and one gradient function."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -8,9 +9,31 @@ import numpy.typing as npt
 from gradserve import Step, StopReason
 from gradserve.errors import CallCancelled
 from gradserve_server.ascent.spec import AscentSpec
+from gradserve_server.ascent.state import State
 from gradserve_server.kernels import Ascender, Layout
 
 Float32 = npt.NDArray[np.float32]
+
+
+def _no() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Signals:
+    """How an ascent is told to end early. Each is asked in every step; once it says yes, it says so for good."""
+
+    stop: Callable[[], bool] = _no
+    """Ends it without another report: nobody reads it."""
+    interrupt: Callable[[], bool] = _no
+    """Ends it with a report from which it can go on."""
+
+    def any(self) -> bool:
+        """Whether no more steps are wanted."""
+        return self.stop() or self.interrupt()
+
+
+NEVER = Signals()
 
 
 def ascend(
@@ -19,7 +42,9 @@ def ascend(
     batch: Float32,
     values: Float32,
     gradient: Float32,
-    should_stop: Callable[[], bool] = lambda: False,
+    *,
+    identity: Callable[[], Mapping[str, str]] = dict,
+    signals: Signals = NEVER,
 ) -> Iterator[Step]:
     """Makes the objective grow, step by step.
 
@@ -28,63 +53,107 @@ def ascend(
 
     A step whose gradient is NaN or infinite leaves that image as it is; once every image has met one, the run ends.
 
+    A checkpoint at k holds what step k reads: an ascent that goes on from it begins with report k.
+
     Args:
         spec: What to do.
-        run: Reads `batch`, writes `values` and `gradient`; raises CallCancelled where it had to wait, and `should_stop` said
-            yes before its turn came.
+        run: Reads `batch`, writes `values` and `gradient`; raises CallCancelled where it had to wait, and one of `signals`
+            said yes before its turn came.
         batch: The model's input, [N, ...].
         values: The objective, [N].
         gradient: d values[n] / d batch[n].
-        should_stop: Asked before each step; once it says yes, the generator ends without another report.
+        identity: Says what a checkpoint of this ascent must be compared with; asked where there is a checkpoint.
+        signals: Asked in each step.
 
-    Yields:
-        The start, every `report_every` steps, and the end.
+    Returns:
+        Reports of the start, of every `report_every` steps, and of the end.
+
+    Raises:
+        InvalidAscent: The checkpoint in `spec.resume` is of another ascent, or damaged.
     """
-    pixels = spec.pixels
+    ascender = _ascender(spec)
+    state = State.start(spec, ascender)
+    if spec.resume is not None:
+        state.restore(spec.resume, identity(), spec)
+    return _steps(spec, ascender, state, run, batch, values, gradient, identity, signals)
+
+
+def _steps(
+    spec: AscentSpec,
+    ascender: Ascender,
+    state: State,
+    run: Callable[[], None],
+    batch: Float32,
+    values: Float32,
+    gradient: Float32,
+    identity: Callable[[], Mapping[str, str]],
+    signals: Signals,
+) -> Iterator[Step]:
+    pixels, first = spec.pixels, state.index
+    model_batch, model_gradient = pixels.buffer(batch), pixels.buffer(gradient)
+    jitter = spec.offsets(first)
+    for index in range(first, spec.steps + 1):
+        if signals.stop():
+            return
+        done = index == spec.steps
+        offsets = None if done else next(jitter)
+        ascender.prepare(state.image, offsets, model_batch)
+        seen = _runs(run, values, gradient)
+        if not seen and signals.stop():
+            return
+        interrupted = not seen or (not done and signals.interrupt())
+        last = done or interrupted
+        # A copy of each before the step, which changes them in place.
+        saved = interrupted or _due(index, spec.checkpoint_every) or (done and spec.checkpoint_every > 0)
+        checkpoint = state.save(identity()) if saved else None
+        picture = pixels.from_planar(state.image) if last or _due(index, spec.image_every) else None
+        norms = _norms(pixels.to_planar(gradient), pixels.scale) if last else state.step(ascender, model_gradient, offsets)
+        state.finite &= np.isfinite(norms) & np.isfinite(values)
+        reason = _reason(state, done=done, interrupted=interrupted)
+        if reason is not None and picture is None:
+            picture = pixels.from_planar(state.image)
+        if reason or saved or picture is not None or index == first or _due(index, spec.report_every):
+            yield Step(index, values.astype(np.float64), norms, picture, reason, checkpoint)
+        if reason is not None:
+            return
+
+
+def _runs(run: Callable[[], None], values: Float32, gradient: Float32) -> bool:
+    """Runs the model; where a signal came before its turn, says no, and there are no numbers."""
+    try:
+        run()
+    except CallCancelled:
+        values.fill(np.nan)
+        gradient.fill(np.nan)
+        return False
+    return True
+
+
+def _reason(state: State, *, done: bool, interrupted: bool) -> StopReason | None:
+    if interrupted:
+        return StopReason.INTERRUPTED
+    if not state.finite.all() and (done or not state.finite.any()):
+        return StopReason.NON_FINITE
+    return StopReason.FINISHED if done else None
+
+
+def _due(index: int, every: int) -> bool:
+    return every > 0 and index % every == 0
+
+
+def _ascender(spec: AscentSpec) -> Ascender:
     low, high = spec.bounds
-    ascender = Ascender(
-        pixels.planar_shape,
+    return Ascender(
+        spec.pixels.planar_shape,
         rule=spec.optimizer,
-        mean=pixels.mean,
-        scale=pixels.scale,
-        layout=Layout(pixels.layout),
+        mean=spec.pixels.mean,
+        scale=spec.pixels.scale,
+        layout=Layout(spec.pixels.layout),
         normalization=spec.gradient_normalization,
         weight_decay=spec.weight_decay,
         low=low,
         high=high,
     )
-    state = ascender.new_state(spec.count)
-    image = spec.start.copy()
-    model_batch, model_gradient = pixels.buffer(batch), pixels.buffer(gradient)
-    jitter = spec.offsets()
-    finite = np.ones(spec.count, np.bool_)
-    for index in range(spec.steps + 1):
-        if should_stop():
-            return
-        last = index == spec.steps
-        offsets = None if last else next(jitter)
-        ascender.prepare(image, offsets, model_batch)
-        try:
-            run()
-        except CallCancelled:  # `should_stop` said yes while the run waited for its turn
-            return
-        wanted = spec.image_every and index % spec.image_every == 0
-        picture = pixels.from_planar(image) if wanted or last else None
-        if last:
-            norms = _norms(pixels.to_planar(gradient), pixels.scale)
-        else:
-            norms = ascender.step(image, model_gradient, offsets, state)
-        finite &= np.isfinite(norms) & np.isfinite(values)
-        stopped = not finite.any()
-        if stopped and picture is None:
-            picture = pixels.from_planar(image)
-        if last or stopped or index % spec.report_every == 0 or wanted:
-            reason = None
-            if last or stopped:
-                reason = StopReason.FINISHED if finite.all() else StopReason.NON_FINITE
-            yield Step(index, values.astype(np.float64), norms, picture, reason)
-        if stopped:
-            return
 
 
 def _norms(gradient: Float32, scale: Float32) -> npt.NDArray[np.float64]:

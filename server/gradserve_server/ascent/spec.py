@@ -1,5 +1,6 @@
 """What an ascent was asked to do, checked against the model, with every default filled in."""
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gradserve import Adam, AscentSettings, GradientNormalization, ImageDescription, Noise, Sgd, TensorDescription
+from gradserve import (
+    Adam,
+    AscentSettings,
+    Checkpoint,
+    GradientNormalization,
+    ImageDescription,
+    Noise,
+    Sgd,
+    TensorDescription,
+)
 from gradserve.errors import InvalidAscent, NotDifferentiable, UnknownInput
 from gradserve.wire import check_settings
 from gradserve_server.ascent.pixels import PixelSpace
@@ -22,6 +32,9 @@ MAX_BATCH_BYTES = 1 << 30
 
 STEPS_DRAWN = 64
 """Jitter is drawn for so many steps at a time; another number would give other jitter for the same seed."""
+
+_NOISE, _JITTER = range(2)
+"""The streams of random numbers that each image has."""
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -37,28 +50,39 @@ class AscentSpec:
     pixels: PixelSpace
     start: npt.NDArray[np.float32]
     """[count, C, H, W], within the bounds."""
+    origin: float | Noise | npt.NDArray[np.float32]
+    """What `start` was made of."""
     steps: int
     count: int
     jitter: int
     """Largest shift, each way."""
-    shift_seeds: Sequence[np.random.SeedSequence]
-    """Of the jitter of each image."""
+    seed: int
     optimizer: Sgd | Adam
     gradient_normalization: GradientNormalization
     weight_decay: float
     bounds: tuple[float, float]
     report_every: int
     image_every: int
+    checkpoint_every: int
+    resume: Checkpoint | None
+    """Where to go on; not checked yet."""
 
-    def offsets(self) -> Iterator[npt.NDArray[np.int32] | None]:
-        """The jitter of each step without end, [count, 2] (rows, columns); None where there is none."""
-        generators = [np.random.Generator(np.random.Philox(seed)) for seed in self.shift_seeds]
+    def offsets(self, first: int = 0) -> Iterator[npt.NDArray[np.int32] | None]:
+        """The jitter of each step without end, [count, 2] (rows, columns); None where there is none.
+
+        Args:
+            first: The step to begin with. Each `STEPS_DRAWN` steps have a part of the stream of their own, so that it takes
+                no longer to begin late.
+        """
+        if not self.jitter:
+            yield from itertools.repeat(None)
+        streams = [np.random.Philox(_stream(self.seed, image, _JITTER)) for image in range(self.count)]
+        block, skip = divmod(first, STEPS_DRAWN)
         while True:
-            if not self.jitter:
-                yield None
-                continue
+            generators = [np.random.Generator(stream.jumped(block)) for stream in streams]
             drawn = [g.integers(-self.jitter, self.jitter + 1, (STEPS_DRAWN, 2), np.int32) for g in generators]
-            yield from np.stack(drawn, axis=1)
+            yield from np.stack(drawn, axis=1)[skip:]
+            block, skip = block + 1, 0
 
 
 def resolve(settings: AscentSettings, inputs: Sequence[TensorDescription], float_inputs: Sequence[str]) -> AscentSpec:
@@ -85,24 +109,31 @@ def resolve(settings: AscentSettings, inputs: Sequence[TensorDescription], float
     if jitter and not pixels.is_image:
         msg = f"jitter: expected 0, because input '{tensor.name}' is not an image [N,C,H,W], got {jitter}"
         raise InvalidAscent(msg)
-    # Each image has streams of its own, so that it comes out the same alone and in company.
-    streams = [np.random.SeedSequence(seed, spawn_key=(index,)).spawn(2) for index in range(count)]
+    origin = _origin(settings.get("start", Noise()))
     return AscentSpec(
         input=tensor.name,
         feeds=_feeds(tensor.name, settings.get("inputs", {}), inputs, pixels, count),
         pixels=pixels,
-        start=_start(settings.get("start", Noise()), bounds, pixels, [noise for noise, _ in streams]),
+        start=_start(origin, bounds, pixels, [_stream(seed, image, _NOISE) for image in range(count)]),
+        origin=origin,
         steps=steps,
         count=count,
         jitter=jitter,
-        shift_seeds=[shift for _, shift in streams],
+        seed=seed,
         optimizer=_optimizer(settings.get("optimizer", Adam())),
         gradient_normalization=_normalization(settings.get("gradient_normalization", GradientNormalization.NONE)),
         weight_decay=_number("weight_decay", settings.get("weight_decay", 0.0), 0.0, 1.0),
         bounds=bounds,
         report_every=_whole("report_every", settings.get("report_every", 0) or 1, 1, MAX_STEPS),
         image_every=_whole("image_every", settings.get("image_every", 0), 0, MAX_STEPS),
+        checkpoint_every=_whole("checkpoint_every", settings.get("checkpoint_every", 0), 0, MAX_STEPS),
+        resume=_resume(settings.get("resume")),
     )
+
+
+def _stream(seed: int, image: int, purpose: int) -> np.random.SeedSequence:
+    """Each image has streams of its own, so that it comes out the same alone and in company."""
+    return np.random.SeedSequence(seed, spawn_key=(image, purpose))
 
 
 # ---- the model's side ------------------------------------------------------------------------------------------------
@@ -187,29 +218,35 @@ def _bounds(given: tuple[float, float] | None, image: ImageDescription | None) -
     return low, high
 
 
+def _origin(start: float | Noise | npt.NDArray[Any]) -> float | Noise | npt.NDArray[np.float32]:
+    if isinstance(start, Noise):
+        return Noise(_number("start: standard deviation", start.standard_deviation, 0.0, _LARGEST))
+    if np.ndim(start) == 0:
+        return _number("start", start, -_LARGEST, _LARGEST)
+    return _start_image(start)
+
+
 def _start(
-    start: float | Noise | npt.NDArray[Any],
+    origin: float | Noise | npt.NDArray[np.float32],
     bounds: tuple[float, float],
     pixels: PixelSpace,
     streams: Sequence[np.random.SeedSequence],
 ) -> npt.NDArray[np.float32]:
     shape = (len(streams), *pixels.planar_shape)
-    if isinstance(start, Noise):
+    if isinstance(origin, Noise):
         bounded = all(map(math.isfinite, bounds))
         middle, width = (sum(bounds) / 2, bounds[1] - bounds[0]) if bounded else (0.0, 1.0)
-        deviation = _number("start: standard deviation", start.standard_deviation, 0.0, _LARGEST) * width
         generators = [np.random.Generator(np.random.Philox(stream)) for stream in streams]
         image = np.stack([generator.standard_normal(shape[1:], np.float32) for generator in generators])
-        image = image * np.float32(deviation) + np.float32(middle)
-    elif np.ndim(start) == 0:
-        image = np.full(shape, _number("start", start, -_LARGEST, _LARGEST), np.float32)
+        image = image * np.float32(origin.standard_deviation * width) + np.float32(middle)
+    elif isinstance(origin, float):
+        image = np.full(shape, origin, np.float32)
     else:
-        given = _start_image(start)
         one, all_ = list(pixels.model_shape), [len(streams), *pixels.model_shape]
-        if list(given.shape) not in (one, all_):
-            msg = f"start: expected an image of shape {one}, or {all_} for one each, got {list(given.shape)}"
+        if list(origin.shape) not in (one, all_):
+            msg = f"start: expected an image of shape {one}, or {all_} for one each, got {list(origin.shape)}"
             raise InvalidAscent(msg)
-        image = pixels.to_planar(np.broadcast_to(given, (len(streams), *pixels.model_shape)))
+        image = pixels.to_planar(np.broadcast_to(origin, (len(streams), *pixels.model_shape)))
     return np.ascontiguousarray(np.clip(image, *bounds), np.float32)
 
 
@@ -224,6 +261,13 @@ def _start_image(start: npt.ArrayLike) -> npt.NDArray[np.float32]:
         msg = "start: expected finite values that float32 holds, got NaN or infinity"
         raise InvalidAscent(msg)
     return image
+
+
+def _resume(checkpoint: Any) -> Checkpoint | None:
+    if checkpoint is not None and not isinstance(checkpoint, Checkpoint):
+        msg = f"resume: expected a Checkpoint, got {type(checkpoint).__name__}"
+        raise InvalidAscent(msg)
+    return checkpoint
 
 
 def _optimizer(optimizer: Sgd | Adam) -> Sgd | Adam:

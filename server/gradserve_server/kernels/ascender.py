@@ -49,6 +49,11 @@ class AscentState:
     first_moment: FloatArray | None = None
     second_moment: FloatArray | None = None
 
+    def arrays(self) -> dict[str, FloatArray]:
+        """The arrays in it by name, to be read and written."""
+        named = {"first_moment": self.first_moment, "second_moment": self.second_moment}
+        return {name: array for name, array in named.items() if array is not None}
+
 
 class Ascender:
     """Everything around the model in one ascent, bound to its settings.

@@ -1,6 +1,8 @@
 """The server: an engine, its services, health and reflection on one port."""
 
 import logging
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +19,7 @@ from gradserve_server.config import ServerConfig
 from gradserve_server.engine import Engine
 from gradserve_server.rpc.call import observe_turns
 from gradserve_server.rpc.call_pool import CallPool
+from gradserve_server.rpc.drain import Gate, GateInterceptor
 from gradserve_server.rpc.gradients import GradientServicer
 from gradserve_server.rpc.interceptor import CallInterceptor
 from gradserve_server.rpc.logs import AccessLog
@@ -45,6 +48,12 @@ MAX_WATCHERS = 64
 
 _WATCHERS = ("/grpc.health.v1.Health/Watch", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
 """RPCs that stay open while nothing happens."""
+
+ASCENTS_SHARE = 0.8
+"""Of `drain_seconds`: so long may ascents go on."""
+
+STEP_SECONDS = 5.0
+"""Beyond `drain_seconds`, for the step that an ascent was in when it was interrupted."""
 
 SERVICES = (
     gradient_service_pb2.DESCRIPTOR.services_by_name["GradientService"].full_name,
@@ -90,8 +99,22 @@ class Server:
         statistics = Statistics(lambda: engine.versions)
         traced = TraceSettings(self._config.trace_rate) if self._config.trace or tracer_provider else None
         self._tracing = _tracing(traced, tracer_provider) if traced else None
-        self._gradients = GradientServicer(engine, self._config.max_ascents, statistics)
-        inference = InferenceServicer(engine, self._config.max_streams, statistics, self._memory, traced)
+        self._stopping, self._gate = threading.Lock(), Gate()
+        self._gradients = GradientServicer(
+            engine,
+            self._config.max_ascents,
+            statistics,
+            max_message_bytes=max_message_bytes,
+            should_interrupt=self._gate.hurried.is_set,
+        )
+        inference = InferenceServicer(
+            engine,
+            self._config.max_streams,
+            statistics,
+            self._memory,
+            traced,
+            is_ready=lambda: not self._gate.leaving,
+        )
         self.metrics = Metrics(
             engine,
             statistics,
@@ -108,6 +131,7 @@ class Server:
             interceptors=[
                 ThreadInterceptor(self._receiving, watchers),
                 CallInterceptor(self.metrics, AccessLog(), *tracing),
+                GateInterceptor(self._gate),
             ],
             options=[
                 ("grpc.max_receive_message_length", max_message_bytes),
@@ -163,16 +187,38 @@ class Server:
         self._server.wait_for_termination()
 
     def stop(self) -> None:
-        """Takes no more calls, lets the running ones finish for `drain_seconds`, then cancels them."""
-        self._health.enter_graceful_shutdown()
-        self._server.stop(self._config.drain_seconds).wait()
-        self._receiving.close()
-        self._memory.close()
-        self.metrics.close()
-        for observer in self._observers:
-            self._engine.observers.remove(observer)
-        if self._tracing is not None:
-            self._tracing.close()
+        """Ends without losing work. Takes at most the seconds of the three numbers below, and of a run that was begun.
+
+        1. Health says NOT_SERVING; for `drain_delay_seconds` all is served as before.
+        2. New calls are refused, those inside finish.
+        3. After `ASCENTS_SHARE` of `drain_seconds` ascents end, each with a report from which it can go on, and streams with
+           their next request.
+        4. At the latest after `drain_seconds`, and `STEP_SECONDS` more for ascents, what is left is cancelled.
+        """
+        with self._stopping:
+            if self._gate.leaving:
+                return
+            self._gate.leaving = True
+            self._health.enter_graceful_shutdown()
+            time.sleep(self._config.drain_delay_seconds)
+            self._drain()
+            self._server.stop(None)
+            self._receiving.close()
+            self._memory.close()
+            self.metrics.close()
+            for observer in self._observers:
+                self._engine.observers.remove(observer)
+            if self._tracing is not None:
+                self._tracing.close()
+
+    def _drain(self) -> None:
+        self._gate.close()
+        begun, seconds = time.monotonic(), self._config.drain_seconds
+        if self._gate.wait_empty(begun + ASCENTS_SHARE * seconds):
+            return
+        self._gate.hurried.set()
+        if not self._gate.wait_empty(begun + seconds) and self.running_ascents:
+            self._gate.wait_empty(begun + seconds + STEP_SECONDS)
 
     def _serve_metrics(self) -> str:
         """Where they are; "" for nowhere."""

@@ -1,10 +1,12 @@
 """`gradserve.v1.GradientService`: from the wire to the engine and back; nothing is decided here."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 
 import grpc
 
-from gradserve import wire
+from gradserve import Step, StopReason, wire
+from gradserve.errors import LimitExceeded
 from gradserve.tensors import add_named, named_from_wire, to_wire
 from gradserve.v1 import gradient_service_pb2 as pb
 from gradserve.v1.gradient_service_pb2_grpc import GradientServiceServicer
@@ -14,6 +16,8 @@ from gradserve_server.rpc.callers import caller_of
 from gradserve_server.rpc.limit import Limit
 from gradserve_server.rpc.statistics import Phase, Statistics
 
+_log = logging.getLogger(__name__)
+
 
 class GradientServicer(GradientServiceServicer):
     """Answers with an engine.
@@ -22,11 +26,23 @@ class GradientServicer(GradientServiceServicer):
         engine: What does the work.
         max_ascents: Ascents at a time.
         statistics: Where predictions are counted.
+        max_message_bytes: Of a report.
+        should_interrupt: Says yes once ascents should end with a checkpoint.
     """
 
-    def __init__(self, engine: Engine, max_ascents: int, statistics: Statistics) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        max_ascents: int,
+        statistics: Statistics,
+        *,
+        max_message_bytes: int,
+        should_interrupt: Callable[[], bool],
+    ) -> None:
         self._engine = engine
         self._statistics = statistics
+        self._max_message_bytes = max_message_bytes
+        self._should_interrupt = should_interrupt
         self._ascents = Limit("ascents", max_ascents)
 
     @property
@@ -145,7 +161,18 @@ class GradientServicer(GradientServiceServicer):
                 request.model.name,
                 wire.objective_from_wire(request.objective),
                 should_stop=lambda: not context.is_active(),
+                should_interrupt=self._should_interrupt,
                 **wire.ascent_from_wire(request),
             )
             for step in steps:
-                yield wire.step_to_wire(step)
+                yield self._report(step)
+
+    def _report(self, step: Step) -> pb.AscendResponse:
+        report = wire.step_to_wire(step)
+        if step.checkpoint is not None and report.ByteSize() > self._max_message_bytes:
+            msg = f"checkpoint: a report with one has {report.ByteSize()} bytes, a message at most {self._max_message_bytes}"
+            if step.stop_reason is not StopReason.INTERRUPTED:
+                raise LimitExceeded(msg)
+            _log.warning("an interrupted ascent cannot go on elsewhere: %s", msg)
+            report.ClearField("checkpoint")
+        return report

@@ -10,6 +10,7 @@ from support.tolerances import TOLERANCE
 from gradserve import (
     Adam,
     AscentSettings,
+    Checkpoint,
     GradientNormalization,
     ImageDescription,
     Noise,
@@ -77,6 +78,7 @@ def test_a_setting_arrives(name):
         "weight_decay": 0.25,
         "bounds": (0.0, 1.0),
         "jitter": 2,
+        "resume": Checkpoint(0, {}, {}),
     }
     value = values.get(name, 3)
     got = spec(**{name: value})
@@ -100,6 +102,7 @@ def test_a_setting_that_does_not_exist_is_refused():
         ("jitter", 0, 2**15),
         ("report_every", 1, MAX_STEPS),
         ("image_every", 0, MAX_STEPS),
+        ("checkpoint_every", 0, MAX_STEPS),
     ],
 )
 def test_whole_numbers(name, low, high):

@@ -9,6 +9,7 @@ import pytest
 from gradserve import (
     Adam,
     AscentSettings,
+    Checkpoint,
     GradientNormalization,
     ImageDescription,
     Layer,
@@ -38,6 +39,12 @@ TERMS = [
     O.direction("l", [1, -2.5]),
     O.cotangent("l", np.arange(6).reshape(1, 2, 3)),
 ]
+CHECKPOINT = Checkpoint(
+    5,
+    {"model": "m", "seed": "3"},
+    {"image": np.arange(6, dtype=np.float32).reshape(1, 2, 3), "finite": np.ones(1, np.bool_)},
+    7,
+)
 SETTINGS: dict[str, list] = {
     "version": ["3", ""],
     "input": ["image"],
@@ -54,6 +61,8 @@ SETTINGS: dict[str, list] = {
     "bounds": [(-math.inf, math.inf), (0.0, 0.0), (-1.0, 0.5)],
     "report_every": [10],
     "image_every": [7],
+    "resume": [CHECKPOINT],
+    "checkpoint_every": [9],
 }
 
 
@@ -69,6 +78,9 @@ def ascent_through(settings):
 def assert_fields_equal(got, expected):
     assert type(got) is type(expected)
     for name, value in vars(expected).items():
+        if isinstance(value, Checkpoint):
+            assert getattr(got, name).to_bytes() == value.to_bytes()
+            continue
         np.testing.assert_array_equal(getattr(got, name), value, strict=isinstance(value, np.ndarray), err_msg=name)
 
 
@@ -144,14 +156,18 @@ def test_a_setting_survives(name, value):
             np.testing.assert_array_equal(got[key], array, strict=True)
     elif isinstance(value, np.ndarray):
         np.testing.assert_array_equal(got, value, strict=True)
+    elif isinstance(value, Checkpoint):
+        assert got.to_bytes() == value.to_bytes()
     else:
         assert got == value
         assert type(got) is type(value)
 
 
 def test_all_settings_survive_together():
-    settings = {name: values[0] for name, values in SETTINGS.items() if name != "inputs"}
-    assert {name: value for name, value in ascent_through(settings).items() if name != "inputs"} == settings
+    settings = {name: values[0] for name, values in SETTINGS.items() if name not in {"inputs", "resume"}}
+    got = ascent_through(settings | {"resume": CHECKPOINT})
+    assert got.pop("resume").to_bytes() == CHECKPOINT.to_bytes()
+    assert {name: value for name, value in got.items() if name != "inputs"} == settings
 
 
 def test_settings_left_out_stay_out():
@@ -192,6 +208,7 @@ def test_a_number_is_a_constant_start(start):
         ({"shape": ("C", "H")}, "^shape: "),
         ({"bounds": (0.0,)}, "^bounds: "),
         ({"bounds": ("a", "b")}, "^bounds: "),
+        ({"resume": b"bytes"}, "^resume: expected a Checkpoint, got bytes$"),
     ],
 )
 def test_a_setting_that_no_message_can_hold(settings, error):
@@ -241,6 +258,7 @@ STEPS = [
     Step(0, np.array([0.1]), np.array([0.0])),
     Step(2**32 - 1, np.array([1e-300, -1.0]), np.array([math.inf, 0.1]), IMAGE, StopReason.FINISHED),
     Step(3, np.array([math.nan]), np.array([math.nan]), None, StopReason.NON_FINITE),
+    Step(4, np.array([math.nan]), np.array([math.nan]), IMAGE, StopReason.INTERRUPTED, CHECKPOINT),
 ]
 LAYERS = [
     Layer("relu3", "Relu", "float32", ("N", 3, None, 0), True),
@@ -286,7 +304,7 @@ def test_an_unknown_rewrite_error_survives():
     assert math.isnan(wire.description_from_wire(through(wire.description_to_wire(description))).rewrite_error)
 
 
-@pytest.mark.parametrize("value", [DESCRIPTION, DESCRIPTION.inputs[0], DESCRIPTION.inputs[0].image, *STEPS[1:2], LAYERS[1]])
+@pytest.mark.parametrize("value", [DESCRIPTION, DESCRIPTION.inputs[0], DESCRIPTION.inputs[0].image, STEPS[3], LAYERS[1]])
 def test_no_field_is_at_its_default_in_this_test(value):
     """So that a field forgotten on the way cannot come back right by chance."""
     defaults = {name: getattr(type(value), name) for name in vars(value) if hasattr(type(value), name)}

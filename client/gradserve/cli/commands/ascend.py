@@ -14,13 +14,14 @@ from gradserve import (
     ModelDescription,
     Noise,
     Sgd,
+    StopReason,
     TensorDescription,
     images,
 )
-from gradserve.cli import ascent_view, ascents, console, inputs, options, targets
+from gradserve.cli import ascent_view, ascents, checkpoint_file, console, going_on, inputs, options, targets
 from gradserve.cli.ascents import Ascent
 from gradserve.cli.backend import open_model
-from gradserve.errors import InvalidTensor
+from gradserve.errors import InvalidTensor, ServerUnavailable
 
 _EPILOG = f"""\
 {options.OBJECTIVES}
@@ -30,6 +31,8 @@ range, never stretched; where the model describes none, each picture is, and a l
 examples:
   gradserve ascend models/digits --objective logits:7 -o seven.png
   gradserve ascend models/digits --objective logits:{{0..9}} --count 2 --jitter 2 -o digits.png
+  gradserve ascend models/digits --objective relu5:4 --steps 100000 -o long.png --checkpoint long.ckpt
+  gradserve ascend models/digits --objective relu5:4 --steps 100000 -o long.png --resume long.ckpt
   gradserve ascend vgg19 --server localhost:8001 --objective relu5_4:4 --steps 100 --optimizer sgd --learning-rate 0.1 \\
       --gradient-normalization std -o channel.png
 """
@@ -71,6 +74,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     _add_start(parser)
     _add_steps(parser)
     _add_reports(parser)
+    _add_checkpoints(parser)
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
@@ -168,6 +172,36 @@ def _add_reports(parser: argparse.ArgumentParser) -> None:
     option("--jobs", type=options.whole(1), default=8, metavar="N", help="ascents at a time (default: %(default)s)")
 
 
+def _add_checkpoints(parser: argparse.ArgumentParser) -> None:
+    option = parser.add_argument_group("going on later").add_argument
+    option(
+        "--checkpoint",
+        type=options.output_file(),
+        metavar="FILE",
+        help="keep there how far the ascents are (default: the file of --resume)",
+    )
+    option(
+        "--checkpoint-every",
+        type=options.whole(1),
+        default=16,
+        metavar="STEPS",
+        help="steps between two checkpoints, where there is such a file (default: %(default)s)",
+    )
+    option(
+        "--resume",
+        type=Path,
+        metavar="FILE",
+        help="go on from what --checkpoint has kept; all other options as they were, but more --steps are welcome",
+    )
+    option(
+        "--reconnect",
+        type=options.whole(),
+        default=0,
+        metavar="SECONDS",
+        help="where a server goes away, wait so long for one to come back, and go on (default: %(default)s)",
+    )
+
+
 # ---- running ---------------------------------------------------------------------------------------------------------
 
 
@@ -178,20 +212,48 @@ def _run(arguments: argparse.Namespace) -> None:
         tensor = _changing_input(description, arguments.wrt)
         if arguments.output.suffix.lower() == ".png":
             _check_picture(tensor)
+        known = checkpoint_file.read(arguments.resume) if arguments.resume else {}
+        keeper = checkpoint_file.Keeper(arguments.checkpoint or arguments.resume, known)
         settings = _settings(arguments, description, tensor)
         parsed = targets.parse(verbs, name, version, arguments.objective)
         asked = [Ascent(text, objective) for text, objective in zip(arguments.objective, parsed, strict=True)]
         with ascent_view.Bars(asked, arguments.steps) as bars:
-            ascents.run(
-                asked,
-                lambda objective: verbs.ascend(name, objective, **settings),
-                jobs=arguments.jobs,
-                watch=bars.update,
-                cancel=verbs.close,
-            )
+
+            def watch(ascent: Ascent) -> None:
+                assert ascent.last is not None
+                bars.update(ascent)
+                keeper.take(ascent.name, ascent.last.checkpoint)
+
+            try:
+                ascents.run(
+                    asked,
+                    lambda ascent: going_on.steps(
+                        lambda resume: verbs.ascend(name, ascent.objective, **(settings | {"resume": resume})),
+                        known.get(ascent.name),
+                        patience=arguments.reconnect,
+                    ),
+                    jobs=arguments.jobs,
+                    watch=watch,
+                    cancel=verbs.close,
+                )
+            except BaseException:
+                _say_how_to_go_on(keeper)
+                raise
     ascent_view.write(arguments.output, asked, tensor, arguments.zoom)
     ascent_view.show(asked, description, as_json=arguments.json)
     console.note(f"wrote {arguments.output}")
+    if any(ascent.last and ascent.last.stop_reason is StopReason.INTERRUPTED for ascent in asked):
+        keeper.path = keeper.path or arguments.output.with_suffix(".checkpoint")
+        _say_how_to_go_on(keeper)
+        msg = "the server shut down before all steps were made"
+        raise ServerUnavailable(msg)
+    keeper.write()
+
+
+def _say_how_to_go_on(keeper: checkpoint_file.Keeper) -> None:
+    keeper.write()
+    if keeper.path is not None and not keeper.is_empty:
+        console.note(f"to go on, give the same command with --resume {keeper.path}")
 
 
 def _settings(arguments: argparse.Namespace, description: ModelDescription, tensor: TensorDescription) -> AscentSettings:
@@ -204,6 +266,7 @@ def _settings(arguments: argparse.Namespace, description: ModelDescription, tens
         "start": _start_image(arguments, tensor),
         "optimizer": _OPTIMIZERS[arguments.optimizer](learning_rate=arguments.learning_rate),
         "gradient_normalization": arguments.gradient_normalization,
+        "checkpoint_every": arguments.checkpoint_every if arguments.checkpoint or arguments.resume else 0,
     }
     if arguments.bounds:
         settings["bounds"] = tuple(arguments.bounds)

@@ -35,6 +35,7 @@ class InferenceServicer:
         statistics: Where predictions are counted.
         memory: The shared memory that clients have registered.
         tracing: Which calls are traced; None where none is.
+        is_ready: Whether the server is, which has begun to listen.
     """
 
     def __init__(
@@ -44,9 +45,12 @@ class InferenceServicer:
         statistics: Statistics,
         memory: SharedMemory,
         tracing: TraceSettings | None = None,
+        *,
+        is_ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self._engine = engine
         self._memory = memory
+        self._is_ready = is_ready
         self._streams = Limit("streams", max_streams)
         self._statistics = statistics
         self._tracing = tracing
@@ -61,8 +65,8 @@ class InferenceServicer:
         return message("ServerLiveResponse")(live=True)
 
     def ServerReady(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
-        """Yes: the server listens once every model is loaded."""
-        return message("ServerReadyResponse")(ready=True)
+        """The server listens once every model is loaded, and is ready until it is told to stop."""
+        return message("ServerReadyResponse")(ready=self._is_ready())
 
     def ModelReady(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
         """Whether there is such a model; that there is none is no error."""
@@ -70,7 +74,7 @@ class InferenceServicer:
             self._model(request.name, request.version)
         except ModelNotFound:
             return message("ModelReadyResponse")(ready=False)
-        return message("ModelReadyResponse")(ready=True)
+        return message("ModelReadyResponse")(ready=self._is_ready())
 
     def ServerMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
         """Name, version, extensions."""

@@ -1,0 +1,62 @@
+"""What makes two ascents the same: everything that decides their steps, as text by name."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradserve import ModelDescription
+from gradserve.objectives import Term
+from gradserve_server.ascent.spec import AscentSpec
+
+_SAME_NAME = ("shape", "count", "seed", "optimizer", "gradient_normalization", "weight_decay", "jitter", "bounds")
+
+
+def identity(
+    spec: AscentSpec,
+    model: ModelDescription,
+    terms: Sequence[tuple[float, Term]],
+    feeds: Mapping[str, npt.NDArray[Any]],
+) -> dict[str, str]:
+    """The settings of an ascent that a checkpoint keeps.
+
+    A setting added later is left out where it has its default: so older checkpoints still fit.
+
+    Args:
+        spec: What to do.
+        model: With what.
+        terms: The objective.
+        feeds: Every input, as the model takes it.
+    """
+    described = {
+        "model": model.name,
+        "version": model.version,
+        "sha256": model.sha256,
+        "image description": spec.pixels.description,
+        "objective": tuple(terms),
+        "input": spec.input,
+        "start": spec.origin,
+        "shape": spec.pixels.model_shape,
+    }
+    described |= {name: getattr(spec, name) for name in _SAME_NAME if name not in described}
+    described |= {f"inputs: {name}": array for name, array in feeds.items() if name != spec.input}
+    return {name: text(value) for name, value in described.items()}
+
+
+def text(value: Any) -> str:
+    """A value as text: equal for equal values, and short; 1 and 1.0 are equal, and an array is told by its bytes."""
+    if isinstance(value, np.ndarray):
+        digest = hashlib.sha256(np.ascontiguousarray(value).view(np.uint8).data)
+        return f"{value.dtype.name} {list(value.shape)} sha256 {digest.hexdigest()}"
+    if is_dataclass(value):
+        inside = ", ".join(f"{field.name}={text(getattr(value, field.name))}" for field in fields(value))
+        return f"{type(value).__name__}({inside})"
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(map(text, value))})"
+    if isinstance(value, (float, np.floating)):
+        number = float(value)
+        return str(int(number)) if number.is_integer() else repr(number)
+    return str(value)

@@ -1,0 +1,112 @@
+"""An ascent between two steps: all that the next one reads, to a checkpoint and back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from gradserve import Checkpoint
+from gradserve.checkpoints import FORMAT
+from gradserve.errors import InvalidAscent
+from gradserve_server.ascent.spec import AscentSpec
+from gradserve_server.kernels import Ascender, AscentState
+
+_SHOWN = 100
+"""Characters of a setting in an error."""
+
+
+@dataclass
+class State:
+    """Changes with each step, in place."""
+
+    image: npt.NDArray[np.float32]
+    """[count, C, H, W]."""
+    finite: npt.NDArray[np.bool_]
+    """Which images have never met a value or gradient that is not, [count]."""
+    optimizer: AscentState
+
+    @classmethod
+    def start(cls, spec: AscentSpec, ascender: Ascender) -> Self:
+        """Before the first step."""
+        return cls(spec.start.copy(), np.ones(spec.count, np.bool_), ascender.new_state(spec.count))
+
+    @property
+    def index(self) -> int:
+        """Updates made so far."""
+        return self.optimizer.steps
+
+    def step(
+        self, ascender: Ascender, gradient: npt.NDArray[np.float32], offsets: npt.NDArray[np.int32] | None
+    ) -> npt.NDArray[np.float64]:
+        """Takes one, and returns the length of each gradient."""
+        return ascender.step(self.image, gradient, offsets, self.optimizer)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Every array in it by name, to be read and written. What an ascent comes to remember later joins here."""
+        optimizer = {f"optimizer: {name}": array for name, array in self.optimizer.arrays().items()}
+        return {"image": self.image, "finite": self.finite, **optimizer}
+
+    def save(self, identity: Mapping[str, str]) -> Checkpoint:
+        """A copy that nothing changes any more.
+
+        Args:
+            identity: Of the ascent (`ascent.identity`).
+        """
+        return Checkpoint(self.index, dict(identity), {name: array.copy() for name, array in self.arrays().items()})
+
+    def restore(self, checkpoint: Checkpoint, identity: Mapping[str, str], spec: AscentSpec) -> None:
+        """Takes everything from a checkpoint, whoever may have made it.
+
+        Args:
+            checkpoint: Not trusted.
+            identity: Of this ascent.
+            spec: Of this ascent.
+
+        Raises:
+            InvalidAscent: It is not a checkpoint of this ascent.
+        """
+        _check_identity(checkpoint, identity)
+        if not 0 <= checkpoint.index <= spec.steps:
+            msg = f"resume: expected at most the {spec.steps} steps of this ascent, got a checkpoint at {checkpoint.index}"
+            raise InvalidAscent(msg)
+        ours = self.arrays()
+        if checkpoint.arrays.keys() != ours.keys():
+            expected, got = (", ".join(map(repr, sorted(names))) for names in (ours, checkpoint.arrays))
+            msg = f"resume: expected the arrays {expected[:_SHOWN]}, got {got[:_SHOWN] or 'none'}"
+            raise InvalidAscent(msg)
+        for name, array in ours.items():
+            _check_array(name, checkpoint.arrays[name], array)
+        low, high = spec.bounds
+        image = checkpoint.arrays["image"]
+        if not np.array_equal(np.clip(image, low, high), image):
+            msg = f"resume: 'image': expected values from {low:g} to {high:g}, got others"
+            raise InvalidAscent(msg)
+        self.optimizer.steps = checkpoint.index
+        for name, array in ours.items():
+            array[...] = checkpoint.arrays[name]
+
+
+def _check_identity(checkpoint: Checkpoint, identity: Mapping[str, str]) -> None:
+    if checkpoint.format != FORMAT:
+        msg = f"resume: expected a checkpoint of format {FORMAT}, got {checkpoint.format}"
+        raise InvalidAscent(msg)
+    then, differ = checkpoint.settings, []
+    for name in sorted(identity.keys() | then.keys()):
+        old, new = (settings.get(name, "none")[:_SHOWN] for settings in (then, identity))
+        if then.get(name) != identity.get(name):
+            differ.append(f"{name[:_SHOWN]} was {old}, is {new}")
+    if differ:
+        msg = f"resume: expected the ascent that the checkpoint was made of, but {'; '.join(differ)}"
+        raise InvalidAscent(msg)
+
+
+def _check_array(name: str, given: npt.NDArray[Any], ours: npt.NDArray[Any]) -> None:
+    if (given.dtype, given.shape) != (ours.dtype, ours.shape):
+        expected, got = (f"{array.dtype.name} {list(array.shape)}" for array in (ours, given))
+        msg = f"resume: '{name}': expected {expected}, got {got}"
+        raise InvalidAscent(msg)
+    if ours.dtype.kind == "f" and np.isnan(given).any():
+        msg = f"resume: '{name}': expected numbers, got NaN"
+        raise InvalidAscent(msg)
