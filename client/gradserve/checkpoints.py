@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from gradserve.errors import InvalidAscent
-from gradserve.tensors import Array, named_from_wire, named_to_wire
+from gradserve.tensors import Array, add_named, named_from_wire
 from gradserve.v1 import checkpoint_pb2 as pb
 
 __all__ = ["FORMAT", "Checkpoint", "checkpoint_from_wire", "checkpoint_to_wire"]
@@ -52,8 +52,9 @@ class Checkpoint:
 
 def checkpoint_to_wire(checkpoint: Checkpoint) -> pb.Checkpoint:
     """A checkpoint as a message."""
-    arrays = named_to_wire(checkpoint.arrays)
-    return pb.Checkpoint(format=checkpoint.format, index=checkpoint.index, settings=checkpoint.settings, arrays=arrays)
+    message = pb.Checkpoint(format=checkpoint.format, index=checkpoint.index, settings=checkpoint.settings)
+    add_named(message.arrays, checkpoint.arrays)
+    return message
 
 
 def checkpoint_from_wire(message: pb.Checkpoint) -> Checkpoint:
