@@ -44,7 +44,7 @@ class Asked:
 
 
 def check_version(version: str) -> str:
-    """A version as requests name it.
+    """A version as the engine names it; requests may begin it with zeros, as in Triton.
 
     Raises:
         InvalidParameter: It is no whole number.
@@ -52,7 +52,7 @@ def check_version(version: str) -> str:
     if version and not (version.isascii() and version.isdecimal() and len(version) <= MAX_VERSION_DIGITS):
         msg = f"model version: expected a whole number, or nothing for the latest, got '{version}'"
         raise InvalidParameter(msg)
-    return version
+    return str(int(version)) if version else ""
 
 
 def decode(request: Any, memory: SharedMemory) -> Asked:
