@@ -35,7 +35,7 @@ WIDTH, DEPTH = 2048, 3
 def steps(path: Path, *, at_once: bool, count: int, max_batch: int) -> Ready:
     """Ascents on one unit of the first output; each caller has a seed of its own."""
     engine = Engine(path, config=EngineConfig(max_batch=max_batch))
-    (name,) = engine.models
+    name = engine.models()[0].name
     output = engine.inspect(name).outputs[0].name
 
     def begun(seed: int, number: int) -> Iterator[Step]:

@@ -23,7 +23,7 @@ def gradserve(path: Path, image: Array, threads: int, *, backend: str) -> Ready:
 
     memory = Memory()
     engine = Engine(path, config=EngineConfig(backend=backend, threads=threads))
-    (model,) = engine.models
+    model = engine.models()[0].name
     (tensor,) = engine.inspect(model).inputs
     objective = O.unit("logits", UNIT)
     return _ready(lambda: engine.gradient(model, {tensor.name: image}, objective).gradients[tensor.name], memory)
@@ -35,7 +35,7 @@ def forward(path: Path, image: Array, threads: int) -> Ready:
 
     memory = Memory()
     engine = Engine(path, config=EngineConfig(threads=threads))
-    (model,) = engine.models
+    model = engine.models()[0].name
     (tensor,) = engine.inspect(model).inputs
     return _ready(lambda: engine.infer(model, {tensor.name: image}, outputs=["logits"])["logits"], memory)
 

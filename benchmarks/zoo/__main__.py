@@ -121,7 +121,7 @@ def try_architecture(architecture: Architecture, exports: list[str], backends: l
 def compare(path: Path, wrt: str, truth: Reference, backend: str) -> tuple[str, float]:
     """Who made the gradients, and the larger of their errors."""
     with Engine(path, config=EngineConfig(backend=backend)) as engine:
-        (model,) = engine.models
+        model = engine.models()[0].name
         inputs = {name: np.asarray(array) for name, array in truth.inputs.items()}
         unit = _gradient(engine, model, inputs, "logits", _one_hot(truth), wrt)
         product = _gradient(engine, model, inputs, "middle", truth.cotangent, wrt)

@@ -9,7 +9,7 @@ from gradserve._metadata import metadata
 from gradserve.ascents import Adam, AscentSettings, GradientNormalization, Noise, Sgd, Step, StopReason
 from gradserve.checkpoints import Checkpoint
 from gradserve.client import Client
-from gradserve.descriptions import ImageDescription, Layer, ModelDescription, TensorDescription
+from gradserve.descriptions import ImageDescription, Layer, ModelDescription, ModelState, ModelStatus, TensorDescription
 from gradserve.errors import GradserveError
 from gradserve.objectives import Objective
 
@@ -27,6 +27,8 @@ __all__ = [
     "ImageDescription",
     "Layer",
     "ModelDescription",
+    "ModelState",
+    "ModelStatus",
     "Noise",
     "Objective",
     "Sgd",

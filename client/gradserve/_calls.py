@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2
 
 from gradserve import wire
 from gradserve.ascents import AscentSettings, Step
-from gradserve.descriptions import Layer, ModelDescription
+from gradserve.descriptions import Layer, ModelDescription, ModelStatus
 from gradserve.objectives import Objective
 from gradserve.tensors import add_named, from_wire, named_from_wire
 from gradserve.v1 import gradient_service_pb2 as pb
@@ -133,6 +133,21 @@ def inspect(model: str, version: str) -> Call[ModelDescription]:
 def is_ready(service: str) -> Call[bool]:
     serving = health_pb2.HealthCheckResponse.SERVING
     return Call("Check", health_pb2.HealthCheckRequest(service=service), lambda response: response.status == serving)
+
+
+def models() -> Call[list[ModelStatus]]:
+    request = model_service_pb2.ListModelsRequest()
+    return Call("ListModels", request, lambda response: [wire.status_from_wire(status) for status in response.models])
+
+
+def load(model: str) -> Call[list[ModelStatus]]:
+    request = model_service_pb2.LoadModelRequest(name=model)
+    return Call("LoadModel", request, lambda response: [wire.status_from_wire(status) for status in response.versions])
+
+
+def unload(model: str) -> Call[list[ModelStatus]]:
+    request = model_service_pb2.UnloadModelRequest(name=model)
+    return Call("UnloadModel", request, lambda response: [wire.status_from_wire(status) for status in response.versions])
 
 
 def _ref(model: str, version: str) -> pb.ModelRef:

@@ -14,7 +14,7 @@ from gradserve._calls import Array, Call, GradientResult, HessianResult
 from gradserve._metadata import sent
 from gradserve._status import MAX_MESSAGE_BYTES, channel_options, from_rpc_error
 from gradserve.ascents import AscentSettings, Step
-from gradserve.descriptions import Layer, ModelDescription
+from gradserve.descriptions import Layer, ModelDescription, ModelStatus
 from gradserve.errors import ServerUnavailable
 from gradserve.objectives import Objective
 from gradserve.v1.gradient_service_pb2_grpc import GradientServiceStub
@@ -128,6 +128,18 @@ class Client:
     async def is_ready(self, model: str = "") -> bool:
         """As `gradserve.Client.is_ready`."""
         return await self._invoke(_calls.is_ready(model))
+
+    async def models(self) -> list[ModelStatus]:
+        """As `gradserve.Client.models`."""
+        return await self._invoke(_calls.models())
+
+    async def load(self, model: str) -> list[ModelStatus]:
+        """As `gradserve.Client.load`."""
+        return await self._invoke(_calls.load(model))
+
+    async def unload(self, model: str) -> list[ModelStatus]:
+        """As `gradserve.Client.unload`."""
+        return await self._invoke(_calls.unload(model))
 
     async def wait_until_ready(self, timeout: float) -> None:
         """As `gradserve.Client.wait_until_ready`."""

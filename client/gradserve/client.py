@@ -13,7 +13,7 @@ from gradserve._calls import Array, Call, GradientResult, HessianResult
 from gradserve._metadata import sent
 from gradserve._status import MAX_MESSAGE_BYTES, channel_options, from_rpc_error
 from gradserve.ascents import AscentSettings, Step
-from gradserve.descriptions import Layer, ModelDescription
+from gradserve.descriptions import Layer, ModelDescription, ModelStatus
 from gradserve.errors import ServerUnavailable
 from gradserve.objectives import Objective
 from gradserve.v1.gradient_service_pb2_grpc import GradientServiceStub
@@ -203,6 +203,35 @@ class Client:
             ModelNotFound: No such model.
         """
         return self._invoke(_calls.is_ready(model))
+
+    def models(self) -> list[ModelStatus]:
+        """Every version of every model of the repository, loaded or not, by name and version."""
+        return self._invoke(_calls.models())
+
+    def load(self, model: str) -> list[ModelStatus]:
+        """Loads a model, or loads it again: as the repository has it now. The server's mode must be `explicit`.
+
+        No call fails meanwhile, and those that run finish on the version they began with. If the model cannot be loaded,
+        what was served before goes on.
+
+        Args:
+            model: Its name in the repository.
+
+        Returns:
+            Its versions now.
+        """
+        return self._invoke(_calls.load(model))
+
+    def unload(self, model: str) -> list[ModelStatus]:
+        """Unloads a model: new calls do not find it, and those that run finish. The server's mode must be `explicit`.
+
+        Args:
+            model: Its name; of one that is not loaded, nothing happens.
+
+        Returns:
+            Its versions now.
+        """
+        return self._invoke(_calls.unload(model))
 
     def wait_until_ready(self, timeout: float) -> None:
         """Waits for the connection.

@@ -1,12 +1,13 @@
 """What a model is made of, as `inspect` and `layers` tell it."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ImageDescription", "Layer", "ModelDescription", "TensorDescription"]
+__all__ = ["ImageDescription", "Layer", "ModelDescription", "ModelState", "ModelStatus", "TensorDescription"]
 
 Dimension = int | str | None
 """A size, a symbol such as "N", or unknown."""
@@ -99,3 +100,30 @@ class Layer:
     """Who makes its gradient: "training" or "portable"; empty where there is none."""
     backend_reason: str = ""
     """Why that one."""
+
+
+class ModelState(StrEnum):
+    """What can become of a version in a model repository; the names are Triton's."""
+
+    UNKNOWN = "UNKNOWN"
+    """It was never loaded."""
+    LOADING = "LOADING"
+    READY = "READY"
+    UNLOADING = "UNLOADING"
+    """New calls do not find it, and those that have it end."""
+    UNAVAILABLE = "UNAVAILABLE"
+    """It was unloaded, or cannot be loaded; the reason says which."""
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """A version of a model in the server's repository, as `models` tells it."""
+
+    name: str
+    version: str
+    """Empty where none is known: the model was never loaded, or cannot even be read."""
+    state: ModelState
+    reason: str = ""
+    """Why it is not ready; of a version that is, why the latest attempt to replace it failed."""
+    memory_bytes: int = 0
+    """What it takes of the server's memory: weights and plans, as the server counts them."""

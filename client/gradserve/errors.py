@@ -18,6 +18,7 @@
     ├── RegionNotFound           no such region of shared memory is registered
     ├── RegionExists             a region of shared memory of that name is registered already
     ├── NotSupported             the server does not do this
+    ├── ControlDisabled          the server does not load and unload models on request
     ├── BackendMissing           the installed onnxruntime cannot do it
     ├── LimitExceeded            a limit of the server is reached; wait and retry
     ├── InternalError            a defect of the server; report the request id
@@ -35,6 +36,7 @@ __all__ = [
     "BackendMissing",
     "CallCancelled",
     "CallError",
+    "ControlDisabled",
     "DeadlineExceeded",
     "GradserveError",
     "InternalError",
@@ -172,6 +174,12 @@ class NotSupported(GradserveError):
     """The server does not do this: a part of a protocol that is optional, or to come."""
 
     reason = "NOT_SUPPORTED"
+
+
+class ControlDisabled(GradserveError):
+    """The server does not load and unload models on request: it was started in another mode."""
+
+    reason = "CONTROL_DISABLED"
 
 
 class BackendMissing(GradserveError):

@@ -11,7 +11,15 @@ import numpy as np
 
 from gradserve.ascents import Adam, AscentSettings, GradientNormalization, Noise, Sgd, Step, StopReason
 from gradserve.checkpoints import Checkpoint, checkpoint_from_wire, checkpoint_to_wire
-from gradserve.descriptions import Dimension, ImageDescription, Layer, ModelDescription, TensorDescription
+from gradserve.descriptions import (
+    Dimension,
+    ImageDescription,
+    Layer,
+    ModelDescription,
+    ModelState,
+    ModelStatus,
+    TensorDescription,
+)
 from gradserve.errors import InvalidAscent, InvalidObjective, InvalidTensor
 from gradserve.objectives import (
     Channel,
@@ -314,6 +322,22 @@ def description_from_wire(message: model_service_pb2.InspectResponse) -> ModelDe
         backend=message.backend,
         backend_reason=message.backend_reason,
     )
+
+
+def status_to_wire(status: ModelStatus) -> model_service_pb2.ModelStatus:
+    """What became of a version as a message."""
+    state = model_service_pb2.ModelState.Value(_STATE + status.state)
+    return model_service_pb2.ModelStatus(**vars(status) | {"state": state})
+
+
+def status_from_wire(message: model_service_pb2.ModelStatus) -> ModelStatus:
+    """The opposite of `status_to_wire`. A state that this client does not know is one that it knows nothing of."""
+    names = {number: name for name, number in model_service_pb2.ModelState.items()}
+    state = ModelState(names.get(message.state, _STATE + ModelState.UNKNOWN).removeprefix(_STATE))
+    return ModelStatus(message.name, message.version, state, message.reason, message.memory_bytes)
+
+
+_STATE = "MODEL_STATE_"
 
 
 def _tensor_to_wire(tensor: TensorDescription) -> model_service_pb2.TensorDescription:

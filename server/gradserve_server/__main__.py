@@ -103,10 +103,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
 def _models(engine: Engine) -> list[str]:
     """A line for each model."""
-    width = max(map(len, engine.models))
+    latest = {model.name: model.description for model in engine.versions}
+    width = max(map(len, latest), default=0)
     lines = []
-    for name in engine.models:
-        description = engine.inspect(name)
+    for name, description in latest.items():
         inputs, outputs = (
             ", ".join(f"{t.name} {t.dtype} [{','.join('?' if d is None else str(d) for d in t.shape)}]" for t in side)
             for side in (description.inputs, description.outputs)

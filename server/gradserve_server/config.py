@@ -45,6 +45,28 @@ class EngineConfig:
         False, "differentiate quantized models as if quantization rounded nothing (default: such gradients are refused)"
     )
     """Whether quantization passes derivatives as if it rounded nothing. Otherwise a gradient through it is refused."""
+    model_control_mode: Literal["none", "explicit", "poll"] = setting(
+        "none", "when models are loaded: all at the start, when they are asked for, or as the repository changes"
+    )
+    """The modes and their names are Triton's. "explicit": `load_model` at the start, the others by RPC."""
+    load_model: tuple[str, ...] = setting(
+        (),
+        "with --model-control-mode explicit: a model to load at the start; may be repeated, * is every model",
+        unit="NAME",
+    )
+    """Each is loaded with all the versions that its policy serves."""
+    repository_poll_seconds: float = setting(
+        15.0, "with --model-control-mode poll: seconds from one look at the repository to the next", unit="S"
+    )
+    """Triton's. A change is loaded by the second look that sees it, so that no file is loaded while it is written."""
+    exit_on_error: bool = setting(
+        True, "end if a model cannot be loaded at the start; otherwise the others are served, and the index says why"
+    )
+    """Triton's: nobody should believe that a server has models which it has not."""
+    memory_limit_mib: int | None = setting(
+        None, "MiB that weights and plans of all models may take together; a load beyond it is refused", unit="MIB"
+    )
+    """None: what the machine has. Before a load is refused, plans go that could be made again (`runtime.memory`)."""
     max_plans: int = setting(32, "gradient graphs kept ready for each model; the one unused for longest goes")
     """All share the model's weights, but each holds those of its convolutions' gradients, turned around, and (models below
     256 MiB) matrices as onnxruntime packs them."""
@@ -88,6 +110,8 @@ class ServerConfig:
     """Of the Open Inference Protocol. Each keeps a thread."""
     max_calls: int = setting(32, "other calls at a time; more wait")
     """In gRPC's queue."""
+    strict_readiness: bool = setting(True, "count as ready only while no model has failed to load")
+    """Triton's."""
     drain_seconds: float = setting(10.0, "seconds that running calls have to finish after SIGTERM", unit="S")
     """Less than the 30 s after which Kubernetes kills. Ascents have most of it (`rpc.drain`)."""
     drain_delay_seconds: float = setting(0.0, "seconds before that in which health says NOT_SERVING already", unit="S")

@@ -3,7 +3,6 @@
 import functools
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
@@ -11,9 +10,9 @@ from typing import Self, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from gradserve import AscentSettings, GradientResult, HessianResult, Layer, ModelDescription, Objective, Step
-from gradserve.errors import InvalidObjective, InvalidTensor, ModelNotFound
-from gradserve.objectives import Term, terms_of
+from gradserve import AscentSettings, GradientResult, HessianResult, Layer, ModelDescription, ModelStatus, Objective, Step
+from gradserve.errors import InvalidObjective, InvalidTensor
+from gradserve.objectives import Term
 from gradserve_server import kernels
 from gradserve_server.ascent.identity import identity
 from gradserve_server.ascent.loop import Signals, ascend
@@ -21,34 +20,43 @@ from gradserve_server.ascent.spec import resolve
 from gradserve_server.ascent.watched import watched
 from gradserve_server.config import EngineConfig
 from gradserve_server.graph.autodiff.names import cotangent_name, hvp_name, tangent_name
-from gradserve_server.graph.derivatives import Backend, Policy, Product, Wanted
+from gradserve_server.graph.derivatives import Product, Wanted
 from gradserve_server.graph.objectives import VALUE, heads, weights
 from gradserve_server.runtime.caller import ANYONE, Caller
+from gradserve_server.runtime.control import Mode, ModelControl
 from gradserve_server.runtime.device import Device, check_device
 from gradserve_server.runtime.events import Observer, Observers
 from gradserve_server.runtime.feeds import check_feeds
+from gradserve_server.runtime.loading import Loader
+from gradserve_server.runtime.memory import MemoryBudget
 from gradserve_server.runtime.model import Model
-from gradserve_server.runtime.repository import scan
+from gradserve_server.runtime.overrides import Override
+from gradserve_server.runtime.registry import Registry
+from gradserve_server.runtime.repository import Repository
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.session import Array, contiguous
+from gradserve_server.runtime.terms import resolved
 from gradserve_server.runtime.work import Work
 
 
 class Engine:
-    """Every model of a repository, loaded and ready: `Engine("models")`, or `Engine("model.onnx")` for one file.
+    """The models of a repository, loaded and ready: `Engine("models")`, or `Engine("model.onnx")` for one file.
 
     Has the verbs of `gradserve.Client` with the same signatures and exceptions. Safe to use from many threads: one run is on
     the device at a time, and gradients and ascents of different callers run as one batch (`runtime.scheduler`). Each verb
     also takes a `caller`, who may have a deadline or go away while the run waits for its turn.
 
+    A call stays with the version that it began with, whatever is loaded or unloaded meanwhile (`runtime.registry`).
+
     Args:
         repository: A folder in Triton's layout, or an ONNX file, which is then a model named after it.
-        config: How to run.
+        config: How to run, and which models.
         observe: Told of runs, plans and ascents (`runtime.events`); `observers` takes more.
 
     Raises:
-        ModelNotFound: No model there.
+        ModelNotFound: No model there, or none of a name to be loaded.
         InvalidModel: A model that cannot be served.
+        LimitExceeded: The models do not fit into the memory that they may take.
         BackendMissing: No onnxruntime, or more than one.
     """
 
@@ -64,40 +72,26 @@ class Engine:
             self.observers.add(observe)
         self._scheduler = Scheduler(max_batch=config.max_batch, max_queue=config.max_queue, observe=self.observers)
         kernels.set_num_threads(config.threads)  # of the process: its ascents share one pool
-        self._models: dict[str, dict[int, Model]] = {
-            entry.name: {
-                version: Model(
-                    entry.name,
-                    version,
-                    file,
-                    threads=config.threads,
-                    device=Device(config.device),
-                    max_plans=config.max_plans,
-                    scheduler=self._scheduler,
-                    policy=Policy(Backend(config.backend), config.straight_through),
-                    images=dict(entry.images),
-                    labels=dict(entry.labels),
-                    config=entry.config,
-                    observe=self.observers,
-                )
-                for version, file in entry.files.items()
-            }
-            for entry in scan(Path(repository))
-        }
+        present = Repository(Path(repository))
+        loader = Loader(config, self._scheduler, MemoryBudget(config.memory_limit_mib), self.observers)
+        self._registry = Registry(present, loader)
+        mode = Mode(config.model_control_mode)
+        self._control = ModelControl(present, self._registry, mode, config.repository_poll_seconds)
+        self._control.start(config.load_model, exit_on_error=config.exit_on_error)
 
     # ---- verbs -------------------------------------------------------------------------------------------------------
 
     def infer(
         self,
-        model: str,
+        model: str | Model,
         inputs: Mapping[str, npt.ArrayLike],
         *,
         outputs: Sequence[str] = (),
         version: str = "",
         caller: Caller = ANYONE,
     ) -> dict[str, Array]:
-        """Runs the model. See `gradserve.Client.infer`."""
-        served = self.model(model, version)
+        """Runs the model, or the version of it that `model` gave. See `gradserve.Client.infer`."""
+        served = model if isinstance(model, Model) else self.model(model, version)
         known = [tensor.name for tensor in served.description.outputs]
         for name in outputs:
             if name not in known:
@@ -118,7 +112,7 @@ class Engine:
         """The objective for each sample and its gradient. See `gradserve.Client.gradient`."""
         served = self.model(model, version)
         feeds = check_feeds(served.inputs, inputs)
-        terms = _resolved(served, objective)
+        terms = resolved(served, objective)
         layers = [term.layer for _, term in terms]
         plan = served.plan(Wanted(served.wrt(wrt, layers), heads(terms)))
         results = plan.run(feeds, _weights(served, terms, feeds, plan.key.wrt[0]), caller)
@@ -189,7 +183,7 @@ class Engine:
         """The Hessian-vector product of an objective. See `gradserve.Client.hvp`."""
         served = self.model(model, version)
         feeds = check_feeds(served.inputs, inputs)
-        terms = _resolved(served, objective)
+        terms = resolved(served, objective)
         layers = [term.layer for _, term in terms]
         extra = _tangents(served, tangents, feeds)
         plan = served.plan(Wanted(served.wrt(list(tangents), layers), heads(terms), Product.HVP))
@@ -237,7 +231,7 @@ class Engine:
             **settings: See `gradserve.AscentSettings`.
         """
         served = self.model(model, settings.get("version", ""))
-        terms = _resolved(served, objective)
+        terms = resolved(served, objective)
         layers = [term.layer for _, term in terms]
         spec = resolve(settings, served.inputs, served.float_inputs)
         feeds = check_feeds(served.inputs, spec.feeds)
@@ -257,7 +251,8 @@ class Engine:
             signals=signals,
         )
 
-        def steps() -> Generator[Step]:
+        # It holds its model, too: one that is unloaded goes when its last ascent has ended.
+        def steps(_: Model = served) -> Generator[Step]:
             with runs:
                 yield from reports
 
@@ -273,10 +268,24 @@ class Engine:
 
     # ---- models ------------------------------------------------------------------------------------------------------
 
-    @property
-    def models(self) -> list[str]:
-        """The names of the models."""
-        return list(self._models)
+    def models(self) -> list[ModelStatus]:
+        """Every model of the repository, loaded or not. See `gradserve.Client.models`."""
+        return self._registry.index()
+
+    def load(self, model: str, *, override: Override | None = None) -> list[ModelStatus]:
+        """Loads a model, or loads it again. See `gradserve.Client.load`.
+
+        Args:
+            model: Its name.
+            override: What is to count instead of the repository's configuration and files.
+        """
+        self._control.load(model, override)
+        return self._registry.status(model)
+
+    def unload(self, model: str) -> list[ModelStatus]:
+        """Unloads a model. See `gradserve.Client.unload`."""
+        self._control.unload(model)
+        return self._registry.status(model)
 
     @property
     def line(self) -> list[Work]:
@@ -285,8 +294,17 @@ class Engine:
 
     @property
     def versions(self) -> list[Model]:
-        """Every version of every model."""
-        return [model for versions in self._models.values() for model in versions.values()]
+        """Every version that is served."""
+        return self._registry.served
+
+    @property
+    def ready(self) -> bool:
+        """Whether no model has failed to load."""
+        return self._registry.all_ready
+
+    def on_change(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Calls a function now and after each load and unload, of failed ones too; returns what ends this."""
+        return self._registry.on_change(listener)
 
     def model(self, name: str, version: str = "") -> Model:
         """A model's version; the latest if none is given.
@@ -294,23 +312,13 @@ class Engine:
         Raises:
             ModelNotFound: No such model, or no such version.
         """
-        if name not in self._models:
-            msg = f"model '{name}': expected one of {', '.join(map(repr, self._models))}"
-            raise ModelNotFound(msg)
-        versions = self._models[name]
-        if not version:
-            return versions[max(versions)]
-        by_text = {str(number): model for number, model in versions.items()}
-        if version not in by_text:
-            msg = f"model '{name}': expected one of the versions {', '.join(by_text)}, got '{version}'"
-            raise ModelNotFound(msg)
-        return by_text[version]
+        return self._registry.get(name, version)
 
     def close(self) -> None:
         """Ends the ascents that run within one step and what waits for the device, and lets go of every model."""
         self._closed.set()
         self._scheduler.close()
-        self._models.clear()
+        self._control.close()
 
     def __enter__(self) -> Self:
         return self
@@ -357,8 +365,3 @@ def _weights(model: Model, terms: Sequence[tuple[float, Term]], feeds: Mapping[s
             msg = f"layer '{layer}': expected {expected}, got shape {list(shape)}"
             raise InvalidObjective(msg)
     return dict(weights(terms, shapes, {layer: model.dtype(layer) for layer in shapes}))
-
-
-def _resolved(model: Model, objective: Objective) -> list[tuple[float, Term]]:
-    """The terms, each with the layer's name as the graph has it."""
-    return [(scale, replace(term, layer=model.resolve(term.layer))) for scale, term in terms_of(objective)]

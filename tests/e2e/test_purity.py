@@ -94,7 +94,7 @@ def test_this_suite_would_see_one_moved_statistic(tmp_path):
     from gradserve_server import Engine
 
     with Engine(moved) as polluted, Engine(MODELS / MODEL / "1" / "model.onnx") as pure:
-        logits = [engine.infer(engine.models[0], {"image": golden.digits()})["logits"] for engine in (polluted, pure)]
+        logits = [engine.infer(engine.models()[0].name, {"image": golden.digits()})["logits"] for engine in (polluted, pure)]
     assert logits[0].tobytes() != logits[1].tobytes()
 
 

@@ -69,12 +69,22 @@ def open_model(model: str, server: str | None) -> Iterator[tuple[Verbs, str]]:
     """
     if server is None and _is_local(model):
         with _server_package().Engine(model) as engine:
-            yield engine, engine.models[0]
+            yield engine, engine.models()[0].name
         return
-    address = server or DEFAULT_SERVER
+    with connected(server or DEFAULT_SERVER) as client:
+        yield client, model
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Client]:
+    """A client of a server; one that does not answer is named.
+
+    Raises:
+        GradserveError: As the verbs do.
+    """
     with Client(address) as client:
         try:
-            yield client, model
+            yield client
         except ServerUnavailable as error:
             msg = f"no server answers at {address}: {error}"
             raise ServerUnavailable(msg) from error

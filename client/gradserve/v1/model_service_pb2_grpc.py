@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ModelServiceStub(object):
-    """Questions about a model.
+    """Questions about models, and which of them are served.
     """
 
     def __init__(self, channel):
@@ -35,6 +35,21 @@ class ModelServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.ListModels = channel.unary_unary(
+                '/gradserve.v1.ModelService/ListModels',
+                request_serializer=gradserve_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=gradserve_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
+                _registered_method=True)
+        self.LoadModel = channel.unary_unary(
+                '/gradserve.v1.ModelService/LoadModel',
+                request_serializer=gradserve_dot_v1_dot_model__service__pb2.LoadModelRequest.SerializeToString,
+                response_deserializer=gradserve_dot_v1_dot_model__service__pb2.LoadModelResponse.FromString,
+                _registered_method=True)
+        self.UnloadModel = channel.unary_unary(
+                '/gradserve.v1.ModelService/UnloadModel',
+                request_serializer=gradserve_dot_v1_dot_model__service__pb2.UnloadModelRequest.SerializeToString,
+                response_deserializer=gradserve_dot_v1_dot_model__service__pb2.UnloadModelResponse.FromString,
+                _registered_method=True)
         self.ListLayers = channel.unary_unary(
                 '/gradserve.v1.ModelService/ListLayers',
                 request_serializer=gradserve_dot_v1_dot_model__service__pb2.ListLayersRequest.SerializeToString,
@@ -48,8 +63,33 @@ class ModelServiceStub(object):
 
 
 class ModelServiceServicer(object):
-    """Questions about a model.
+    """Questions about models, and which of them are served.
     """
+
+    def ListModels(self, request, context):
+        """Every model of the repository, loaded or not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LoadModel(self, request, context):
+        """Loads a model, or loads it again: as the repository has it now, by its version policy. Calls that run finish on the version
+        they began with, and no call fails meanwhile. If it cannot be loaded, what was served before goes on.
+        NOT_FOUND: no such model in the repository. FAILED_PRECONDITION: it cannot be served, or the server does not load on request
+        (ErrorInfo tells them apart). RESOURCE_EXHAUSTED: the memory limit; unload another first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnloadModel(self, request, context):
+        """Unloads a model: new calls do not find it, and those that run finish. Of one that is not loaded: nothing happens.
+        NOT_FOUND: no such model. FAILED_PRECONDITION: the server does not unload on request.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def ListLayers(self, request, context):
         """The layers that objectives and Activations can name. NOT_FOUND: no such model or version.
@@ -68,6 +108,21 @@ class ModelServiceServicer(object):
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'ListModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModels,
+                    request_deserializer=gradserve_dot_v1_dot_model__service__pb2.ListModelsRequest.FromString,
+                    response_serializer=gradserve_dot_v1_dot_model__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'LoadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadModel,
+                    request_deserializer=gradserve_dot_v1_dot_model__service__pb2.LoadModelRequest.FromString,
+                    response_serializer=gradserve_dot_v1_dot_model__service__pb2.LoadModelResponse.SerializeToString,
+            ),
+            'UnloadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnloadModel,
+                    request_deserializer=gradserve_dot_v1_dot_model__service__pb2.UnloadModelRequest.FromString,
+                    response_serializer=gradserve_dot_v1_dot_model__service__pb2.UnloadModelResponse.SerializeToString,
+            ),
             'ListLayers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListLayers,
                     request_deserializer=gradserve_dot_v1_dot_model__service__pb2.ListLayersRequest.FromString,
@@ -87,8 +142,89 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService(object):
-    """Questions about a model.
+    """Questions about models, and which of them are served.
     """
+
+    @staticmethod
+    def ListModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradserve.v1.ModelService/ListModels',
+            gradserve_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
+            gradserve_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradserve.v1.ModelService/LoadModel',
+            gradserve_dot_v1_dot_model__service__pb2.LoadModelRequest.SerializeToString,
+            gradserve_dot_v1_dot_model__service__pb2.LoadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnloadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradserve.v1.ModelService/UnloadModel',
+            gradserve_dot_v1_dot_model__service__pb2.UnloadModelRequest.SerializeToString,
+            gradserve_dot_v1_dot_model__service__pb2.UnloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def ListLayers(request,

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from gradserve.errors import NotSupported
@@ -21,6 +21,7 @@ from gradserve_server.rpc.call import observe_turns
 from gradserve_server.rpc.call_pool import CallPool
 from gradserve_server.rpc.drain import Gate, GateInterceptor
 from gradserve_server.rpc.gradients import GradientServicer
+from gradserve_server.rpc.health import Health
 from gradserve_server.rpc.interceptor import CallInterceptor
 from gradserve_server.rpc.logs import AccessLog
 from gradserve_server.rpc.metrics import Metrics
@@ -96,7 +97,7 @@ class Server:
             max_bytes=self._config.max_shared_memory_mib * MIB,
             max_request_bytes=max_message_bytes,
         )
-        statistics = Statistics(lambda: engine.versions)
+        statistics = Statistics()
         traced = TraceSettings(self._config.trace_rate) if self._config.trace or tracer_provider else None
         self._tracing = _tracing(traced, tracer_provider) if traced else None
         self._stopping, self._gate = threading.Lock(), Gate()
@@ -113,7 +114,7 @@ class Server:
             statistics,
             self._memory,
             traced,
-            is_ready=lambda: not self._gate.leaving,
+            is_ready=lambda: not self._gate.leaving and (engine.ready or not self._config.strict_readiness),
         )
         self.metrics = Metrics(
             engine,
@@ -149,9 +150,8 @@ class Server:
         add_GradientServiceServicer_to_server(self._gradients, self._server)
         add_ModelServiceServicer_to_server(ModelServicer(engine), self._server)
         self._server.add_generic_rpc_handlers((handlers(inference),))
-        # The servicer's non-blocking mode deadlocks when a watcher leaves while it stops.
-        self._health = health.HealthServicer(experimental_non_blocking=False)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._health = Health(SERVICES, strict_readiness=self._config.strict_readiness)
+        self._health.add_to(self._server)
         reflection.enable_server_reflection(
             (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME),
             self._server,
@@ -167,9 +167,12 @@ class Server:
         for observer in self._observers:
             engine.observers.add(observer)
         self._server.start()
-        versions = [f"{model.name}/{model.version}" for model in engine.versions]
-        for service in ("", *SERVICES, *engine.models, *versions):
-            self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+        def tell() -> None:
+            statistics.serve(engine.versions)
+            self._health.tell(engine)
+
+        self._forget = engine.on_change(tell)
         _log.info("listening on %s:%d", self._config.host, self.port)
 
     @property
@@ -199,7 +202,8 @@ class Server:
             if self._gate.leaving:
                 return
             self._gate.leaving = True
-            self._health.enter_graceful_shutdown()
+            self._health.stop()
+            self._forget()
             time.sleep(self._config.drain_delay_seconds)
             self._drain()
             self._server.stop(None)

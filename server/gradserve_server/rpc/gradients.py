@@ -56,13 +56,7 @@ class GradientServicer(GradientServiceServicer):
         with self._statistics.prediction(model, waited_ns()) as watch:
             inputs = named_from_wire(request.inputs)
             watch.lap(Phase.INPUT)
-            outputs = self._engine.infer(
-                model.name,
-                inputs,
-                outputs=request.outputs,
-                version=str(model.version),
-                caller=caller_of(context, watch.waited),
-            )
+            outputs = self._engine.infer(model, inputs, outputs=request.outputs, caller=caller_of(context, watch.waited))
             watch.lap(Phase.INFER)
             watch.samples = model.batch_size(inputs)
             response = pb.InferResponse()

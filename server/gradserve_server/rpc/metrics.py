@@ -106,7 +106,7 @@ class _Predictions(Collector):
         self._statistics = statistics
 
     def collect(self) -> Iterator[UntypedMetricFamily]:
-        snapshot = self._statistics.snapshot()
+        snapshot = self._statistics.series()
         for name, (what, read) in PREDICTIONS.items():
             family = UntypedMetricFamily(name, what, labels=MODEL)
             for counts in snapshot:

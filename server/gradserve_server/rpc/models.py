@@ -1,4 +1,4 @@
-"""`gradserve.v1.ModelService`: what the served models are made of."""
+"""`gradserve.v1.ModelService`: which models are served, and what they are made of."""
 
 import grpc
 
@@ -22,3 +22,15 @@ class ModelServicer(ModelServiceServicer):
     def Inspect(self, request: pb.InspectRequest, context: grpc.ServicerContext) -> pb.InspectResponse:  # noqa: ARG002, N802
         """Inputs, outputs, image description, gradient backend."""
         return wire.description_to_wire(self._engine.inspect(request.model.name, version=request.model.version))
+
+    def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:  # noqa: ARG002, N802
+        """Every model of the repository."""
+        return pb.ListModelsResponse(models=map(wire.status_to_wire, self._engine.models()))
+
+    def LoadModel(self, request: pb.LoadModelRequest, context: grpc.ServicerContext) -> pb.LoadModelResponse:  # noqa: ARG002, N802
+        """Loads a model, or loads it again."""
+        return pb.LoadModelResponse(versions=map(wire.status_to_wire, self._engine.load(request.name)))
+
+    def UnloadModel(self, request: pb.UnloadModelRequest, context: grpc.ServicerContext) -> pb.UnloadModelResponse:  # noqa: ARG002, N802
+        """Unloads a model."""
+        return pb.UnloadModelResponse(versions=map(wire.status_to_wire, self._engine.unload(request.name)))

@@ -1,12 +1,13 @@
 """What was predicted, and how long it took: for each version of each model, whatever service was asked."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from enum import StrEnum
 from time import perf_counter_ns, time_ns
+from weakref import WeakKeyDictionary
 
 from gradserve import errors
 from gradserve_server.runtime.model import Model
@@ -65,7 +66,7 @@ class Duration:
 
 @dataclass
 class Counts:
-    """Everything about one version of a model since the server started."""
+    """Everything about one version of a model since it was loaded."""
 
     name: str
     version: int
@@ -112,14 +113,21 @@ class Stopwatch:
 class Statistics:
     """The counts of a server.
 
-    Args:
-        models: What it serves now.
+    As in Triton, those of a version begin anew when it is loaded again, and its metrics (`series`) go on until it is
+    unloaded.
     """
 
-    def __init__(self, models: Callable[[], list[Model]]) -> None:
-        self._models = models
-        self._counts: dict[tuple[str, int], Counts] = {}
+    def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._counts: WeakKeyDictionary[Model, Counts] = WeakKeyDictionary()
+        self._series: dict[tuple[str, int], Counts] = {}
+
+    def serve(self, models: Sequence[Model]) -> None:
+        """What is served now; the series of others end."""
+        with self._lock:
+            before = self._series
+            keys = [(model.name, model.version) for model in models]
+            self._series = {key: before.get(key) or Counts(*key) for key in keys}
 
     @contextmanager
     def prediction(self, model: Model, waited_ns: int = 0) -> Iterator[Stopwatch]:
@@ -129,25 +137,37 @@ class Statistics:
             yield watch
         except Exception as error:
             with self._lock:
-                self._of(model).failures[_FAILURES.get(type(error), Failure.OTHER)].add(watch.total_ns())
+                for counts in self._of(model):
+                    counts.failures[_FAILURES.get(type(error), Failure.OTHER)].add(watch.total_ns())
             raise
         with self._lock:
-            counts = self._of(model)
-            counts.last_inference_ms = time_ns() // 1_000_000
-            counts.samples += watch.samples
-            counts.success.add(watch.total_ns())
-            of_batch = counts.batches.setdefault(watch.samples, {phase: Duration() for phase in COMPUTE})
-            for phase, ns in watch.laps.items():
-                counts.phases[phase].add(ns)
-                if phase in of_batch:
-                    of_batch[phase].add(ns)
+            for counts in self._of(model):
+                _count_success(counts, watch)
 
-    def snapshot(self) -> list[Counts]:
-        """The counts of what is served now, in the order of the models. What is no longer served is forgotten."""
-        models = self._models()
+    def snapshot(self, models: Sequence[Model]) -> list[Counts]:
+        """The counts of models since each was loaded, as they are now."""
         with self._lock:
-            self._counts = {(model.name, model.version): self._of(model) for model in models}
-            return deepcopy(list(self._counts.values()))
+            return [deepcopy(self._counts.get(model)) or Counts(model.name, model.version) for model in models]
 
-    def _of(self, model: Model) -> Counts:
-        return self._counts.setdefault((model.name, model.version), Counts(model.name, model.version))
+    def series(self) -> list[Counts]:
+        """The counts by name and version, whatever was loaded again, as they are now."""
+        with self._lock:
+            return deepcopy(list(self._series.values()))
+
+    def _of(self, model: Model) -> list[Counts]:
+        """Where a request counts: a model that was unloaded meanwhile has no series any more."""
+        if model not in self._counts:
+            self._counts[model] = Counts(model.name, model.version)
+        series = self._series.get((model.name, model.version))
+        return [self._counts[model], *([series] if series is not None else [])]
+
+
+def _count_success(counts: Counts, watch: Stopwatch) -> None:
+    counts.last_inference_ms = time_ns() // 1_000_000
+    counts.samples += watch.samples
+    counts.success.add(watch.total_ns())
+    of_batch = counts.batches.setdefault(watch.samples, {phase: Duration() for phase in COMPUTE})
+    for phase, ns in watch.laps.items():
+        counts.phases[phase].add(ns)
+        if phase in of_batch:
+            of_batch[phase].add(ns)

@@ -28,6 +28,7 @@ STATUS: dict[type[errors.GradserveError], grpc.StatusCode] = {
     errors.RegionNotFound: grpc.StatusCode.NOT_FOUND,
     errors.RegionExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.NotSupported: grpc.StatusCode.UNIMPLEMENTED,
+    errors.ControlDisabled: grpc.StatusCode.FAILED_PRECONDITION,
     errors.BackendMissing: grpc.StatusCode.UNIMPLEMENTED,
     errors.LimitExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.InternalError: grpc.StatusCode.INTERNAL,
@@ -38,6 +39,7 @@ STATUS: dict[type[errors.GradserveError], grpc.StatusCode] = {
 """Every error that travels (each class with a `reason`)."""
 
 OIP_STATUS: dict[type[errors.GradserveError], grpc.StatusCode] = {
+    errors.ControlDisabled: grpc.StatusCode.UNAVAILABLE,
     errors.InvalidModel: grpc.StatusCode.INTERNAL,
     errors.RunFailed: grpc.StatusCode.INTERNAL,
     errors.LimitExceeded: grpc.StatusCode.UNAVAILABLE,

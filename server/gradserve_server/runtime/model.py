@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -9,7 +10,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from cachetools import LRUCache, cachedmethod
+from cachetools import LRUCache
 
 from gradserve.descriptions import ImageDescription, Layer, ModelDescription, TensorDescription
 from gradserve.errors import GradserveError, InvalidModel, UnsupportedGradient
@@ -24,9 +25,12 @@ from gradserve_server.graph.weights import let_go
 from gradserve_server.runtime.batch import Batch
 from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.device import Device
-from gradserve_server.runtime.events import Observer, PlanBuilt, PlanEvicted, PlanFound, nobody
+from gradserve_server.runtime.events import Observer, PlanBuilt, nobody
 from gradserve_server.runtime.feeds import describe_tensor, dtype_name
-from gradserve_server.runtime.plan import Plan, Plans, verb_of
+from gradserve_server.runtime.footprint import footprint
+from gradserve_server.runtime.memory import MemoryBudget
+from gradserve_server.runtime.plan import Plan, verb_of
+from gradserve_server.runtime.plans import Plans
 from gradserve_server.runtime.runs import Prediction
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.served_config import served_config
@@ -61,6 +65,7 @@ class Model:
         labels: Labels by output.
         config: The `inference.ModelConfig` of the repository.
         observe: Told of plans.
+        budget: What plans are counted in. The model itself is counted by whoever loads it.
 
     Raises:
         InvalidModel: The file cannot be served.
@@ -81,6 +86,7 @@ class Model:
         labels: dict[str, tuple[str, ...]] | None = None,
         config: Any = None,
         observe: Observer = nobody,
+        budget: MemoryBudget | None = None,
     ) -> None:
         self.name, self.version = name, version
         source = load(file)
@@ -110,12 +116,16 @@ class Model:
         self._check_descriptions(set(images or {}), set(labels or {}))
         self._config = served_config(config, self._description, file.name)
         self._observe = observe
-        self._plans = Plans(max_plans, lambda plan: observe(PlanEvicted(plan.subject)))
+        self._plans = Plans(max_plans, observe)
+        self._footprint = footprint(form.model, is_open=False) | self._predict.footprint
+        self._budget = budget or MemoryBudget()
+        self._budget.watch(self._plans)
         self._shapes: LRUCache[tuple[str | Shape, ...], Shape] = LRUCache(MAX_SEEN_SHAPES)
         self._shapes_lock = threading.Lock()
-        self._building = threading.Condition()
         let_go(source.model)
         let_go(form.reference)
+        # The graph refers to itself in circles, and would hold the weights until the next garbage collection.
+        weakref.finalize(self, let_go, form.model).atexit = False
         done = "; ".join(self._description.rewrites) or "already in inference form"
         _log.info("model '%s' version %d: %s", name, version, done)
 
@@ -138,6 +148,21 @@ class Model:
         """Samples of a request: along the first axis where the configuration says that the model has batches, else 1."""
         sizes = [array.shape[0] for array in feeds.values() if array.shape] if self._config.max_batch_size else []
         return max(sizes, default=1)
+
+    @property
+    def own_bytes(self) -> int:
+        """What it keeps in memory without plans."""
+        return self._footprint.size
+
+    @property
+    def plan_bytes(self) -> int:
+        """What its plans keep beside that, at this moment."""
+        return sum(plan.session.footprint.beside(self._footprint) for plan in self._plans.kept)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it keeps in memory, at this moment."""
+        return self.own_bytes + self.plan_bytes
 
     @property
     def float_inputs(self) -> tuple[str, ...]:
@@ -201,13 +226,15 @@ class Model:
             shapes[layer] = known if all(known) else self._seen_shape(layer, feeds)
         return shapes
 
-    @cachedmethod(
-        lambda self: self._shapes,
-        key=lambda _, layer, feeds: (layer, *(array.shape for array in feeds.values())),
-        lock=lambda self: self._shapes_lock,
-    )
     def _seen_shape(self, layer: str, feeds: dict[str, Array]) -> Shape:
-        return self.plan(Wanted((), (layer,))).run(feeds)[layer].shape
+        key: tuple[str | Shape, ...] = (layer, *(array.shape for array in feeds.values()))
+        with self._shapes_lock:
+            shape = self._shapes.get(key)
+        if shape is None:
+            shape = self.plan(Wanted((), (layer,))).run(feeds)[layer].shape
+            with self._shapes_lock:
+                self._shapes[key] = shape
+        return shape
 
     # ---- plans -------------------------------------------------------------------------------------------------------
 
@@ -218,14 +245,11 @@ class Model:
             NotDifferentiable: A target does not depend on an input.
             UnsupportedGradient: Nodes on the way have no gradient; the text names them.
             BackendMissing: The backend that was asked for is not installed.
+            LimitExceeded: It does not fit into the memory that models may take.
         """
-        if key in self._plans:
-            self._observe(PlanFound(Subject(self.name, self.version, verb_of(key))))
-        plan: Plan = self._plan(key)
-        return plan
+        return self._plans.get(key, lambda: self._make_plan(key))
 
-    @cachedmethod(lambda self: self._plans, key=lambda _, key: key, condition=lambda self: self._building)
-    def _plan(self, key: Wanted) -> Plan:
+    def _make_plan(self, key: Wanted) -> Plan:
         subject, began = Subject(self.name, self.version, verb_of(key)), monotonic()
         derived = derive(self._model, key, self._policy)
         try:
@@ -236,6 +260,8 @@ class Model:
                 raise
             msg = f"model '{self.name}': the gradient of {', '.join(key.layers)} does not run: {error}"
             raise UnsupportedGradient(msg) from error
+        what = f"model '{self.name}': plan for {', '.join(key.layers)}"
+        self._budget.hold(session, session.footprint.beside(self._footprint), what)
         kept = {value.name for value in derived.model.graph.inputs}
         # What is no gradient is as good as a prediction, and runs alone like one.
         weights = frozenset(head.weights_name for head in key.heads)

@@ -17,11 +17,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory, text_format
 from google.protobuf.message import Message
 
 from gradserve.descriptions import ImageDescription
-from gradserve.errors import InvalidModel
+from gradserve.errors import InvalidModel, InvalidParameter
 
 _PREFIX = "gradserve.input."
 
@@ -69,10 +69,33 @@ def read_config(folder: Path) -> Any:
         except (text_format.ParseError, UnicodeDecodeError, OSError) as error:
             msg = f"model '{folder.name}': config.pbtxt: {error}"
             raise InvalidModel(msg) from error
-    if config.name not in ("", folder.name):
-        msg = f"model '{folder.name}': config.pbtxt: expected name '{folder.name}', got '{config.name}'"
-        raise InvalidModel(msg)
+    _check_name(config, folder.name, "config.pbtxt")
     return config
+
+
+def config_from_json(text: str, model: str) -> Any:
+    """A configuration that comes with a request instead of the folder's.
+
+    Raises:
+        InvalidParameter: The text is not a `inference.ModelConfig` in protobuf's JSON form.
+        InvalidModel: It names another model.
+    """
+    config = empty_config()
+    try:
+        json_format.Parse(text, config)
+    except (json_format.ParseError, RecursionError, ValueError) as error:
+        msg = (
+            f"model '{model}': parameter 'config': expected a ModelConfig as JSON, got {str(error) or type(error).__name__}"
+        )
+        raise InvalidParameter(msg) from error
+    _check_name(config, model, "parameter 'config'")
+    return config
+
+
+def _check_name(config: Any, model: str, where: str) -> None:
+    if config.name not in ("", model):
+        msg = f"model '{model}': {where}: expected name '{model}', got '{config.name}'"
+        raise InvalidModel(msg)
 
 
 def choose_versions(config: Any, present: list[int]) -> list[int]:

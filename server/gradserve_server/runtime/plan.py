@@ -1,11 +1,10 @@
 """A plan: a graph made for one kind of request, with its session. Immutable, shared by all requests of that kind."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from cachetools import LRUCache
 
 from gradserve.errors import UnsupportedGradient
 from gradserve_server.graph.autodiff.names import gradient_name
@@ -100,22 +99,3 @@ class Plan:
             name: array.astype(np.float32) if self.key.wrt and array.dtype.name in HALVES else array
             for name, array in needed.items()
         }
-
-
-class Plans(LRUCache[Wanted, Plan]):
-    """The plans of a model; the one unused for longest goes.
-
-    Args:
-        most: How many there may be.
-        evicted: Told of each that goes.
-    """
-
-    def __init__(self, most: int, evicted: Callable[[Plan], None]) -> None:
-        super().__init__(most)
-        self._evicted = evicted
-
-    def popitem(self) -> tuple[Wanted, Plan]:
-        """Makes room."""
-        key, plan = super().popitem()
-        self._evicted(plan)
-        return key, plan

@@ -17,6 +17,7 @@ from gradserve.errors import BackendMissing, InvalidModel, RunFailed, Unsupporte
 from gradserve_server.graph.inference_form.to_float32 import HALVES, needs_float32, to_float32
 from gradserve_server.graph.weights import constants, large_constants, serialize_without
 from gradserve_server.runtime.device import PROVIDERS, Device, Provider
+from gradserve_server.runtime.footprint import WORTH_GIVING_BACK, GivesBack, footprint
 from gradserve_server.runtime.operators import add_operators
 from gradserve_server.runtime.probe import open_probe, quiet_options
 from gradserve_server.runtime.wheel import installed_wheel
@@ -91,7 +92,9 @@ class Session:
         except Exception as error:  # onnxruntime's exceptions have no common base
             msg = f"onnxruntime {onnxruntime.__version__} cannot load the graph: {error}"
             raise InvalidModel(msg) from error
+        self.footprint = footprint(model, is_packed=prepack or not large)
         self.outputs = [value.name for value in self._session.get_outputs()]
+        self._last = GivesBack() if self.footprint.size >= WORTH_GIVING_BACK else None
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """Runs once.

@@ -14,6 +14,8 @@ from gradserve import (
     ImageDescription,
     Layer,
     ModelDescription,
+    ModelState,
+    ModelStatus,
     Noise,
     Sgd,
     Step,
@@ -25,7 +27,7 @@ from gradserve import objectives as O
 from gradserve.errors import GradserveError, InvalidAscent, InvalidObjective, InvalidTensor
 from gradserve.tensors import to_wire
 from gradserve.v1 import gradient_service_pb2 as pb
-from gradserve.v1 import objective_pb2
+from gradserve.v1 import model_service_pb2, objective_pb2
 
 TERMS = [
     O.unit("l", 2**40),
@@ -310,3 +312,21 @@ def test_no_field_is_at_its_default_in_this_test(value):
     defaults = {name: getattr(type(value), name) for name in vars(value) if hasattr(type(value), name)}
     same = {name for name, default in defaults.items() if np.array_equal(getattr(value, name), default)}
     assert same <= {"labels"}
+
+
+# ---- the repository --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ModelState)
+def test_statuses(state):
+    status = ModelStatus("digits", "3", state, "because", 2**40)
+    assert wire.status_from_wire(through(wire.status_to_wire(status))) == status
+
+
+def test_every_state_is_in_the_proto_and_vice_versa():
+    names = {name.removeprefix("MODEL_STATE_") for name in model_service_pb2.ModelState.keys()}  # noqa: SIM118
+    assert names == {str(state) for state in ModelState}
+
+
+def test_a_state_of_a_newer_server():
+    assert wire.status_from_wire(model_service_pb2.ModelStatus(name="m", state=99)).state is ModelState.UNKNOWN

@@ -4,20 +4,28 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import gradserve_server
+from gradserve.descriptions import ModelState, ModelStatus
 from gradserve_server.rpc.oip.messages import message
 from gradserve_server.rpc.oip.shared_memory import Region
 from gradserve_server.rpc.statistics import Counts, Duration
 from gradserve_server.runtime.model import Model
 from gradserve_server.runtime.served_config import PLATFORM, VARIABLE
 
-EXTENSIONS = ("binary_tensor_data", "classification", "logging", "model_configuration", "parameters", "statistics", "trace")
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "logging",
+    "model_configuration",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "parameters",
+    "statistics",
+    "trace",
+)
 """Optional parts of the protocol that are always here."""
 
 SHARED_MEMORY = "system_shared_memory"
 """The one that must be allowed."""
-
-READY = "READY"
-"""The state of every model: those that cannot be loaded keep the server from starting."""
 
 
 def server_metadata(*, shared_memory: bool) -> Any:
@@ -49,10 +57,10 @@ def model_config(model: Model) -> Any:
     return response
 
 
-def model_statistics(counts: Sequence[Counts]) -> Any:
-    """The `ModelStatisticsResponse`."""
+def model_statistics(models: Sequence[Model], counts: Sequence[Counts]) -> Any:
+    """The `ModelStatisticsResponse`: versions of models, and what was counted of each."""
     response = message("ModelStatisticsResponse")()
-    for of_model in counts:
+    for model, of_model in zip(models, counts, strict=True):
         told = response.model_stats.add(
             name=of_model.name,
             version=str(of_model.version),
@@ -61,6 +69,7 @@ def model_statistics(counts: Sequence[Counts]) -> Any:
             # A run for each request: predictions of different callers are not joined.
             execution_count=of_model.success.count,
         )
+        told.memory_usage.add(type="CPU", byte_size=model.memory_bytes)
         stats = told.inference_stats
         _tell(stats.success, of_model.success)
         failed = of_model.failures.values()
@@ -74,11 +83,12 @@ def model_statistics(counts: Sequence[Counts]) -> Any:
     return response
 
 
-def repository_index(models: Iterable[Model]) -> Any:
+def repository_index(models: Iterable[ModelStatus], only_ready: bool) -> Any:
     """The `RepositoryIndexResponse`."""
     response = message("RepositoryIndexResponse")()
-    for model in models:
-        response.models.add(name=model.name, version=str(model.version), state=READY)
+    for status in models:
+        if status.state is ModelState.READY or not only_ready:
+            response.models.add(name=status.name, version=status.version, state=status.state, reason=status.reason)
     return response
 
 

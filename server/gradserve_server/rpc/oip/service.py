@@ -13,8 +13,6 @@ from gradserve_server.rpc.oip.servicer import InferenceServicer
 _CUDA_SHARED_MEMORY = "this server does not do CUDA shared memory; send tensors in the message or in system shared memory"
 
 UNIMPLEMENTED = {
-    "RepositoryModelLoad": "this server loads its models when it starts; start it again to load others",
-    "RepositoryModelUnload": "this server keeps its models until it stops",
     "CudaSharedMemoryStatus": _CUDA_SHARED_MEMORY,
     "CudaSharedMemoryRegister": _CUDA_SHARED_MEMORY,
     "CudaSharedMemoryUnregister": _CUDA_SHARED_MEMORY,

@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 
-from gradserve.errors import ModelNotFound, NotSupported
+from gradserve.errors import InvalidModel, ModelNotFound, NotSupported
 from gradserve_server.engine import Engine
 from gradserve_server.rpc.call_pool import waited_ns
 from gradserve_server.rpc.callers import caller_of
@@ -13,6 +13,7 @@ from gradserve_server.rpc.limit import Limit
 from gradserve_server.rpc.oip import codec, descriptions, settings
 from gradserve_server.rpc.oip.admission import check_batch, check_timeout
 from gradserve_server.rpc.oip.answer import Answer
+from gradserve_server.rpc.oip.loads import check_unload, override_of
 from gradserve_server.rpc.oip.messages import message
 from gradserve_server.rpc.oip.shared_memory import SharedMemory
 from gradserve_server.rpc.statistics import Phase, Statistics
@@ -65,7 +66,7 @@ class InferenceServicer:
         return message("ServerLiveResponse")(live=True)
 
     def ServerReady(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
-        """The server listens once every model is loaded, and is ready until it is told to stop."""
+        """Whether it takes requests, and has the models that it should have."""
         return message("ServerReadyResponse")(ready=self._is_ready())
 
     def ModelReady(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
@@ -96,20 +97,34 @@ class InferenceServicer:
         version = codec.check_version(request.version)
         if request.name:
             self._model(request.name, version)
-        return descriptions.model_statistics(
-            [
-                counts
-                for counts in self._statistics.snapshot()
-                if request.name in {"", counts.name} and (not version or int(version) == counts.version)
-            ]
-        )
+        asked = [
+            model
+            for model in self._engine.versions
+            if request.name in {"", model.name} and (not version or int(version) == model.version)
+        ]
+        return descriptions.model_statistics(asked, self._statistics.snapshot(asked))
 
     def RepositoryIndex(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
-        """Every version of every model; all of them are ready."""
-        if request.repository_name:
-            msg = f"repository '{request.repository_name}': expected no name, because this server has one repository"
-            raise NotSupported(msg)
-        return descriptions.repository_index(self._engine.versions)
+        """Every version of every model, or those that are ready."""
+        _check_repository(request.repository_name)
+        return descriptions.repository_index(self._engine.models(), request.ready)
+
+    def RepositoryModelLoad(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """Loads a model, or loads it again."""
+        _check_repository(request.repository_name)
+        try:
+            self._engine.load(request.model_name, override=override_of(request.parameters))
+        except (InvalidModel, ModelNotFound) as error:  # one status for both, as in Triton, and how its text begins
+            msg = f"failed to load '{request.model_name}', {error}"
+            raise InvalidModel(msg) from error
+        return message("RepositoryModelLoadResponse")()
+
+    def RepositoryModelUnload(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
+        """Unloads a model."""
+        _check_repository(request.repository_name)
+        check_unload(request.parameters)
+        self._engine.unload(request.model_name)
+        return message("RepositoryModelUnloadResponse")()
 
     def LogSettings(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ARG002, N802
         """What is logged; it can be changed."""
@@ -161,13 +176,7 @@ class InferenceServicer:
             check_batch(asked, model)
             watch.samples = model.batch_size(asked.inputs)
             watch.lap(Phase.INPUT)
-            results = self._engine.infer(
-                model.name,
-                asked.inputs,
-                outputs=asked.outputs,
-                version=str(model.version),
-                caller=caller_of(context, watch.waited),
-            )
+            results = self._engine.infer(model, asked.inputs, outputs=asked.outputs, caller=caller_of(context, watch.waited))
             watch.lap(Phase.INFER)
             response = serialize(codec.encode(request, asked, model, results))
             watch.lap(Phase.OUTPUT)
@@ -175,3 +184,9 @@ class InferenceServicer:
 
     def _model(self, name: str, version: str) -> Model:
         return self._engine.model(name, codec.check_version(version))
+
+
+def _check_repository(name: str) -> None:
+    if name:
+        msg = f"repository '{name}': expected no name, because this server has one repository"
+        raise NotSupported(msg)

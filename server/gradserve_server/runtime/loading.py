@@ -1,0 +1,70 @@
+"""How an entry of a repository becomes models in memory."""
+
+from pathlib import Path
+
+from gradserve_server.config import EngineConfig
+from gradserve_server.graph.derivatives import Backend, Policy
+from gradserve_server.runtime.device import Device
+from gradserve_server.runtime.events import Observer, nobody
+from gradserve_server.runtime.memory import MemoryBudget
+from gradserve_server.runtime.model import Model
+from gradserve_server.runtime.repository import Entry
+from gradserve_server.runtime.scheduler import Scheduler
+from gradserve_server.runtime.warmup import warm_up
+
+LOADED_BYTES = 2
+"""Bytes in memory for each byte of a model's files, until they are known: weights, and what onnxruntime copies of them."""
+
+
+class Loader:
+    """Loads models for an engine.
+
+    Args:
+        config: How they run.
+        scheduler: Of the device that they run on.
+        budget: Of the memory that they share.
+        observe: Told of plans.
+    """
+
+    def __init__(self, config: EngineConfig, scheduler: Scheduler, budget: MemoryBudget, observe: Observer = nobody) -> None:
+        self._config, self._scheduler, self._budget, self._observe = config, scheduler, budget, observe
+        self._policy = Policy(Backend(config.backend), config.straight_through)
+
+    def load(self, entry: Entry) -> dict[int, Model]:
+        """Every version of a model, warmed up.
+
+        Raises:
+            InvalidModel: One that cannot be served, or whose warm-up fails.
+            LimitExceeded: They do not fit into the memory.
+            BackendMissing: No onnxruntime, or more than one.
+        """
+        return {version: self._load_version(entry, version, file) for version, file in entry.files.items()}
+
+    def _load_version(self, entry: Entry, version: int, file: Path) -> Model:
+        config, what = self._config, f"model '{entry.name}' version {version}"
+        with self._budget.reserved(LOADED_BYTES * _bytes_on_disk(file, entry), what):
+            # The place to try the file in a child process first: from here on, native code reads it in this one.
+            model = Model(
+                entry.name,
+                version,
+                file,
+                threads=config.threads,
+                device=Device(config.device),
+                max_plans=config.max_plans,
+                scheduler=self._scheduler,
+                policy=self._policy,
+                images=dict(entry.images),
+                labels=dict(entry.labels),
+                config=entry.config,
+                observe=self._observe,
+                budget=self._budget,
+            )
+        self._budget.hold(model, model.own_bytes, what)
+        warm_up(model, entry.folder)
+        return model
+
+
+def _bytes_on_disk(file: Path, entry: Entry) -> int:
+    """Of a version: the file and what lies beside it, which may be its external data."""
+    files = [file] if entry.folder is None else [path for path in file.parent.rglob("*") if path.is_file()]
+    return sum(path.stat().st_size for path in files)
