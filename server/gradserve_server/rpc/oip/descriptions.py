@@ -58,8 +58,7 @@ def model_statistics(counts: Sequence[Counts]) -> Any:
             version=str(of_model.version),
             last_inference=of_model.last_inference_ms,
             inference_count=of_model.samples,
-            # A run for each request: predictions of different callers are not joined.
-            execution_count=of_model.success.count,
+            execution_count=of_model.runs,
         )
         stats = told.inference_stats
         _tell(stats.success, of_model.success)
