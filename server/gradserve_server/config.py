@@ -72,10 +72,12 @@ class EngineConfig:
     256 MiB) matrices as onnxruntime packs them."""
     max_batch: int = setting(8, "samples of different callers that run as one batch; 1: each runs alone")
     """Up to here the time of a sample falls (from 202 to 161 us for the digits network on two cores), beyond it only the
-    wait of the others grows."""
+    wait of the others grows. Predictions join only where their model's configuration says so, and as many as it says."""
     max_queue: int = setting(256, "runs that wait for the device at a time; one more is refused")
     """A server's calls and ascents together are fewer, unless it is told to answer more: this bounds the memory of what an
     application of its own throws at an engine."""
+    max_queue_per_caller: int = setting(128, "of them, runs of one caller; one more is refused")
+    """A caller is a connection to the server, or a `Caller.identity` in process: one cannot take all places."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import functools
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self, Unpack
@@ -70,7 +71,12 @@ class Engine:
         """Told of runs, plans and ascents."""
         if observe is not None:
             self.observers.add(observe)
-        self._scheduler = Scheduler(max_batch=config.max_batch, max_queue=config.max_queue, observe=self.observers)
+        self._scheduler = Scheduler(
+            max_batch=config.max_batch,
+            max_queue=config.max_queue,
+            max_queue_per_caller=config.max_queue_per_caller,
+            observe=self.observers,
+        )
         kernels.set_num_threads(config.threads)  # of the process: its ascents share one pool
         present = Repository(Path(repository))
         loader = Loader(config, self._scheduler, MemoryBudget(config.memory_limit_mib), self.observers)
@@ -217,6 +223,7 @@ class Engine:
         *,
         should_stop: Callable[[], bool] = lambda: False,
         should_interrupt: Callable[[], bool] = lambda: False,
+        caller: Caller = ANYONE,
         **settings: Unpack[AscentSettings],
     ) -> Iterator[Step]:
         """Changes an input step by step so that the objective grows. See `gradserve.Client.ascend`.
@@ -228,6 +235,7 @@ class Engine:
             objective: What to make large.
             should_stop: Asked before each step; once it says yes, the iterator ends.
             should_interrupt: Asked in each step; once it says yes, the iterator ends with a report that has a checkpoint.
+            caller: Whose turn its steps take, and until when they wait for it.
             **settings: See `gradserve.AscentSettings`.
         """
         served = self.model(model, settings.get("version", ""))
@@ -240,7 +248,7 @@ class Engine:
         values = np.empty(spec.count, np.float32)
         gradient = np.empty_like(feeds[spec.input])
         signals = Signals(lambda: self._closed.is_set() or should_stop(), should_interrupt)
-        runs = plan.bind(feeds, objective_weights, values, gradient, Caller(signals.any))
+        runs = plan.bind(feeds, objective_weights, values, gradient, replace(caller, should_stop=signals.any))
         reports = ascend(
             spec,
             runs,

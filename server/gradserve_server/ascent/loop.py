@@ -38,7 +38,7 @@ NEVER = Signals()
 
 def ascend(
     spec: AscentSpec,
-    run: Callable[[], None],
+    run: Callable[[Callable[[], bool]], None],
     batch: Float32,
     values: Float32,
     gradient: Float32,
@@ -57,8 +57,9 @@ def ascend(
 
     Args:
         spec: What to do.
-        run: Reads `batch`, writes `values` and `gradient`; raises CallCancelled where it had to wait, and one of `signals`
-            said yes before its turn came.
+        run: Reads `batch`, writes `values` and `gradient`, calls the function that it is given, and does all that again for
+            as long as that says yes; raises CallCancelled where it had to wait, and one of `signals` said yes before its
+            turn came.
         batch: The model's input, [N, ...].
         values: The objective, [N].
         gradient: d values[n] / d batch[n].
@@ -75,58 +76,90 @@ def ascend(
     state = State.start(spec, ascender)
     if spec.resume is not None:
         state.restore(spec.resume, identity(), spec)
-    return _steps(spec, ascender, state, run, batch, values, gradient, identity, signals)
+    return _steps(_Climb(spec, ascender, state, batch, values, gradient, identity, signals), run)
 
 
-def _steps(
-    spec: AscentSpec,
-    ascender: Ascender,
-    state: State,
-    run: Callable[[], None],
-    batch: Float32,
-    values: Float32,
-    gradient: Float32,
-    identity: Callable[[], Mapping[str, str]],
-    signals: Signals,
-) -> Iterator[Step]:
-    pixels, first = spec.pixels, state.index
-    model_batch, model_gradient = pixels.buffer(batch), pixels.buffer(gradient)
-    jitter = spec.offsets(first)
-    for index in range(first, spec.steps + 1):
-        if signals.stop():
+def _steps(climb: "_Climb", run: Callable[[Callable[[], bool]], None]) -> Iterator[Step]:
+    while climb.prepare():
+        try:
+            run(climb.advance)
+        except CallCancelled:  # a signal came before the turn of a run
+            climb.ends_unseen()
+        if climb.report is None:
             return
+        yield climb.report
+        if climb.report.stop_reason is not None:
+            return
+
+
+class _Climb:
+    """An ascent between two runs of the model. Which thread calls does not matter, as long as it is one at a time."""
+
+    def __init__(
+        self,
+        spec: AscentSpec,
+        ascender: Ascender,
+        state: State,
+        batch: Float32,
+        values: Float32,
+        gradient: Float32,
+        identity: Callable[[], Mapping[str, str]],
+        signals: Signals,
+    ) -> None:
+        self._spec, self._ascender, self._state = spec, ascender, state
+        self._values, self._gradient = values, gradient
+        self._identity, self._signals = identity, signals
+        self._model_batch, self._model_gradient = spec.pixels.buffer(batch), spec.pixels.buffer(gradient)
+        self._first = self._index = state.index
+        self._jitter = spec.offsets(self._first)
+        self._offsets: npt.NDArray[np.int32] | None = None
+        self.report: Step | None = None
+        """What there is to tell of the last run."""
+
+    def prepare(self) -> bool:
+        """Writes what the model reads next; False where nobody wants it."""
+        self.report = None
+        if self._signals.stop():
+            return False
+        self._index = self._state.index
+        self._offsets = None if self._index == self._spec.steps else next(self._jitter)
+        self._ascender.prepare(self._state.image, self._offsets, self._model_batch)
+        return True
+
+    def advance(self) -> bool:
+        """Takes a step by what the run wrote, and prepares the next; False once there is something to tell, or no next."""
+        interrupted = self._index < self._spec.steps and self._signals.interrupt()
+        self.report = self._step(interrupted=interrupted)
+        return self.report is None and self.prepare()
+
+    def ends_unseen(self) -> None:
+        """There will be no run, and no numbers of it."""
+        self.report = None
+        if self._signals.stop():
+            return
+        self._values.fill(np.nan)
+        self._gradient.fill(np.nan)
+        self.report = self._step(interrupted=True)
+
+    def _step(self, *, interrupted: bool) -> Step | None:
+        spec, state, index, pixels = self._spec, self._state, self._index, self._spec.pixels
         done = index == spec.steps
-        offsets = None if done else next(jitter)
-        ascender.prepare(state.image, offsets, model_batch)
-        seen = _runs(run, values, gradient)
-        if not seen and signals.stop():
-            return
-        interrupted = not seen or (not done and signals.interrupt())
         last = done or interrupted
         # A copy of each before the step, which changes them in place.
         saved = interrupted or _due(index, spec.checkpoint_every) or (done and spec.checkpoint_every > 0)
-        checkpoint = state.save(identity()) if saved else None
+        checkpoint = state.save(self._identity()) if saved else None
         picture = pixels.from_planar(state.image) if last or _due(index, spec.image_every) else None
-        norms = _norms(pixels.to_planar(gradient), pixels.scale) if last else state.step(ascender, model_gradient, offsets)
-        state.finite &= np.isfinite(norms) & np.isfinite(values)
+        if last:
+            norms = _norms(pixels.to_planar(self._gradient), pixels.scale)
+        else:
+            norms = state.step(self._ascender, self._model_gradient, self._offsets)
+        state.finite &= np.isfinite(norms) & np.isfinite(self._values)
         reason = _reason(state, done=done, interrupted=interrupted)
         if reason is not None and picture is None:
             picture = pixels.from_planar(state.image)
-        if reason or saved or picture is not None or index == first or _due(index, spec.report_every):
-            yield Step(index, values.astype(np.float64), norms, picture, reason, checkpoint)
-        if reason is not None:
-            return
-
-
-def _runs(run: Callable[[], None], values: Float32, gradient: Float32) -> bool:
-    """Runs the model; where a signal came before its turn, says no, and there are no numbers."""
-    try:
-        run()
-    except CallCancelled:
-        values.fill(np.nan)
-        gradient.fill(np.nan)
-        return False
-    return True
+        if reason or saved or picture is not None or index == self._first or _due(index, spec.report_every):
+            return Step(index, self._values.astype(np.float64), norms, picture, reason, checkpoint)
+        return None
 
 
 def _reason(state: State, *, done: bool, interrupted: bool) -> StopReason | None:

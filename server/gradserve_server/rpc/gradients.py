@@ -53,10 +53,12 @@ class GradientServicer(GradientServiceServicer):
     def Infer(self, request: pb.InferRequest, context: grpc.ServicerContext) -> pb.InferResponse:  # noqa: N802
         """Runs the model."""
         model = self._engine.model(request.model.name, request.model.version)
-        with self._statistics.prediction(model, waited_ns()) as watch:
+        waited = waited_ns()
+        with self._statistics.prediction(model, waited) as watch:
             inputs = named_from_wire(request.inputs)
             watch.lap(Phase.INPUT)
-            outputs = self._engine.infer(model, inputs, outputs=request.outputs, caller=caller_of(context, watch.waited))
+            caller = caller_of(context, watch.waited, watch.ran, waited_ns=waited)
+            outputs = self._engine.infer(model, inputs, outputs=request.outputs, caller=caller)
             watch.lap(Phase.INFER)
             watch.samples = model.batch_size(inputs)
             response = pb.InferResponse()
@@ -156,6 +158,7 @@ class GradientServicer(GradientServiceServicer):
                 wire.objective_from_wire(request.objective),
                 should_stop=lambda: not context.is_active(),
                 should_interrupt=self._should_interrupt,
+                caller=caller_of(context),
                 **wire.ascent_from_wire(request),
             )
             for step in steps:

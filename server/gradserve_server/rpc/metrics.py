@@ -22,12 +22,12 @@ def _microseconds(phase: Phase) -> Callable[[Counts], float]:
 PREDICTIONS: dict[str, tuple[str, Callable[[Counts], float]]] = {
     "nv_inference_request_success": ("Predictions that succeeded", lambda counts: counts.success.count),
     "nv_inference_count": ("Samples predicted", lambda counts: counts.samples),
-    "nv_inference_exec_count": ("Runs of the model for predictions", lambda counts: counts.success.count),
+    "nv_inference_exec_count": ("Runs of the model for predictions", lambda counts: counts.runs),
     "nv_inference_request_duration_us": ("Time of predictions, from arrival", lambda counts: counts.success.ns / 1000),
     **{
         f"nv_inference_{phase}_duration_us": (what, _microseconds(phase))
         for phase, what in {
-            Phase.QUEUE: "Time that predictions waited for a thread",
+            Phase.QUEUE: "Time that predictions waited for a thread and for the device",
             Phase.INPUT: "Time of decoding inputs",
             Phase.INFER: "Time of checking inputs and running the model",
             Phase.OUTPUT: "Time of encoding outputs",

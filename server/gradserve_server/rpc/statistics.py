@@ -73,12 +73,14 @@ class Counts:
     last_inference_ms: int = 0
     """Since 1970; 0 before the first."""
     samples: int = 0
+    runs: int = 0
+    """Of the model: fewer than requests where some ran together."""
     success: Duration = field(default_factory=Duration)
     failures: dict[Failure, Duration] = field(default_factory=lambda: {reason: Duration() for reason in Failure})
     phases: dict[Phase, Duration] = field(default_factory=lambda: {phase: Duration() for phase in Phase})
     """Of requests that succeeded."""
     batches: dict[int, dict[Phase, Duration]] = field(default_factory=dict)
-    """By batch size."""
+    """By the samples of a run; of each run, those of one of its requests."""
 
 
 class Stopwatch:
@@ -91,6 +93,10 @@ class Stopwatch:
     def __init__(self, waited_ns: int) -> None:
         self.laps: dict[Phase, int] = {Phase.QUEUE: waited_ns}
         self.samples = 1
+        self.batch: int | None = None
+        """Samples of the run that it was part of, if it ran with others."""
+        self.counts = True
+        """Whether the run counts as its own."""
         self._lap = perf_counter_ns()
 
     def lap(self, phase: Phase) -> None:
@@ -104,6 +110,10 @@ class Stopwatch:
         ns = int(seconds * 1e9)
         self.laps[Phase.QUEUE] += ns
         self._lap += ns
+
+    def ran(self, samples: int, counts: bool) -> None:
+        """It ran with others: with so many samples, and it or another of them counts the run."""
+        self.batch, self.counts = samples, counts
 
     def total_ns(self) -> int:
         """From arrival until now."""
@@ -166,7 +176,9 @@ def _count_success(counts: Counts, watch: Stopwatch) -> None:
     counts.last_inference_ms = time_ns() // 1_000_000
     counts.samples += watch.samples
     counts.success.add(watch.total_ns())
-    of_batch = counts.batches.setdefault(watch.samples, {phase: Duration() for phase in COMPUTE})
+    counts.runs += watch.counts
+    size = watch.samples if watch.batch is None else watch.batch
+    of_batch = counts.batches.setdefault(size, {phase: Duration() for phase in COMPUTE}) if watch.counts else {}
     for phase, ns in watch.laps.items():
         counts.phases[phase].add(ns)
         if phase in of_batch:

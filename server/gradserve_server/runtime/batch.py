@@ -2,7 +2,7 @@
 
 A graph's shapes say that axis 0 is a batch (`graph.batch_axis`). That its samples do not see one another is what inference
 form promises, but no shape can prove it: attention over a sequence that lies along axis 0 looks the same. So the first
-batch of a plan is run both ways, and only if the results agree is there ever a second.
+batch of a session is run both ways, and only if the results agree is there ever a second.
 """
 
 import logging
@@ -73,7 +73,8 @@ class Batch:
         first, second, *_ = runs
         if all(np.array_equal(first[name], second[name]) for name in first if name not in self._broadcast):
             return
-        if not all(np.isfinite(array).all() for results in alone for array in results.values()):
+        floats = [array for results in alone for array in results.values() if array.dtype.name in TOLERANCES]
+        if not all(np.isfinite(array).all() for array in floats):
             return
         try:
             joined = self.run(runs)
@@ -83,14 +84,15 @@ class Batch:
         for expected, got in zip(alone, joined, strict=True):
             for name, array in expected.items():
                 tolerance = TOLERANCES.get(array.dtype.name)
-                if tolerance is not None and not difference(array, got[name]) <= tolerance:
+                same = np.array_equal(array, got[name]) if tolerance is None else difference(array, got[name]) <= tolerance
+                if not same:
                     self._refuse(f"output '{name}': expected the same as alone, got another: samples see one another")
                     return
         self.tried = True
 
     def _refuse(self, why: str) -> None:
         self.allowed = False
-        _log.warning("requests to this plan run one by one: %s", why)
+        _log.warning("requests to this graph run one by one: %s", why)
 
     def _join(self, name: str, arrays: Sequence[Array], sizes: Sequence[int]) -> Array:
         if name in self._broadcast:

@@ -18,6 +18,18 @@ class Caller:
     """By `time.monotonic()`."""
     waited: Callable[[float], None] | None = None
     """Told how many seconds a run waited in line, when it is begun; must not raise."""
+    ran: Callable[[int, bool], None] | None = None
+    """Told of a prediction that ran with others how many samples the run had, and whether the run counts as this one's: of
+    those that ran together one is told so. Must not raise."""
+    identity: str = ""
+    """Runs of one identity take turns with those of others (`runtime.turns`); whoever has none is of one, too."""
+    priority: int = 0
+    """Of a prediction: the level among those that its model's configuration has, 1 the highest; 0: the default."""
+    timeout: float = 0.0
+    """Of a prediction: seconds that it would wait in line at most, where its model's configuration lets it say so; 0: as
+    long as it takes."""
+    arrived: float | None = None
+    """When it began to wait, by `time.monotonic()`; None: when it asks for its run."""
 
     def refusal(self) -> Exception | None:
         """Why a run should not be begun any more, if so."""

@@ -1,161 +1,150 @@
-"""The line before the device: who is next, and who runs along."""
+"""The line before the device: who is next, and who runs along.
 
-import contextvars
-import math
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from typing import Any
+Predictions go before gradients, and those before steps of ascents; among predictions, those of a higher level first. Such
+as go before or behind one another are in bands, and a band that was passed over often goes first. Within a band the
+callers take turns (`runtime.turns`), and the works of one caller come in their order.
+"""
 
-from gradserve_server.runtime.work import Priority, Work
+import itertools
+from bisect import insort
+from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
+
+from gradserve_server.runtime.company import Company
+from gradserve_server.runtime.ticket import Band, Ticket
+from gradserve_server.runtime.turns import Turns
 
 PATIENCE = 8
-"""A class that was passed over so many times in a row goes first: ascents get a ninth of the runs at least, even on a server
-that is full of predictions."""
+"""A band that was passed over so many times in a row goes first: ascents get a ninth of the runs at least, even on a server
+that is full of predictions. Of several such it is the one that was passed over most."""
+
+_order = attrgetter("order")
 
 
-class Ticket:
-    """A place in line, and afterwards the result.
+class _Waiting:
+    """Those of one band."""
 
-    Args:
-        work: What is to be run.
-    """
-
-    __slots__ = (
-        "_awake",
-        "_error",
-        "_result",
-        "asked",
-        "batch",
-        "began",
-        "company",
-        "context",
-        "done",
-        "ended",
-        "group",
-        "keeps",
-        "until",
-        "work",
-    )
-
-    def __init__(self, work: Work) -> None:
-        self.work, self.group = work, work.group()
-        self.batch: Sequence[Ticket] = ()
-        """What its caller is to run, once it leads."""
-        self.until = work.caller.deadline
-        """When its caller looks again unless it is woken, by `time.monotonic`."""
-        self.keeps = False
-        """Whether it does so on behalf of all that wait for peers."""
-        self.done = False
-        self.asked = self.began = self.ended = time.monotonic()
-        self.company = work.samples()
-        """Samples that ran together, its own among them."""
-        self.context = contextvars.copy_context()
-        """Of its caller, for whoever runs it."""
-        self._result: Any = None
-        self._error: Exception | None = None
-        self._awake = threading.Lock()  # the fastest way to wake one thread
-        self._awake.acquire()
-
-    def looks_again(self, until: float = math.inf, *, for_peers: bool = False) -> None:
-        """Sets when its caller looks again: at its deadline at the latest."""
-        self.until, self.keeps = min(until, self.work.caller.deadline), for_peers
-
-    def is_chosen(self) -> None:
-        """From here on it is too late to give up."""
-        self.until, self.keeps = math.inf, False
-
-    def begins(self) -> None:
-        """Tells its caller how long it waited."""
-        self.began = time.monotonic()
-        if self.work.caller.waited is not None:
-            self.work.caller.waited(self.began - self.asked)
-
-    def sleep(self) -> bool:
-        """Waits to be woken; False where `until` came first."""
-        timeout = max(self.until - time.monotonic(), 0)
-        return self._awake.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
-
-    def wake(self) -> None:
-        """Lets its caller look again. Two wakes before it looks count as one."""
-        with suppress(RuntimeError):
-            self._awake.release()
-
-    def succeed(self, result: Any) -> None:
-        """Sets the result."""
-        self.ended = time.monotonic()
-        self._result, self.done = result, True
-
-    def fail(self, error: Exception) -> None:
-        """Sets what `result` raises."""
-        self._error, self.done = error, True
-
-    def result(self) -> Any:
-        """The result, or the error raised."""
-        if self._error is not None:
-            raise self._error
-        return self._result
+    def __init__(self) -> None:
+        self.tickets: list[Ticket] = []
+        """In order."""
+        self.turns = Turns()
+        self.passed_over = 0
 
 
 class Line:
-    """Tickets that wait, in the order in which they came."""
+    """Tickets that wait."""
 
     def __init__(self) -> None:
-        self._tickets: list[Ticket] = []
-        self._passed_over = dict.fromkeys(Priority, 0)
+        self._bands: dict[Band, _Waiting] = {}  # none is empty
+        self._number = itertools.count()
 
     def __len__(self) -> int:
-        return len(self._tickets)
+        return sum(len(band.tickets) for band in self._bands.values())
+
+    def __bool__(self) -> bool:
+        return bool(self._bands)
 
     def __iter__(self) -> Iterator[Ticket]:
-        return iter(self._tickets)
+        return itertools.chain.from_iterable(band.tickets for band in self._bands.values())
 
     def join(self, ticket: Ticket) -> None:
-        """Stands at the end."""
-        self._tickets.append(ticket)
+        """Stands where it is its caller's turn."""
+        band = self._bands.setdefault(ticket.band, _Waiting())
+        ticket.order = (band.turns.start(ticket.work.caller.identity, max(ticket.samples, 1)), next(self._number))
+        insort(band.tickets, ticket, key=_order)
 
     def put_back(self, tickets: Sequence[Ticket]) -> None:
-        """Stand at the front again."""
+        """Stand where they stood."""
         for ticket in tickets:
             ticket.looks_again()
-        self._tickets[:0] = tickets
+            insort(self._bands.setdefault(ticket.band, _Waiting()).tickets, ticket, key=_order)
 
     def leave(self, ticket: Ticket) -> bool:
         """Gives a place up; False where the ticket is not in line."""
-        if ticket not in self._tickets:
+        band = self._bands.get(ticket.band)
+        if band is None or ticket not in band.tickets:
             return False
-        self._tickets.remove(ticket)
+        band.tickets.remove(ticket)
+        if not band.tickets:
+            del self._bands[ticket.band]
         return True
+
+    def fall_back(self, ticket: Ticket) -> None:
+        """Stands behind those of its rank from here on, if it is in line."""
+        if self.leave(ticket):
+            ticket.delayed, ticket.expires = True, float("inf")
+            self.join(ticket)
 
     def clear(self) -> list[Ticket]:
         """Sends everybody away."""
-        tickets, self._tickets = self._tickets, []
+        tickets = list(self)
+        self._bands.clear()
         return tickets
 
-    def first(self) -> Ticket:
-        """Who is next: the first of the highest class, or of one that was passed over too often."""
-        impatient = [ticket for ticket in self._tickets if self._passed_over[ticket.work.priority] >= PATIENCE]
-        return min(impatient or self._tickets, key=lambda ticket: ticket.work.priority)
+    def of_group(self, ticket: Ticket) -> list[Ticket]:
+        """The ticket, and those that could run with it, in their order."""
+        if ticket.group is None:
+            return [ticket]
+        others = (other for band in sorted(self._bands) for other in self._bands[band].tickets)
+        return [ticket, *(other for other in others if other.group == ticket.group and other is not ticket)]
 
-    def take(self, head: Ticket, max_batch: int) -> list[Ticket]:
+    def first(self, ripe_at: Callable[[Ticket], float | None]) -> tuple[Ticket, float | None]:
+        """Who is next, and when.
+
+        Args:
+            ripe_at: Until when a ticket should wait for those that it runs with; None: no longer. Asked of one ticket of a
+                group.
+
+        Returns:
+            The first in order that need not wait, and None; or whose wait is over first, and when it is.
+        """
+        waits: dict[object, float] = {}
+        soonest: tuple[Ticket, float | None] | None = None
+        for band in self._in_order():
+            for ticket in band.tickets:
+                if ticket.group is not None and ticket.group in waits:
+                    continue
+                until = ripe_at(ticket)
+                if until is None:
+                    return ticket, None
+                waits[ticket.group] = until
+                if soonest is None or until < (soonest[1] or 0.0):
+                    soonest = ticket, until
+        assert soonest is not None, "the line is empty"
+        return soonest
+
+    def take(self, head: Ticket, company: Company) -> list[Ticket]:
         """Removes the first and those of its group, in order, that fit into a batch with it."""
-        batch, room = [head], max_batch - head.work.samples()
-        for ticket in self._tickets:
-            if (
-                ticket is not head
-                and ticket.group is not None
-                and ticket.group == head.group
-                and ticket.work.samples() <= room
-            ):
+        group = self.of_group(head)
+        batch, room = [head], company.size(sum(ticket.samples for ticket in group)) - head.samples
+        for ticket in group[1:]:
+            if ticket.samples <= room:
                 batch.append(ticket)
-                room -= ticket.work.samples()
+                room -= ticket.samples
+        served = {ticket.band for ticket in batch}
+        for band in served:
+            self._bands[band].passed_over = -1
+        for waiting in self._bands.values():
+            waiting.passed_over += 1
         for ticket in batch:
             ticket.is_chosen()
-        self._tickets = [ticket for ticket in self._tickets if ticket not in batch]
-        waiting = {ticket.work.priority for ticket in self._tickets}
-        served = {ticket.work.priority for ticket in batch}
-        for priority in Priority:
-            passed_over = priority in waiting and priority not in served
-            self._passed_over[priority] = self._passed_over[priority] + 1 if passed_over else 0
+            self._bands[ticket.band].turns.served(ticket.order[0] if ticket is head else 0.0, max(ticket.samples, 1))
+        chosen = set(map(id, batch))
+        for band in served:
+            waiting = self._bands[band]
+            waiting.tickets = [ticket for ticket in waiting.tickets if id(ticket) not in chosen]
+            if not waiting.tickets:
+                del self._bands[band]
         return batch
+
+    def _in_order(self) -> list[_Waiting]:
+        """The bands, who is next first."""
+        if len(self._bands) == 1:
+            return list(self._bands.values())
+        return [
+            waiting
+            for _, waiting in sorted(
+                self._bands.items(),
+                key=lambda item: (-item[1].passed_over if item[1].passed_over >= PATIENCE else 0, item[0]),
+            )
+        ]

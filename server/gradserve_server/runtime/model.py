@@ -25,6 +25,7 @@ from gradserve_server.graph.weights import let_go
 from gradserve_server.runtime.batch import Batch
 from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.device import Device
+from gradserve_server.runtime.dynamic_batching import dynamic_batching
 from gradserve_server.runtime.events import Observer, PlanBuilt, nobody
 from gradserve_server.runtime.feeds import describe_tensor, dtype_name
 from gradserve_server.runtime.footprint import footprint
@@ -115,6 +116,7 @@ class Model:
         )
         self._check_descriptions(set(images or {}), set(labels or {}))
         self._config = served_config(config, self._description, file.name)
+        self._batching = dynamic_batching(self._config, name, form.model, self._predict)
         self._observe = observe
         self._plans = Plans(max_plans, observe)
         self._footprint = footprint(form.model, is_open=False) | self._predict.footprint
@@ -174,9 +176,13 @@ class Model:
         return self._names.dtype(layer)
 
     def predict(self, feeds: dict[str, Array], outputs: Sequence[str], caller: Caller = ANYONE) -> dict[str, Array]:
-        """Runs the model as a whole, by one session that nothing else uses: same inputs, same bytes."""
+        """Runs the model as a whole, by one session that nothing else uses: same inputs, same bytes.
+
+        Where the model's configuration asks for it, with those of others: then the last bits may differ.
+        """
         subject = Subject(self.name, self.version, "infer")
-        results: dict[str, Array] = self._scheduler.run(Prediction(self._predict, feeds, outputs, caller, subject))
+        work = Prediction(self._predict, feeds, outputs, caller, self._batching, subject)
+        results: dict[str, Array] = self._scheduler.run(work)
         return results
 
     # ---- layers ------------------------------------------------------------------------------------------------------

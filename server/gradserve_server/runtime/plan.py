@@ -12,7 +12,7 @@ from gradserve_server.graph.derivatives import Choice, Product, Wanted
 from gradserve_server.graph.objectives import VALUE
 from gradserve_server.runtime.batch import Batch
 from gradserve_server.runtime.caller import ANYONE, Caller
-from gradserve_server.runtime.runs import PlanRun, Steps
+from gradserve_server.runtime.runs import GraphRun, Steps
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.session import Array, Session
 from gradserve_server.runtime.work import NOTHING, Priority, Subject
@@ -58,7 +58,7 @@ class Plan:
             caller: Who waits for it.
         """
         priority = Priority.GRADIENT if self.key.wrt else Priority.PREDICTION
-        work = PlanRun(self.session, self.batch, self._needed(feeds) | dict(extra or {}), priority, caller, self.subject)
+        work = GraphRun(self.session, self.batch, self._needed(feeds) | dict(extra or {}), priority, caller, self.subject)
         results: dict[str, Array] = self.scheduler.run(work)
         return results
 

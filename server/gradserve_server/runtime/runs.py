@@ -1,50 +1,28 @@
-"""What models ask of the device: predictions, runs of plans, and the steps of an ascent."""
+"""What models ask of the device: runs of graphs, predictions, and the steps of an ascent."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from types import TracebackType
 from typing import Self
 
 from gradserve_server.runtime.batch import Batch, Feeds
 from gradserve_server.runtime.caller import ANYONE, Caller
+from gradserve_server.runtime.dynamic_batching import ALONE, DynamicBatching
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.session import Array, Session
 from gradserve_server.runtime.work import NOTHING, Priority, Subject, Work
 
-
-class Prediction(Work):
-    """A run of the model. Always alone: another batch size may change the last bits, and its bytes are promised.
-
-    Args:
-        session: Runs it.
-        feeds: The model's inputs.
-        outputs: Which outputs; all if none is named.
-        caller: Who waits.
-        subject: What it is about.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        feeds: Feeds,
-        outputs: Sequence[str],
-        caller: Caller = ANYONE,
-        subject: Subject = NOTHING,
-    ) -> None:
-        super().__init__(Priority.PREDICTION, caller, subject=subject)
-        self._session, self._feeds, self._outputs = session, feeds, outputs
-
-    def alone(self) -> dict[str, Array]:
-        """The outputs."""
-        return self._session.run(self._feeds, self._outputs)
+SMALL = 2**15
+"""Numbers in an ascent's images up to which it is not worth waking a thread to change them: that takes 40 us, and the change
+10."""
 
 
-class PlanRun(Work):
-    """A run of a plan.
+class GraphRun(Work):
+    """A run of a graph.
 
     Args:
         session: Runs it.
         batch: Joins it with others; None where it must run alone.
-        feeds: Every input of the plan's graph.
+        feeds: Every input of the graph.
         priority: Its class.
         caller: Who waits.
         subject: What it is about.
@@ -67,7 +45,7 @@ class PlanRun(Work):
         return self._batch.samples(self._feeds) if self._batch is not None else 1
 
     def group(self) -> Hashable | None:
-        """The plan, with the shapes and types of the inputs."""
+        """The graph, with the shapes and types of the inputs."""
         batch = self._batch
         return (batch, batch.signature(self._feeds)) if batch is not None and batch.allowed else None
 
@@ -76,11 +54,16 @@ class PlanRun(Work):
         return self._session.run(self._feeds)
 
     def together(self, works: Sequence[Self]) -> list[Feeds]:
-        """The outputs of each; the first time on a plan they run one by one as well, to see that nothing changes."""
+        """The outputs of each; the first time on a graph they run one by one as well, to see that nothing changes."""
         assert self._batch is not None
         runs = [work._feeds for work in works]
         if self._batch.tried:
-            return [work._take(results) for work, results in zip(works, self._batch.run(runs), strict=True)]
+            results = self._batch.run(runs)
+            samples = sum(work.samples() for work in works)
+            for index, work in enumerate(works):
+                if work.caller.ran is not None:
+                    work.caller.ran(samples, index == 0)
+            return [work._take(result) for work, result in zip(works, results, strict=True)]
         alone = [work.alone() for work in works]
         if self._batch.allowed:
             self._batch.compare(runs, alone)
@@ -91,10 +74,45 @@ class PlanRun(Work):
         return results
 
 
-class Steps(PlanRun):
-    """The runs of an ascent, one at each call; alone they read and write its buffers without a copy.
+class Prediction(GraphRun):
+    """A run of the model: alone unless its configuration says otherwise.
 
-    A context, so that ascents that take the same steps know whom to wait for: `with steps as run: run(); run()`.
+    Another batch size may change the last bits, and a prediction's bytes are promised.
+
+    Args:
+        session: Runs it.
+        feeds: The model's inputs.
+        outputs: Which outputs; all if none is named.
+        caller: Who waits.
+        batching: What the model's configuration says.
+        subject: What it is about.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        feeds: Feeds,
+        outputs: Sequence[str],
+        caller: Caller = ANYONE,
+        batching: DynamicBatching = ALONE,
+        subject: Subject = NOTHING,
+    ) -> None:
+        super().__init__(session, batching.batch, feeds, Priority.PREDICTION, caller, subject)
+        self._outputs = outputs or session.outputs
+        self.queue, self.company = batching.queue(caller.priority), batching.company
+
+    def alone(self) -> dict[str, Array]:
+        """The outputs."""
+        return self._session.run(self._feeds, self._outputs)
+
+    def _take(self, results: Feeds) -> Feeds:
+        return {name: results[name] for name in self._outputs}
+
+
+class Steps(GraphRun):
+    """The runs of an ascent; alone they read and write its buffers without a copy.
+
+    A context, so that ascents that take the same steps know whom to wait for: `with steps as run: run(advance)`.
 
     Args:
         scheduler: Of the device.
@@ -119,15 +137,38 @@ class Steps(PlanRun):
         super().__init__(session, batch, feeds, Priority.ASCENT, caller, subject)
         self._scheduler, self._results = scheduler, results
         self._run = session.bind(feeds, results)
+        self._samples, self._group = super().samples(), super().group()
+        self._small = sum(array.size for array in results.values()) <= SMALL
+        self._advance: Callable[[], bool] = lambda: False
+
+    def samples(self) -> int:
+        """How many samples it has."""
+        return self._samples
+
+    def group(self) -> Hashable | None:
+        """The graph, with the shapes and types of the inputs; they never change."""
+        return self._group if self._batch is not None and self._batch.allowed else None
 
     def alone(self) -> Feeds:
         """The buffers, written."""
         self._run()
         return self._results
 
-    def __call__(self) -> None:
-        """Runs once, when its turn comes."""
+    def again(self) -> bool:
+        """Advances a small ascent, and says whether it goes on."""
+        return self._small and self._advance()
+
+    def __call__(self, advance: Callable[[], bool]) -> None:
+        """Runs whenever its turn comes, and advances after each run, for as long as that says yes.
+
+        Args:
+            advance: Called by whoever ran a small ascent, in this thread for a large one: then those that ran together
+                advance side by side.
+        """
+        self._advance = advance
         self._scheduler.run(self)
+        while not self._small and advance():
+            self._scheduler.run(self)
 
     def __enter__(self) -> Self:
         self.peer = self._scheduler.peer(self)

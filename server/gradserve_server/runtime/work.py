@@ -5,6 +5,7 @@ from enum import IntEnum
 from typing import Any, NamedTuple, Self
 
 from gradserve_server.runtime.caller import ANYONE, Caller
+from gradserve_server.runtime.company import ORDINARY, Company, Queue
 from gradserve_server.runtime.peers import Peer
 
 
@@ -20,7 +21,7 @@ class Priority(IntEnum):
 
 
 class Subject(NamedTuple):
-    """What a work is about, for those who count it (`runtime.observer`)."""
+    """What a work is about, for those who count it (`runtime.events`)."""
 
     model: str
     version: int
@@ -38,13 +39,22 @@ class Work:
         priority: Its class.
         caller: Who waits.
         peer: The ascent that it is a step of.
+        queue: Where it waits within its class.
+        company: With how many it may run; None: with as many as the scheduler allows.
         subject: What it is about.
     """
 
     def __init__(
-        self, priority: Priority, caller: Caller = ANYONE, peer: Peer | None = None, subject: Subject = NOTHING
+        self,
+        priority: Priority,
+        caller: Caller = ANYONE,
+        peer: Peer | None = None,
+        queue: Queue = ORDINARY,
+        company: Company | None = None,
+        subject: Subject = NOTHING,
     ) -> None:
-        self.priority, self.caller, self.peer, self.subject = priority, caller, peer, subject
+        self.priority, self.caller, self.peer = priority, caller, peer
+        self.queue, self.company, self.subject = queue, company, subject
 
     def samples(self) -> int:
         """How much of a batch it takes."""
@@ -61,3 +71,7 @@ class Work:
     def together(self, works: Sequence[Self]) -> list[Any]:
         """Runs works of this one's group, itself among them, as one, and returns a result for each."""
         raise NotImplementedError
+
+    def again(self) -> bool:
+        """Called after a run, by whoever ran it: whether its caller, instead of the result, wants another run at once."""
+        return False

@@ -8,7 +8,7 @@ import pytest
 from support.onnx_models import build, random
 
 from gradserve_server.runtime.batch import Batch
-from gradserve_server.runtime.runs import PlanRun
+from gradserve_server.runtime.runs import GraphRun
 from gradserve_server.runtime.session import Session
 from gradserve_server.runtime.work import Priority
 
@@ -29,7 +29,7 @@ def works(batch, *sizes, same=False):
     feeds = [
         {"x": random(size, 3, seed=0 if same else index), "w": random(1, 3, seed=index)} for index, size in enumerate(sizes)
     ]
-    return [PlanRun(batch._session, batch, feed, Priority.GRADIENT) for feed in feeds]
+    return [GraphRun(batch._session, batch, feed, Priority.GRADIENT) for feed in feeds]
 
 
 def check(results, runs):
@@ -70,7 +70,7 @@ def test_the_first_batch_is_compared_and_the_next_only_run_together(monkeypatch)
     check(runs[0].together(runs), runs)
     assert (batch.tried, batch.allowed) == (True, True)
     with monkeypatch.context() as patch:
-        patch.delattr(PlanRun, "alone")
+        patch.delattr(GraphRun, "alone")
         results = runs[0].together(runs)
     check(results, runs)
 
@@ -104,13 +104,13 @@ def test_what_shows_no_difference_decides_nothing(doubt):
 def test_only_the_same_shapes_and_types_are_of_one_group():
     batch, other = batch_of(APART), batch_of(APART)
     feeds = {"x": random(2, 3), "w": random(1, 3)}
-    group = PlanRun(batch._session, batch, feeds, Priority.GRADIENT).group()
+    group = GraphRun(batch._session, batch, feeds, Priority.GRADIENT).group()
     same = {"w": random(5, 3), "x": random(5, 3)}
-    assert PlanRun(batch._session, batch, same, Priority.ASCENT).group() == group
+    assert GraphRun(batch._session, batch, same, Priority.ASCENT).group() == group
     for differs in (
         (other, feeds),
         (batch, feeds | {"x": random(2, 4)}),
         (batch, feeds | {"x": random(2, 3, dtype="float64")}),
     ):
-        assert PlanRun(batch._session, *differs, Priority.GRADIENT).group() != group
-    assert PlanRun(batch._session, None, feeds, Priority.GRADIENT).group() is None
+        assert GraphRun(batch._session, *differs, Priority.GRADIENT).group() != group
+    assert GraphRun(batch._session, None, feeds, Priority.GRADIENT).group() is None

@@ -11,6 +11,7 @@ from support.waiting import WAIT, wait_for
 
 from gradserve.errors import CallCancelled, DeadlineExceeded, LimitExceeded, ServerUnavailable
 from gradserve_server.runtime.caller import Caller
+from gradserve_server.runtime.company import ORDINARY, Company, Queue
 from gradserve_server.runtime.line import PATIENCE
 from gradserve_server.runtime.peers import Peers
 from gradserve_server.runtime.scheduler import Scheduler
@@ -276,7 +277,7 @@ def test_the_wait_for_a_peer_ends(crowd, ascents, log):
     [
         (Priority.GRADIENT, "g", [("c", "a")]),
         (Priority.GRADIENT, "h", [("c",), ("a", "b")]),
-        (Priority.ASCENT, "h", [("a",), ("c",)]),
+        (Priority.ASCENT, "h", [("c",), ("a", "b")]),
     ],
 )
 def test_other_work_does_not_wait_for_peers(crowd, ascents, log, priority, group, runs):
@@ -371,3 +372,245 @@ def test_a_crowd_gets_its_own_answers_one_run_at_a_time(seed):
         for future in [threads.submit(caller, number) for number in range(8)]:
             future.result(WAIT)
     assert scheduler.waiting == 0
+
+
+# ---- company -----------------------------------------------------------------------------------------------------------
+
+
+def prediction(name, log, company, **options):
+    job = Job(name, log, Priority.PREDICTION, group="g", **options)
+    job.company = company
+    return job
+
+
+@pytest.mark.parametrize(
+    ("preferred", "count", "runs"),
+    [((), 5, [4, 1]), ((2,), 5, [2, 2, 1]), ((2, 3), 6, [3, 3]), ((3,), 2, [2]), ((4,), 3, [3])],
+)
+def test_batches_of_preferred_sizes(crowd, log, preferred, count, runs):
+    for index in range(count):
+        crowd.ask(prediction(f"{index}", log, Company(4, preferred)))
+    crowd.let_go()
+    wait_for(lambda: len(log) == len(runs))
+    assert [len(run) for run in log] == runs
+
+
+def test_without_a_delay_nobody_waits_for_company(log):
+    scheduler = Scheduler(max_batch=4, max_queue=0)
+    job = prediction("a", log, Company(4, (2,)))
+    assert scheduler.run(job) == "a"
+    assert job.ran_in == threading.get_ident()
+
+
+def test_with_a_delay_the_first_waits_and_others_run_meanwhile(log):
+    scheduler, company = Scheduler(max_batch=4, max_queue=10), Company(4, (2,), FOREVER)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(scheduler.run, prediction("a", log, company))
+        wait_for(lambda: scheduler.waiting == 1)
+        assert scheduler.run(Job("ascent", log, Priority.ASCENT)) == "ascent"
+        assert scheduler.run(prediction("b", log, company)) == "b"
+        assert first.result(WAIT) == "a"
+    assert log == [("ascent",), ("a", "b")]
+
+
+def test_enough_samples_of_its_own_wait_for_nobody(log):
+    assert Scheduler(max_batch=4, max_queue=0).run(prediction("a", log, Company(4, (), FOREVER), samples=4)) == "a"
+
+
+def test_the_delay_ends(log):
+    assert Scheduler(max_batch=4, max_queue=10).run(prediction("a", log, Company(4, (), 0.02))) == "a"
+
+
+def test_who_waits_for_company_counts_in_a_full_line(log):
+    scheduler, company = Scheduler(max_batch=4, max_queue=1), Company(4, (), FOREVER)
+    with ThreadPoolExecutor(1) as threads:
+        waits = threads.submit(scheduler.run, prediction("a", log, company))
+        wait_for(lambda: scheduler.waiting == 1)
+        with pytest.raises(LimitExceeded, match="max_queue"):
+            scheduler.run(prediction("b", log, company))
+        assert scheduler.run(Job("c", log)) == "c"
+        scheduler.close()
+        with pytest.raises(ServerUnavailable):
+            waits.result(WAIT)
+
+
+# ---- levels, time-outs, limits of a queue ------------------------------------------------------------------------------
+
+
+def queued(name, log, queue, **caller):
+    job = Job(name, log, Priority.PREDICTION, caller=Caller(**caller))
+    job.queue = queue
+    return job
+
+
+def test_levels_go_before_one_another(crowd, log):
+    for name, rank in (("low", 1), ("default", 0), ("high", -1)):
+        crowd.ask(queued(name, log, Queue(rank=rank)))
+    crowd.let_go()
+    wait_for(lambda: log == [("high",), ("default",), ("low",)])
+
+
+def test_who_has_waited_too_long_is_refused_while_the_device_is_busy(crowd, log):
+    queue = Queue("model 'm'", timeout=60, shortened=True)
+    late = crowd.ask(queued("a", log, queue, timeout=0.01))
+    with pytest.raises(LimitExceeded, match="Request timeout expired: model 'm': expected its turn within 10000 us"):
+        late.result(WAIT)
+    stays = crowd.ask(queued("b", log, queue))
+    crowd.let_go()
+    assert stays.result(WAIT) == "b"
+    assert log == [("b",)]
+
+
+def test_who_had_waited_too_long_before_it_came_is_refused(crowd, log):
+    with pytest.raises(LimitExceeded, match="timeout expired"):
+        crowd.scheduler.run(queued("a", log, Queue(timeout=1), arrived=time.monotonic() - 2))
+    assert crowd.scheduler.waiting == 0
+
+
+def test_who_may_not_want_less_waits(crowd, log):
+    waits = crowd.ask(queued("a", log, Queue(), timeout=1e-6))
+    assert crowd.scheduler.waiting == 1
+    crowd.let_go()
+    assert waits.result(WAIT) == "a"
+
+
+@pytest.mark.parametrize("arrived", [0.0, None], ids=["before it came", "in line"])
+def test_who_is_delayed_stands_behind_the_others(crowd, log, arrived):
+    queue = Queue(timeout=0.01, delays=True)
+    late = crowd.ask(queued("late", log, queue, arrived=arrived))
+    wait_for(lambda: [ticket.delayed for ticket in crowd.scheduler._line] == [True])
+    crowd.ask(queued("other", log, ORDINARY))
+    crowd.let_go()
+    assert late.result(WAIT) == "late"
+    assert log == [("other",), ("late",)]
+
+
+def test_a_full_queue_of_one_level_refuses_and_others_do_not(crowd, log):
+    queue, other = Queue("model 'm', priority 2", limit=2), Queue()
+    for name in "ab":
+        crowd.ask(queued(name, log, queue))
+    with pytest.raises(LimitExceeded, match="Exceeds maximum queue size: model 'm', priority 2: expected at most 2 "):
+        crowd.scheduler.run(queued("c", log, queue))
+    answers = crowd.ask(queued("d", log, other))
+    crowd.let_go()
+    assert answers.result(WAIT) == "d"
+
+
+def test_one_caller_cannot_take_every_place(log):
+    with Crowd(Scheduler(max_batch=4, max_queue=4, max_queue_per_caller=2)) as crowd:
+        for _ in range(2):
+            crowd.ask(queued("a", log, ORDINARY, identity="a"))
+        with pytest.raises(LimitExceeded, match="at most 2 runs of one caller .*max_queue_per_caller"):
+            crowd.scheduler.run(queued("a", log, ORDINARY, identity="a"))
+        other = crowd.ask(queued("b", log, ORDINARY, identity="b"))
+        nobody = crowd.ask(queued("c", log, ORDINARY))
+        crowd.let_go()
+        assert (other.result(WAIT), nobody.result(WAIT)) == ("b", "c")
+
+
+def test_callers_take_turns(crowd, log):
+    for name in "aaab":
+        crowd.ask(queued(name, log, ORDINARY, identity=name))
+    crowd.let_go()
+    wait_for(lambda: len(log) == 4)
+    assert "".join(name for (name,) in log) == "abaa"
+
+
+# ---- again -------------------------------------------------------------------------------------------------------------
+
+
+class Repeated(Job):
+    """Wants so many runs."""
+
+    def __init__(self, name, log, count, *, fails=False, **options):
+        super().__init__(name, log, Priority.ASCENT, group="g", **options)
+        self.left, self.fails, self.threads = count, fails, set()
+
+    def again(self):
+        self.threads.add(threading.get_ident())
+        self.left -= 1
+        if self.fails:
+            msg = "cannot go on"
+            raise ValueError(msg)
+        return self.left > 0
+
+
+def test_works_that_want_more_runs_get_them_in_one_thread(crowd, log):
+    jobs = [Repeated(name, log, count) for name, count in (("a", 3), ("b", 3), ("c", 2))]
+    answers = [crowd.ask(job) for job in jobs]
+    crowd.let_go()
+    assert [answer.result(WAIT) for answer in answers] == ["a", "b", "c"]
+    assert log == [("a", "b", "c"), ("a", "b", "c"), ("a", "b")]
+    assert jobs[0].threads == jobs[1].threads
+    assert len(jobs[0].threads) == 1
+
+
+def test_a_caller_that_wakes_too_early_sleeps_on(crowd, log):
+    class Woken(Repeated):
+        def again(self):
+            for ticket in tickets:
+                ticket.wake()
+            time.sleep(0.02)  # time enough to go
+            return super().again()
+
+    answers = [crowd.ask(Woken(name, log, 3)) for name in "ab"]
+    tickets = list(crowd.scheduler._line)
+    crowd.let_go()
+    assert [answer.result(WAIT) for answer in answers] == ["a", "b"]
+    assert log == [("a", "b")] * 3
+
+
+def test_alone_a_work_gets_them_too_and_lets_others_between(log):
+    scheduler = Scheduler(max_batch=4, max_queue=4)
+    first = Repeated("a", log, 3)
+    assert scheduler.run(first) == "a"
+    assert log == [("a",)] * 3
+
+
+def test_others_go_between_two_runs(crowd, log):
+    repeated = crowd.ask(Repeated("a", log, 2 * PATIENCE))
+    crowd.let_go()
+    repeated.result(WAIT)
+    with Crowd(crowd.scheduler) as busy:
+        log.clear()
+        repeated = busy.ask(Repeated("a", log, 2))
+        prediction = busy.ask(Job("b", log, Priority.PREDICTION))
+        busy.let_go()
+        assert (repeated.result(WAIT), prediction.result(WAIT)) == ("a", "b")
+    assert log == [("b",), ("a",), ("a",)]
+
+
+def test_who_cannot_go_on_fails_alone(crowd, log):
+    bad, good = crowd.ask(Repeated("a", log, 3, fails=True)), crowd.ask(Repeated("b", log, 2))
+    crowd.let_go()
+    with pytest.raises(ValueError, match="cannot go on"):
+        bad.result(WAIT)
+    assert good.result(WAIT) == "b"
+
+
+@pytest.mark.parametrize(
+    ("caller", "error"),
+    [
+        (lambda job: Caller(lambda: job.left < 10**9 - 3), CallCancelled),
+        (lambda _: Caller(should_stop=lambda: False, deadline=time.monotonic() + 0.05), DeadlineExceeded),
+    ],
+    ids=["gone", "deadline"],
+)
+def test_between_two_runs_a_work_is_dropped_that_nobody_wants(crowd, log, caller, error):
+    job = Repeated("a", log, 10**9)
+    job.caller = caller(job)
+    dropped, other = crowd.ask(job), crowd.ask(Repeated("b", log, 2))
+    crowd.let_go()
+    with pytest.raises(error):
+        dropped.result(WAIT)
+    assert other.result(WAIT) == "b"
+
+
+def test_closing_ends_those_that_want_more_runs(crowd, log):
+    endless = [crowd.ask(Repeated(name, log, 10**9)) for name in "ab"]
+    crowd.let_go()
+    wait_for(lambda: len(log) > 3)
+    crowd.scheduler.close()
+    for each in endless:
+        with pytest.raises(ServerUnavailable):
+            each.result(WAIT)

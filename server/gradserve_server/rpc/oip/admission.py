@@ -1,19 +1,8 @@
-"""Whether a request that reads well may run: how long it has waited, and how many samples the model takes."""
+"""Whether a request that reads well may run: how many samples the model takes."""
 
-from gradserve.errors import InvalidTensor, LimitExceeded
+from gradserve.errors import InvalidTensor
 from gradserve_server.rpc.oip.codec import Asked
 from gradserve_server.runtime.model import Model
-
-
-def check_timeout(asked: Asked, waited_ns: int) -> None:
-    """Makes sure that a request has not waited longer than it wanted to.
-
-    Raises:
-        LimitExceeded: It has.
-    """
-    if 0 < asked.timeout_us * 1000 < waited_ns:
-        msg = f"parameter 'timeout': expected to start within {asked.timeout_us} us, waited {waited_ns // 1000} us"
-        raise LimitExceeded(msg)
 
 
 def check_batch(asked: Asked, model: Model) -> None:

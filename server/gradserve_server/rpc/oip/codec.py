@@ -36,7 +36,7 @@ class Asked:
     classes: Mapping[str, int]
     """By output: how many classes to name instead of the tensor."""
     timeout_us: int
-    """How long it may wait before it is worked on; 0: as long as it takes."""
+    """How long it would wait for its turn; 0: as long as it takes."""
     priority: int
     """1 is the highest; 0: the model's default."""
     parts: Mapping[str, Part]

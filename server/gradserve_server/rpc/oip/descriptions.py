@@ -66,8 +66,7 @@ def model_statistics(models: Sequence[Model], counts: Sequence[Counts]) -> Any:
             version=str(of_model.version),
             last_inference=of_model.last_inference_ms,
             inference_count=of_model.samples,
-            # A run for each request: predictions of different callers are not joined.
-            execution_count=of_model.success.count,
+            execution_count=of_model.runs,
         )
         told.memory_usage.add(type="CPU", byte_size=model.memory_bytes)
         stats = told.inference_stats

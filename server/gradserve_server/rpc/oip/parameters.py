@@ -25,9 +25,8 @@ _WHOLE = _Kind(("int64_param", "uint64_param"), "a whole number of 0 or more", l
 _YES_NO = _Kind(("bool_param",), "true or false")
 
 _REQUEST = {
-    # Microseconds that the request may wait before it is worked on.
+    # Microseconds that the request would wait for its turn, and its level: where the model's configuration has such.
     "timeout": _WHOLE,
-    # 1 goes first; 0 is the model's own default.
     "priority": _WHOLE,
     # Models keep nothing from one request to the next: the rest is checked, and changes nothing.
     "sequence_id": _Kind(("int64_param", "uint64_param", "string_param"), "a number or a text"),

@@ -11,7 +11,7 @@ from gradserve_server.rpc.call_pool import waited_ns
 from gradserve_server.rpc.callers import caller_of
 from gradserve_server.rpc.limit import Limit
 from gradserve_server.rpc.oip import codec, descriptions, settings
-from gradserve_server.rpc.oip.admission import check_batch, check_timeout
+from gradserve_server.rpc.oip.admission import check_batch
 from gradserve_server.rpc.oip.answer import Answer
 from gradserve_server.rpc.oip.loads import check_unload, override_of
 from gradserve_server.rpc.oip.messages import message
@@ -172,11 +172,18 @@ class InferenceServicer:
         model = self._model(request.model_name, request.model_version)
         with self._statistics.prediction(model, waited_ns) as watch:
             asked = codec.decode(request, self._memory)
-            check_timeout(asked, waited_ns)
             check_batch(asked, model)
             watch.samples = model.batch_size(asked.inputs)
             watch.lap(Phase.INPUT)
-            results = self._engine.infer(model, asked.inputs, outputs=asked.outputs, caller=caller_of(context, watch.waited))
+            caller = caller_of(
+                context,
+                watch.waited,
+                watch.ran,
+                priority=asked.priority,
+                timeout_us=asked.timeout_us,
+                waited_ns=waited_ns,
+            )
+            results = self._engine.infer(model, asked.inputs, outputs=asked.outputs, caller=caller)
             watch.lap(Phase.INFER)
             response = serialize(codec.encode(request, asked, model, results))
             watch.lap(Phase.OUTPUT)
