@@ -1,7 +1,8 @@
 """A call that is being answered: its request id, and what is known of it at its end."""
 
 import re
-import uuid
+import secrets
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import monotonic
@@ -29,8 +30,8 @@ class Call:
     rpc: str
     """Its path."""
     request_id: str
-    metadata: dict[str, str]
-    """What the client sent along, but for bytes."""
+    metadata: Sequence[tuple[str, str | bytes]]
+    """What the client sent along."""
     peer: str = ""
     model: str = ""
     """The name that was asked for; "" where none was. Of a stream, the last that ran."""
@@ -70,9 +71,9 @@ current: ContextVar[Call | None] = ContextVar("call", default=None)
 
 def begin(rpc: str, context: grpc.ServicerContext) -> Call:
     """Makes a call the current one; its answer will have its request id."""
-    metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
-    asked = metadata.get(REQUEST_ID, "")
-    request_id = asked if _REQUEST_ID.fullmatch(asked) else new_request_id()
+    metadata = context.invocation_metadata()
+    asked = next((value for key, value in metadata if key == REQUEST_ID), None)
+    request_id = asked if isinstance(asked, str) and _REQUEST_ID.fullmatch(asked) else new_request_id()
     waited = waited_ns() / 1e9
     call = Call(rpc, request_id, metadata, context.peer(), waited=waited, arrived=monotonic() - waited)
     context.set_trailing_metadata(((REQUEST_ID, request_id),))
@@ -88,7 +89,7 @@ def request_id() -> str:
 
 def new_request_id() -> str:
     """One that nobody has had."""
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
 
 
 def asked_model(request: Any) -> tuple[str, str]:

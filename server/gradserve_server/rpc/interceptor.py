@@ -1,7 +1,7 @@
 """Around every RPC: calls begin and end here, and errors become statuses here and nowhere else."""
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial, wraps
 from time import monotonic
 from typing import Any, cast
@@ -37,29 +37,46 @@ class CallInterceptor(grpc.ServerInterceptor):
         behaviour, wrap, make = _kind(handler)
         return make(wrap(self, behaviour, handler, details.method))
 
-    @contextmanager
-    def answering(self, rpc: str, context: grpc.ServicerContext) -> Iterator[Call]:
-        """The call that is answered inside."""
-        call = begin(rpc, context)
-        try:
-            yield call
-            call.status = call.status or _status_of(context)
-        except GeneratorExit:
-            call.status = CANCELLED
-            raise
-        except Exception as error:
-            status = to_status(error, rpc)
-            call.status = status.code.name
-            context.abort_with_status(cast(grpc.Status, status))  # grpc asks for the fields only
-        finally:
-            call.seconds = monotonic() - call.arrived
-            for watcher in self._watchers:
-                watcher.ended(call)
-
     def begins(self, call: Call) -> None:
         """Tells that a call is about to be answered."""
         for watcher in self._watchers:
             watcher.began(call)
+
+    def ended(self, call: Call, status: str) -> None:
+        """Tells that a call has been answered."""
+        call.status, call.seconds = status, monotonic() - call.arrived
+        for watcher in self._watchers:
+            watcher.ended(call)
+
+
+class _Answering:
+    """The call that is answered inside."""
+
+    __slots__ = ("_call", "_context", "_interceptor")
+
+    def __init__(self, interceptor: CallInterceptor, rpc: str, context: grpc.ServicerContext) -> None:
+        self._interceptor, self._context = interceptor, context
+        self._call = begin(rpc, context)
+
+    def __enter__(self) -> Call:
+        return self._call
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> bool:
+        match error:
+            case None:
+                self._interceptor.ended(self._call, _status_of(self._context))
+            case grpc.RpcError() if (
+                not self._context.is_active()
+            ):  # from a stream of requests whose client has gone: nobody is there to be told
+                self._interceptor.ended(self._call, CANCELLED)
+                return True
+            case Exception():
+                status = to_status(error, self._call.rpc)
+                self._interceptor.ended(self._call, status.code.name)
+                self._context.abort_with_status(cast(grpc.Status, status))  # grpc asks for the fields only
+            case _:  # a stream that nobody reads any more
+                self._interceptor.ended(self._call, CANCELLED)
+        return False
 
 
 def _kind(handler: Any) -> tuple[Any, Callable[..., Any], Callable[..., Any]]:
@@ -78,12 +95,12 @@ def _wrap_unary(
 ) -> Callable[[bytes, Any], bytes]:
     @wraps(behaviour)  # with its attributes, which grpc looks at
     def handle(data: bytes, context: grpc.ServicerContext) -> bytes:
-        with interceptor.answering(rpc, context) as call:
+        with _Answering(interceptor, rpc, context) as call:
             request = _read(handler, call, data)
             call.model, call.version = asked_model(request)
             interceptor.begins(call)
             return _write(handler, call, behaviour(request, context))
-        raise AssertionError(rpc)  # what does not return aborts
+        return b""  # nobody is there to be told
 
     return handle
 
@@ -93,18 +110,15 @@ def _wrap_stream(
 ) -> Callable[[Any, Any], Iterator[bytes]]:
     @wraps(behaviour)
     def handle(data: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
-        with interceptor.answering(rpc, context) as call:
+        with _Answering(interceptor, rpc, context) as call:
             if handler.request_streaming:
                 request: Any = map(partial(_read, handler, call), data)
             else:
                 request = _read(handler, call, data)
                 call.model, call.version = asked_model(request)
             interceptor.begins(call)
-            try:
-                with closing(behaviour(request, context)) as responses:
-                    yield from map(partial(_write, handler, call), responses)
-            except grpc.RpcError:  # from a stream of requests whose client has gone: nobody is there to be told
-                call.status = CANCELLED
+            with closing(behaviour(request, context)) as responses:
+                yield from map(partial(_write, handler, call), responses)
 
     return handle
 

@@ -47,7 +47,7 @@ class Tracing(CallWatcher):
         """Begins the span."""
         if call.is_probe:
             return
-        parent = extract(call.metadata)
+        parent = extract({key: value for key, value in call.metadata if isinstance(value, str)})
         chosen = get_current_span(parent).get_span_context().trace_flags.sampled
         if not self._settings.traced(call.model, chosen=chosen):
             return

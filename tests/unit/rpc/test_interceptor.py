@@ -89,7 +89,7 @@ def test_what_fails(kind, error, code):
 @pytest.mark.parametrize("kind", STREAMS)
 def test_a_client_that_has_gone_is_no_defect(kind, caplog):
     counted = []
-    assert run(kind, lambda: fail(grpc.RpcError()), counted, Context()) == []
+    assert run(kind, lambda: fail(grpc.RpcError()), counted, Context(active=False)) == []
     assert counted == [(RPC, "CANCELLED")]
     assert not caplog.records
 

@@ -14,7 +14,7 @@ FIELDS = ["rpc", "status", "model", "version", "duration_ms", "queue_ms", "bytes
 CALL = Call(
     "/package.Service/Rpc",
     "order-42",
-    {"authorization": "secret"},
+    (("authorization", "secret"),),
     "ipv4:127.0.0.1:4242",
     "digits",
     "1",
@@ -77,7 +77,7 @@ def test_the_same_as_text(access):
 
 
 def test_probes_are_for_debugging(caplog):
-    probe = Call("/grpc.health.v1.Health/Check", "id", {})
+    probe = Call("/grpc.health.v1.Health/Check", "id", ())
     with caplog.at_level(logging.INFO, "gradserve_server.access"):
         logs.AccessLog().ended(probe)
     assert not caplog.records
