@@ -4,6 +4,7 @@ import itertools
 import queue
 import signal
 import socket
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
@@ -249,11 +250,16 @@ def test_what_waits_for_the_device_too_long_is_unavailable(engine_of_one, crowd,
 
 
 def test_an_ascent_that_waits_for_the_device_is_interrupted_without_a_run(engine_of_one, crowd, stopping):
-    with Server(engine_of_one, ServerConfig(port=0, drain_seconds=1)) as server, gradserve.Client(server.address) as client:
+    """Even after the last second of draining: one run of a model is waited for."""
+    with (
+        Server(engine_of_one, ServerConfig(port=0, drain_seconds=0.5)) as server,
+        gradserve.Client(server.address) as client,
+    ):
         settings = {"steps": 5, "seed": 2, "count": 2}
         ascent = crowd.join(lambda: list(client.ascend("digits", UNIT, **settings)))
         stopped = stopping(server)
         wait_for(server._gate.hurried.is_set)
+        time.sleep(0.5)
         crowd.let_go()
         (only,) = ascent.result(WAIT)
         stopped.result(WAIT)

@@ -158,9 +158,9 @@ def test_interrupting_the_command_says_how_to_go_on(tmp_path):
         )
     finally:
         signal.signal(signal.SIGINT, before)
-    killer = threading.Timer(3 * WAIT, process.kill)
+    killer = threading.Timer(4 * WAIT, process.kill)
     killer.start()
-    wait_for(file.exists)
+    wait_for(file.exists, 3 * WAIT)  # a process starts
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     killer.cancel()

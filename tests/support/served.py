@@ -53,7 +53,7 @@ class Served:
 
     def end(self) -> int:
         """Waits for the end, and returns the exit code."""
-        out, self.errors = self.process.communicate(timeout=2 * WAIT)
+        out, self.errors = self.process.communicate(timeout=4 * WAIT)
         self.output += out
         assert "Traceback" not in self.errors, self.errors
         return self.process.returncode
