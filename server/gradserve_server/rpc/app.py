@@ -34,6 +34,7 @@ from gradserve_server.rpc.reflection import pool_of
 from gradserve_server.rpc.statistics import Statistics
 from gradserve_server.rpc.threads import ThreadInterceptor
 from gradserve_server.rpc.trace_settings import TraceSettings
+from gradserve_server.rpc.watchers import HealthServicer
 from gradserve_server.runtime.events import Observer
 
 if TYPE_CHECKING:
@@ -149,8 +150,7 @@ class Server:
         add_GradientServiceServicer_to_server(self._gradients, self._server)
         add_ModelServiceServicer_to_server(ModelServicer(engine), self._server)
         self._server.add_generic_rpc_handlers((handlers(inference),))
-        # The servicer's non-blocking mode deadlocks when a watcher leaves while it stops.
-        self._health = health.HealthServicer(experimental_non_blocking=False)
+        self._health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME),
