@@ -1,9 +1,11 @@
 """One server for the whole suite, in a process of its own, whose predictions are watched all the time."""
 
 import os
+from multiprocessing.shared_memory import SharedMemory
 
 import grpc
 import pytest
+from support.fuzz.seeds import SHARED_MEMORY
 from support.purity import Purity
 from support.server_process import ServerProcess
 
@@ -20,8 +22,13 @@ def pytest_addoption(parser):
 
 @pytest.fixture(scope="session")
 def served():
-    with ServerProcess() as process:
-        yield process
+    region = SharedMemory(SHARED_MEMORY.removeprefix("/"), create=True, size=2**14)
+    try:
+        with ServerProcess("--allow-shared-memory") as process:
+            yield process
+    finally:
+        region.close()
+        region.unlink()
 
 
 @pytest.fixture(scope="session")

@@ -95,6 +95,8 @@ def test_waiting_for_a_thread(engine, monkeypatch, verb):
         holding = [crowd.join(VERBS["infer"], patient) for _ in range(2)]  # both threads
         with pytest.raises(errors.DeadlineExceeded):
             VERBS[verb](hurried)
+        with pytest.raises(errors.DeadlineExceeded):
+            hurried.inspect("digits")  # waits too; when it gives up, the server knows of the first
         crowd.let_go()
         for call in holding:
             call.result(WAIT)

@@ -3,15 +3,16 @@
 A few for each RPC, always the same; `--fuzz 10000` (or GRADSERVE_FUZZ=10000) makes as many others.
 """
 
-import grpc
 import pytest
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.fuzz.messages import GARBAGE, Texts, mangled, nearly_valid, random_message, serialized, texts_in
 from support.fuzz.rpcs import RPCS, call
-from support.fuzz.seeds import VALID, valid
+from support.fuzz.seeds import NAMES, VALID, valid
 from support.fuzz.statuses import documented
+
+from gradserve_server.rpc.oip.service import UNIMPLEMENTED
 
 FEW = 60
 """Requests for each RPC where nobody asks for more."""
@@ -22,9 +23,13 @@ CHECK_EVERY = 50
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 
 
+NOT_DONE = {f"/inference.GRPCInferenceService/{rpc}" for rpc in UNIMPLEMENTED}
+UNREGISTER = "/inference.GRPCInferenceService/SystemSharedMemoryUnregister"
+
+
 @pytest.fixture(scope="session")
 def texts():
-    return Texts(sorted(set().union(*(texts_in(message) for messages in VALID.values() for message in messages))))
+    return Texts(sorted(set(NAMES).union(*(texts_in(message) for messages in VALID.values() for message in messages))))
 
 
 def requests(rpc, texts):
@@ -89,12 +94,13 @@ def test_every_rpc_that_the_server_describes_is_fuzzed(channel):
 
 
 @pytest.mark.parametrize("path", RPCS)
-def test_valid_requests_are_answered_as_documented(path, channel):
+def test_valid_requests_are_answered(path, channel):
+    """But for what is not done."""
+    call(channel, RPCS[UNREGISTER], [b""])  # what the tests above have registered
     for message in valid(RPCS[path]):
         outcome = call(channel, RPCS[path], [message.SerializeToString()])
-        assert outcome.code.name in documented(RPCS[path]) | {"OK"}, outcome.details
-        refused = outcome.code is not grpc.StatusCode.OK
-        assert refused == (documented(RPCS[path]) >= {"UNIMPLEMENTED"} and not outcome.responses), outcome.details
+        expected = "UNIMPLEMENTED" if path in NOT_DONE else "OK"
+        assert outcome.code.name == expected, outcome.details
 
 
 def test_statuses_are_read_from_the_documents():
@@ -108,4 +114,4 @@ def test_statuses_are_read_from_the_documents():
     assert got["HessianVectorProduct"] == got["Ascend"] == got["Gradient"]
     assert got["ServerLive"] == common
     assert got["ModelInfer"] == common | {"NOT_FOUND", "UNIMPLEMENTED", "UNAVAILABLE"}
-    assert got["CudaSharedMemoryStatus"] == got["SystemSharedMemoryRegister"] == common | {"UNIMPLEMENTED"}
+    assert got["CudaSharedMemoryStatus"] == got["CudaSharedMemoryUnregister"] == common | {"UNIMPLEMENTED"}

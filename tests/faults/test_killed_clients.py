@@ -1,14 +1,8 @@
 """Clients that are killed: the server stops their work within a step, and keeps nothing of them."""
 
-import os
-import signal
-import subprocess
-import sys
-from contextlib import contextmanager
-
 import pytest
-from support.paths import MODELS, ROOT
-from support.victim import KINDS, UNDER_WAY
+from support.paths import MODELS
+from support.victim import KINDS, UNDER_WAY, victim
 from support.waiting import wait_for
 
 import gradserve
@@ -17,19 +11,6 @@ from gradserve_server.rpc.app import Server
 
 TIMES = 3
 """How many of a kind are killed, one after the other: the second shows what the first has left."""
-
-
-@contextmanager
-def victim(address, kind):
-    """A client in a process of its own, whose call is under way; killed with its context."""
-    command = [sys.executable, "-m", "support.victim", address, kind]
-    paths = os.pathsep.join([str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": paths}) as process:
-        try:
-            assert process.stdout.readline() == "going\n"
-            yield process
-        finally:
-            process.send_signal(signal.SIGKILL)
 
 
 def under_way(metrics):

@@ -10,7 +10,7 @@ from typing import Self
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
-from support.paths import MODELS
+from support.paths import MODELS, WITH_TESTS
 
 SERVER = ("gradserve_server",)
 """The module that is run, and what comes before the repository among its arguments."""
@@ -39,7 +39,7 @@ class ServerProcess:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env=os.environ | (environment or {}),
+            env=os.environ | WITH_TESTS | (environment or {}),
         )
         told = {}
         for line in self._process.stdout:

@@ -1,10 +1,15 @@
 """A client that is killed: `python -m support.victim ADDRESS KIND` says "going" once its call is under way, and goes on."""
 
+import os
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import grpc
 from support import golden, oip
+from support.paths import WITH_TESTS
 
 import gradserve
 from gradserve import objectives as O
@@ -84,6 +89,19 @@ UNDER_WAY = {call.__name__: call for call in (ascend, ascend_reporting, ascend_u
 
 KINDS = UNDER_WAY | {call.__name__: call for call in (unary, watch)}
 """By name."""
+
+
+@contextmanager
+def victim(address: str, kind: str) -> Iterator[None]:
+    """A client in a process of its own, whose call is under way; killed with its context."""
+    command = [sys.executable, "-m", "support.victim", address, kind]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | WITH_TESTS) as process:
+        try:
+            assert process.stdout.readline() == "going\n"
+            yield
+        finally:
+            process.kill()
+
 
 if __name__ == "__main__":
     KINDS[sys.argv[2]](sys.argv[1])

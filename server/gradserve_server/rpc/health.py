@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gradserve_server.engine import Engine
+from gradserve_server.rpc.watchers import HealthServicer
 
 _SERVER = ""
 """How the protocol names the server as a whole."""
@@ -23,8 +24,7 @@ class Health:
 
     def __init__(self, services: Iterable[str], *, strict_readiness: bool) -> None:
         self._services, self._strict_readiness = tuple(services), strict_readiness
-        # The servicer's non-blocking mode deadlocks when a watcher leaves while it stops.
-        self._servicer = health.HealthServicer(experimental_non_blocking=False)
+        self._servicer = HealthServicer()
         self._models: set[str] = set()
         """Those that were ever served."""
 

@@ -33,6 +33,12 @@ ASCENTS = (
     {"steps": 2, "count": 3, "start": Noise(0.05), "report_every": 2, "image_every": 1, "input": "image", "seed": 7},
 )
 
+SHARED_MEMORY = "/gradserve_faults"
+"""The key of a region of 16 KiB, that the suite makes."""
+
+NAMES = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size", "binary_data_output", "headers")
+"""Of parameters that valid requests here have not, and the server knows."""
+
 _OURS = {
     "GradientService": [
         _calls.infer("digits", IMAGE, ["logits"], "1"),
@@ -83,9 +89,9 @@ _OIP: dict[str, Callable[[], Sequence[Message]]] = {
     "RepositoryIndex": lambda: [service_pb2.RepositoryIndexRequest(ready=True)],
     "RepositoryModelLoad": lambda: _repository(service_pb2.RepositoryModelLoadRequest),
     "RepositoryModelUnload": lambda: _repository(service_pb2.RepositoryModelUnloadRequest),
-    "SystemSharedMemoryStatus": lambda: [service_pb2.SystemSharedMemoryStatusRequest(name="r")],
+    "SystemSharedMemoryStatus": lambda: [service_pb2.SystemSharedMemoryStatusRequest()],
     "SystemSharedMemoryRegister": lambda: [
-        service_pb2.SystemSharedMemoryRegisterRequest(name="r", key="/nowhere", offset=0, byte_size=3136)
+        service_pb2.SystemSharedMemoryRegisterRequest(name="r", key=SHARED_MEMORY, offset=0, byte_size=6272)
     ],
     "SystemSharedMemoryUnregister": lambda: [service_pb2.SystemSharedMemoryUnregisterRequest(name="r")],
     "CudaSharedMemoryStatus": lambda: [service_pb2.CudaSharedMemoryStatusRequest(name="r")],

@@ -12,8 +12,8 @@ CODES = {code.name for code in grpc.StatusCode}
 DEFECTS = {"INTERNAL", "UNKNOWN", "DATA_LOSS"}
 """No request may bring a server to these, documented or not."""
 
-CALLERS_WISH = {"CANCELLED", "DEADLINE_EXCEEDED"}
-"""A caller that neither cancels nor hurries does not see them."""
+OTHER_CAUSES = {"CANCELLED", "DEADLINE_EXCEEDED", "UNAVAILABLE"}
+"""What every RPC may answer for no fault of the request: the caller cancels or hurries, or the server is shutting down."""
 
 GRPC = {
     "/grpc.health.v1.Health/Check": {"NOT_FOUND", "INVALID_ARGUMENT"},
@@ -37,7 +37,7 @@ def documented(rpc: Rpc) -> set[str]:
     if rpc.path in GRPC:
         return GRPC[rpc.path]
     package, _ = rpc.service.rsplit(".", 1)
-    return (_common(COMMON[package]) | _of_rpc(PROTOS[rpc.service], rpc.name)) - DEFECTS - CALLERS_WISH
+    return (_common(COMMON[package]) - OTHER_CAUSES | _of_rpc(PROTOS[rpc.service], rpc.name)) - DEFECTS
 
 
 @cache
