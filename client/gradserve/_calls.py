@@ -141,12 +141,12 @@ def models() -> Call[list[ModelStatus]]:
 
 
 def load(model: str) -> Call[list[ModelStatus]]:
-    request = model_service_pb2.LoadModelRequest(name=model)
+    request = model_service_pb2.LoadModelRequest(model_name=model)
     return Call("LoadModel", request, lambda response: [wire.status_from_wire(status) for status in response.versions])
 
 
 def unload(model: str) -> Call[list[ModelStatus]]:
-    request = model_service_pb2.UnloadModelRequest(name=model)
+    request = model_service_pb2.UnloadModelRequest(model_name=model)
     return Call("UnloadModel", request, lambda response: [wire.status_from_wire(status) for status in response.versions])
 
 

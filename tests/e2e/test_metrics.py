@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 from support import golden, metrics, oip
 from support.jobs import Crowd
+from support.paths import MODELS
 from support.waiting import wait_for
 
 import gradserve
@@ -194,17 +195,21 @@ def test_failures_have_a_reason(server, engine, monkeypatch):
         assert metrics.value(server, FAILURES, **DIGITS, reason=reason) == before + 1
 
 
-def test_a_model_that_has_gone_takes_its_metrics_with_it(server, client, engine, monkeypatch):
-    client.infer("digits", X)
-    client.gradient("digits", X, UNIT)
-    client.gradient("digits_batchnorm", X, UNIT)
-    assert "digits" in {dict(labels).get("model") for _, labels in scrape(server)}
-    served = engine.versions
-    monkeypatch.setattr(type(engine), "versions", [model for model in served if model.name != "digits"])
-    assert {dict(labels).get("model") for _, labels in scrape(server)} == {None, "digits_batchnorm", "scenario_a"}
-    monkeypatch.setattr(type(engine), "versions", served)
-    client.gradient("digits", X, UNIT)
-    samples = scrape(server)
+def test_a_model_that_has_gone_takes_its_metrics_with_it():
+    with (
+        Engine(MODELS, config=EngineConfig(model_control_mode="explicit", load_model=("*",))) as engine,
+        Server(engine, ServerConfig(port=0, metrics_port=0)) as server,
+        gradserve.Client(server.address) as client,
+    ):
+        client.infer("digits", X)
+        client.gradient("digits", X, UNIT)
+        client.gradient("digits_batchnorm", X, UNIT)
+        assert "digits" in {dict(labels).get("model") for _, labels in scrape(server)}
+        client.unload("digits")
+        assert {dict(labels).get("model") for _, labels in scrape(server)} == {None, "digits_batchnorm", "scenario_a"}
+        client.load("digits")
+        client.gradient("digits", X, UNIT)
+        samples = scrape(server)
     assert read(samples, "nv_inference_count", **DIGITS) == 0
     assert read(samples, "gradserve_gradient_duration_seconds_count", **DIGITS, verb="gradient") == 1
     other = {"model": "digits_batchnorm", "version": "1"}

@@ -29,8 +29,8 @@ class ModelServicer(ModelServiceServicer):
 
     def LoadModel(self, request: pb.LoadModelRequest, context: grpc.ServicerContext) -> pb.LoadModelResponse:  # noqa: ARG002, N802
         """Loads a model, or loads it again."""
-        return pb.LoadModelResponse(versions=map(wire.status_to_wire, self._engine.load(request.name)))
+        return pb.LoadModelResponse(versions=map(wire.status_to_wire, self._engine.load(request.model_name)))
 
     def UnloadModel(self, request: pb.UnloadModelRequest, context: grpc.ServicerContext) -> pb.UnloadModelResponse:  # noqa: ARG002, N802
         """Unloads a model."""
-        return pb.UnloadModelResponse(versions=map(wire.status_to_wire, self._engine.unload(request.name)))
+        return pb.UnloadModelResponse(versions=map(wire.status_to_wire, self._engine.unload(request.model_name)))
