@@ -29,7 +29,7 @@ OF_NO_MODEL = {
         "CudaSharedMemoryRegister",
         "CudaSharedMemoryUnregister",
     )
-}
+} | {"gradserve.v1.ListModelsRequest"}
 
 
 @pytest.fixture(autouse=True)
