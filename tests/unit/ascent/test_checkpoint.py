@@ -235,6 +235,16 @@ def test_nobody_is_told_of_one_that_is_stopped():
     assert steps == []
 
 
+def test_nor_if_it_was_stopped_while_it_waited_for_the_device():
+    stopped = []
+
+    def waits(*_):
+        stopped.append(True)
+        raise CallCancelled
+
+    assert run(model=waits, signals=Signals(stop=lambda: bool(stopped), interrupt=lambda: bool(stopped))) == []
+
+
 # ---- what does not fit -----------------------------------------------------------------------------------------------
 
 
