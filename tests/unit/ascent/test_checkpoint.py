@@ -179,6 +179,11 @@ def test_every_so_many_steps_and_with_the_last(every, expected):
     assert [step.index for step in steps] == (expected or [0, 10])
 
 
+def test_the_first_report_is_of_the_checkpoint():
+    indices = [step.index for step in run(steps=10, report_every=4, resume=saved(5))]
+    assert indices == [5, 8, 10]
+
+
 def test_a_checkpoint_is_not_changed_by_later_steps():
     steps = run(checkpoint_every=1, optimizer=Adam(), bounds=(-100, 100))
     for name in ("image", "optimizer: first_moment", "optimizer: second_moment"):
