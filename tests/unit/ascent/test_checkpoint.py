@@ -179,6 +179,11 @@ def test_every_so_many_steps_and_with_the_last(every, expected):
     assert [step.index for step in steps] == (expected or [0, 10])
 
 
+def test_the_first_report_is_of_the_checkpoint():
+    indices = [step.index for step in run(steps=10, report_every=4, resume=saved(5))]
+    assert indices == [5, 8, 10]
+
+
 def test_a_checkpoint_is_not_changed_by_later_steps():
     steps = run(checkpoint_every=1, optimizer=Adam(), bounds=(-100, 100))
     for name in ("image", "optimizer: first_moment", "optimizer: second_moment"):
@@ -233,6 +238,16 @@ def test_interrupted_while_it_waited_for_the_device(at):
 def test_nobody_is_told_of_one_that_is_stopped():
     steps = run(signals=Signals(stop=lambda: True, interrupt=lambda: True))
     assert steps == []
+
+
+def test_nor_if_it_was_stopped_while_it_waited_for_the_device():
+    stopped = []
+
+    def waits(*_):
+        stopped.append(True)
+        raise CallCancelled
+
+    assert run(model=waits, signals=Signals(stop=lambda: bool(stopped), interrupt=lambda: bool(stopped))) == []
 
 
 # ---- what does not fit -----------------------------------------------------------------------------------------------
