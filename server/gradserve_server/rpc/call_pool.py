@@ -29,6 +29,11 @@ class CallPool(ThreadPoolExecutor):
         self._turns, self._number = Turns(), itertools.count()
         self._waiting: list[tuple[float, int, Callable[[], None]]] = []
 
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a thread."""
+        return len(self._waiting)
+
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Puts a call in line; which of those that wait is next is decided when a thread is free."""
         submitted = perf_counter_ns()

@@ -45,7 +45,7 @@ class Line:
         return bool(self._bands)
 
     def __iter__(self) -> Iterator[Ticket]:
-        return itertools.chain.from_iterable(band.tickets for band in self._bands.values())
+        return itertools.chain.from_iterable(self._bands[band].tickets for band in sorted(self._bands))
 
     def join(self, ticket: Ticket) -> None:
         """Stands where it is its caller's turn."""
@@ -85,8 +85,7 @@ class Line:
         """The ticket, and those that could run with it, in their order."""
         if ticket.group is None:
             return [ticket]
-        others = (other for band in sorted(self._bands) for other in self._bands[band].tickets)
-        return [ticket, *(other for other in others if other.group == ticket.group and other is not ticket)]
+        return [ticket, *(other for other in self if other.group == ticket.group and other is not ticket)]
 
     def first(self, ripe_at: Callable[[Ticket], float | None]) -> tuple[Ticket, float | None]:
         """Who is next, and when.

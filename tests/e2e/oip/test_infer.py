@@ -11,7 +11,6 @@ from tritonclient.utils import InferenceServerException
 from gradserve.tensors import DTYPES
 from gradserve_server import Engine, ServerConfig
 from gradserve_server.rpc.app import Server
-from gradserve_server.rpc.oip import servicer
 
 X = golden.digits()
 
@@ -153,15 +152,3 @@ def test_parameters_that_are_refused(stub, name, value, text):
     request = oip.request("digits", {"image": X})
     request.parameters[name].CopyFrom(service_pb2.InferParameter(**value))
     assert oip.refused(stub, request) == (grpc.StatusCode.INVALID_ARGUMENT, f"parameter '{name}': {text}")
-
-
-def test_a_request_that_waited_longer_than_it_may(stub, monkeypatch):
-    monkeypatch.setattr(servicer, "waited_ns", lambda: 5_000_000)
-    request = oip.request("digits", {"image": X})
-    request.parameters["timeout"].int64_param = 5000
-    assert len(stub.ModelInfer(request).outputs) == 1
-    request.parameters["timeout"].int64_param = 4999
-    assert oip.refused(stub, request) == (
-        grpc.StatusCode.UNAVAILABLE,
-        "parameter 'timeout': expected to start within 4999 us, waited 5000 us",
-    )

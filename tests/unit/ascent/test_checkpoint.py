@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from support.steps import again_and_again
 
 from gradserve import (
     Adam,
@@ -45,7 +46,8 @@ def run(tensor=LAYOUTS["NCHW"], model=curved, signals=None, who=IDENTITY, **sett
     batch = spec.feeds["x"]
     values, gradient = np.empty(spec.count, np.float32), np.empty_like(batch)
     more = {} if signals is None else {"signals": signals}
-    return list(ascend(spec, lambda: model(batch, values, gradient), batch, values, gradient, identity=lambda: who, **more))
+    runs = again_and_again(lambda: model(batch, values, gradient))
+    return list(ascend(spec, runs, batch, values, gradient, identity=lambda: who, **more))
 
 
 def facts(steps):

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from support.steps import again_and_again
 from support.tolerances import TOLERANCE
 
 from gradserve import (
@@ -342,7 +343,7 @@ def run_once(got):
     """An ascent on a model whose gradient is 1 everywhere."""
     batch = got.feeds[got.input]
     values, gradient = np.zeros(got.count, np.float32), np.ones_like(batch)
-    return list(ascend(got, lambda: None, batch, values, gradient))
+    return list(ascend(got, again_and_again(lambda: None), batch, values, gradient))
 
 
 def test_adam_arrives_at_the_kernels_as_adam():
@@ -350,7 +351,7 @@ def test_adam_arrives_at_the_kernels_as_adam():
     got = spec(FREE, optimizer=Adam(0.125), steps=1, start=0.0)
     got.feeds["x"][...] = 0
     batch, gradient = got.feeds["x"], np.full((1, 3, 4, 5), 1000, np.float32)
-    *_, last = ascend(got, lambda: None, batch, np.zeros(1, np.float32), gradient)
+    *_, last = ascend(got, again_and_again(lambda: None), batch, np.zeros(1, np.float32), gradient)
     np.testing.assert_allclose(last.image, 0.125, rtol=TOLERANCE["float32 operator"])
 
 
