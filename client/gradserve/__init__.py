@@ -9,6 +9,7 @@ from gradserve._metadata import metadata
 from gradserve.ascents import Adam, AscentSettings, GradientNormalization, Noise, Sgd, Step, StopReason
 from gradserve.checkpoints import Checkpoint
 from gradserve.client import Client
+from gradserve.connection import ConnectionSettings, Tls
 from gradserve.descriptions import ImageDescription, Layer, ModelDescription, ModelState, ModelStatus, TensorDescription
 from gradserve.errors import GradserveError
 from gradserve.objectives import Objective
@@ -20,6 +21,7 @@ __all__ = [
     "AscentSettings",
     "Checkpoint",
     "Client",
+    "ConnectionSettings",
     "GradientNormalization",
     "GradientResult",
     "GradserveError",
@@ -35,6 +37,7 @@ __all__ = [
     "Step",
     "StopReason",
     "TensorDescription",
+    "Tls",
     "aio",
     "checks",
     "errors",

@@ -11,9 +11,9 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from gradserve import _calls
 from gradserve._calls import Array, Call, GradientResult, HessianResult
-from gradserve._metadata import sent
-from gradserve._status import MAX_MESSAGE_BYTES, channel_options, from_rpc_error
+from gradserve._status import from_rpc_error
 from gradserve.ascents import AscentSettings, Step
+from gradserve.connection import Connection, ConnectionSettings
 from gradserve.descriptions import Layer, ModelDescription, ModelStatus
 from gradserve.errors import ServerUnavailable
 from gradserve.objectives import Objective
@@ -33,15 +33,10 @@ class Client:
         target: str = "localhost:8001",
         *,
         timeout: float | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
-        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        **settings: Unpack[ConnectionSettings],
     ) -> None:
-        options = channel_options(max_message_bytes)
-        self._channel = (
-            grpc.aio.insecure_channel(target, options)
-            if credentials is None
-            else grpc.aio.secure_channel(target, credentials, options)
-        )
+        self._connection = Connection.of(target, **settings)
+        self._channel = self._connection.open(grpc.aio)
         self._timeout = timeout
         self._stubs = (GradientServiceStub(self._channel), ModelServiceStub(self._channel), HealthStub(self._channel))
 
@@ -108,7 +103,7 @@ class Client:
     async def ascend(self, model: str, objective: Objective, **settings: Unpack[AscentSettings]) -> AsyncIterator[Step]:
         """As `gradserve.Client.ascend`: `async for step in client.ascend(...)`."""
         call = _calls.ascend(model, objective, settings)
-        responses = self._method(call)(call.request, metadata=sent())
+        responses = self._method(call)(call.request, metadata=self._connection.sent())
         try:
             async for response in responses:
                 yield call.parse(response)
@@ -166,6 +161,8 @@ class Client:
 
     async def _invoke(self, call: Call[R]) -> R:
         try:
-            return call.parse(await self._method(call)(call.request, timeout=self._timeout, metadata=sent()))
+            return call.parse(
+                await self._method(call)(call.request, timeout=self._timeout, metadata=self._connection.sent())
+            )
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None

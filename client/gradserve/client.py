@@ -10,9 +10,9 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from gradserve import _calls
 from gradserve._calls import Array, Call, GradientResult, HessianResult
-from gradserve._metadata import sent
-from gradserve._status import MAX_MESSAGE_BYTES, channel_options, from_rpc_error
+from gradserve._status import from_rpc_error
 from gradserve.ascents import AscentSettings, Step
+from gradserve.connection import Connection, ConnectionSettings
 from gradserve.descriptions import Layer, ModelDescription, ModelStatus
 from gradserve.errors import ServerUnavailable
 from gradserve.objectives import Objective
@@ -29,9 +29,8 @@ class Client:
 
     Args:
         target: Host and port, or any gRPC target.
-        timeout: Seconds before a call is given up; None waits. `ascend` is not timed.
-        credentials: For TLS; None connects in the clear.
-        max_message_bytes: Largest message either way.
+        timeout: Seconds before a call is given up, with all its attempts; None waits. `ascend` is not timed.
+        **settings: TLS, token, retries: see `gradserve.ConnectionSettings`.
     """
 
     def __init__(
@@ -39,15 +38,10 @@ class Client:
         target: str = "localhost:8001",
         *,
         timeout: float | None = None,
-        credentials: grpc.ChannelCredentials | None = None,
-        max_message_bytes: int = MAX_MESSAGE_BYTES,
+        **settings: Unpack[ConnectionSettings],
     ) -> None:
-        options = channel_options(max_message_bytes)
-        self._channel = (
-            grpc.insecure_channel(target, options)
-            if credentials is None
-            else grpc.secure_channel(target, credentials, options)
-        )
+        self._connection = Connection.of(target, **settings)
+        self._channel = self._connection.open(grpc)
         self._timeout = timeout
         self._stubs = (GradientServiceStub(self._channel), ModelServiceStub(self._channel), HealthStub(self._channel))
 
@@ -176,7 +170,7 @@ class Client:
             A report for the start, every `report_every` steps, and the end.
         """
         call = _calls.ascend(model, objective, settings)
-        responses = self._method(call)(call.request, metadata=sent())
+        responses = self._method(call)(call.request, metadata=self._connection.sent())
         try:
             for response in responses:
                 yield call.parse(response)
@@ -262,6 +256,6 @@ class Client:
 
     def _invoke(self, call: Call[R]) -> R:
         try:
-            return call.parse(self._method(call)(call.request, timeout=self._timeout, metadata=sent()))
+            return call.parse(self._method(call)(call.request, timeout=self._timeout, metadata=self._connection.sent()))
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None

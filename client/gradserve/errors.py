@@ -20,7 +20,10 @@
     ├── NotSupported             the server does not do this
     ├── ControlDisabled          the server does not load and unload models on request
     ├── BackendMissing           the installed onnxruntime cannot do it
-    ├── LimitExceeded            a limit of the server is reached; wait and retry
+    ├── LimitExceeded            a limit of the server is reached; the text names it
+    ├── AccessRefused            the server does not do this for this caller
+    │   ├── Unauthenticated      no token, or one that the server does not know
+    │   └── PermissionDenied     the token does not allow this
     ├── InternalError            a defect of the server; report the request id
     └── CallError                the call itself failed
         ├── ServerUnavailable    nobody answers at that address, or it is shutting down
@@ -33,6 +36,7 @@ Free of grpc: the server maps these to status codes in one table, the client map
 from typing import ClassVar
 
 __all__ = [
+    "AccessRefused",
     "BackendMissing",
     "CallCancelled",
     "CallError",
@@ -52,10 +56,12 @@ __all__ = [
     "ModelNotFound",
     "NotDifferentiable",
     "NotSupported",
+    "PermissionDenied",
     "RegionExists",
     "RegionNotFound",
     "RunFailed",
     "ServerUnavailable",
+    "Unauthenticated",
     "UnknownInput",
     "UnknownLayer",
     "UnsupportedGradient",
@@ -192,6 +198,22 @@ class LimitExceeded(GradserveError):
     """A limit of the server is reached; the text names it."""
 
     reason = "LIMIT_EXCEEDED"
+
+
+class AccessRefused(GradserveError):
+    """The server does not do this for this caller."""
+
+
+class Unauthenticated(AccessRefused):
+    """No token, or one that the server does not know."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(AccessRefused):
+    """The token does not allow this; the text names the permission."""
+
+    reason = "PERMISSION_DENIED"
 
 
 class InternalError(GradserveError):

@@ -13,6 +13,7 @@ from gradserve_server.config import EngineConfig, LogConfig, ServerConfig
 from gradserve_server.engine import Engine
 from gradserve_server.rpc import logs
 from gradserve_server.rpc.app import Server
+from gradserve_server.rpc.listening import check_exposure
 from gradserve_server.settings import SettingsError, add_flags, from_flags, parse
 
 _EPILOG = """\
@@ -26,7 +27,7 @@ second one ends at once.
 examples:
   %(prog)s models
   %(prog)s resnet50.onnx --port 9000
-  %(prog)s models --host 0.0.0.0 --threads 4 --log-level info
+  %(prog)s models --host 0.0.0.0 --tls-certificate server.pem --tls-key server.key --tokens-file tokens
   %(prog)s models --config server.toml
 """
 
@@ -66,6 +67,7 @@ def serve(repository: str, engine_config: EngineConfig, server_config: ServerCon
 
     Raises:
         GradserveError: A model that cannot be served, or none.
+        SettingsError: Settings that cannot be used, or would let others in by accident.
         OSError: The address cannot be bound.
     """
     stop, loaded = threading.Event(), threading.Event()
@@ -77,6 +79,7 @@ def serve(repository: str, engine_config: EngineConfig, server_config: ServerCon
         if not loaded.is_set():
             raise _StoppedLoading(number)
 
+    check_exposure(server_config)  # before the models load, which may take minutes
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     with Engine(repository, config=engine_config) as engine:

@@ -5,6 +5,7 @@ A field made by `setting` is also a flag of the command and a key of its configu
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, TypeVar
 
 T = TypeVar("T")
@@ -78,6 +79,12 @@ class EngineConfig:
     application of its own throws at an engine."""
     max_queue_per_caller: int = setting(128, "of them, runs of one caller; one more is refused")
     """A caller is a connection to the server, or a `Caller.identity` in process: one cannot take all places."""
+    max_steps: int = setting(1_000_000, "steps of one ascent")
+    """Hours, even of a small model: more is a mistake."""
+    max_images: int = setting(1024, "images of one ascent")
+    """All take each step together, and a cancelled ascent ends between two steps."""
+    max_ascent_mib: int = setting(1024, "all images of one ascent together, in MiB", unit="MIB")
+    """An ascent holds about six arrays of this size."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,36 @@ class ServerConfig:
     """In gRPC's queue."""
     strict_readiness: bool = setting(True, "count as ready only while no model has failed to load")
     """Triton's."""
+    max_inputs: int = setting(256, "arrays that one request may bring as inputs")
+    """Each costs a look-up and an array, however small; models with more do not exist by accident."""
+    max_layers: int = setting(256, "layers, outputs or terms of an objective that one request may name")
+    """Each is kept until the answer is made, and another set of them is another graph to make ready."""
+    max_connection_calls: int = setting(128, "calls of one connection at a time; more wait at the client")
+    """More than the server works on at a time: one client can fill the server, but not its memory with waiting requests."""
+    max_connection_age_seconds: float = setting(
+        0.0, "a connection is closed after so long, for load balancing; 0: never", unit="S"
+    )
+    """Clients connect again by themselves, to another server perhaps. Calls that run then have the grace of the next."""
+    max_connection_age_grace_seconds: float = setting(
+        0.0, "calls on a connection that has come of age have so long to finish; 0: as long as they take", unit="S"
+    )
+    """At least as long as the longest ascent, which is lost otherwise."""
+    max_connection_idle_seconds: float = setting(
+        1800.0, "a connection without calls is closed after so long; 0: never", unit="S"
+    )
+    """It costs memory and a file descriptor, and its client may have gone without a word."""
+    tls_certificate: Path | None = setting(None, "PEM file of the certificate and its chain: listen by TLS", unit="FILE")
+    """Read again when it changes, as the key and the authorities are."""
+    tls_key: Path | None = setting(None, "PEM file of the certificate's private key", unit="FILE")
+    """Without a passphrase: nobody is there to type it."""
+    tls_client_ca: Path | None = setting(None, "PEM file of who signs clients: they then need a certificate", unit="FILE")
+    """Mutual TLS. It says who may connect; tokens say what for."""
+    tokens_file: Path | None = setting(None, "file of bearer tokens and what each permits: calls then need one", unit="FILE")
+    """Read again when it changes."""
+    insecure: bool = setting(
+        False, "listen beyond this machine in the clear, where there is no TLS (default: that is refused)"
+    )
+    """For a network that nobody else is on. Never for tokens."""
     drain_seconds: float = setting(10.0, "seconds that running calls have to finish after SIGTERM", unit="S")
     """Less than the 30 s after which Kubernetes kills. Ascents have most of it (`rpc.drain`)."""
     drain_delay_seconds: float = setting(0.0, "seconds before that in which health says NOT_SERVING already", unit="S")

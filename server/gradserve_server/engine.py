@@ -1,6 +1,7 @@
 """The verbs, in process: what `gradserve.Client` asks of a server, without the server."""
 
 import functools
+import math
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gradserve import AscentSettings, GradientResult, HessianResult, Layer, ModelDescription, ModelStatus, Objective, Step
-from gradserve.errors import InvalidObjective, InvalidTensor
+from gradserve.errors import InvalidObjective, InvalidTensor, LimitExceeded
 from gradserve.objectives import Term
+from gradserve.tensors import DTYPES
 from gradserve_server import kernels
 from gradserve_server.ascent.identity import identity
 from gradserve_server.ascent.loop import Signals, ascend
@@ -65,6 +67,7 @@ class Engine:
         self, repository: str | Path, *, config: EngineConfig | None = None, observe: Observer | None = None
     ) -> None:
         config = config or EngineConfig()
+        self._config = config
         self._closed = threading.Event()
         check_device(Device(config.device))
         self.observers = Observers()
@@ -205,14 +208,19 @@ class Engine:
         *,
         version: str = "",
         caller: Caller = ANYONE,
+        max_bytes: float = math.inf,
     ) -> dict[str, Array]:
-        """The values of layers. See `gradserve.Client.activations`."""
+        """The values of layers. See `gradserve.Client.activations`.
+
+        More than `max_bytes` of them are refused before the model runs, where the graph tells their shapes.
+        """
         served = self.model(model, version)
         feeds = check_feeds(served.inputs, inputs)
         if not layers:
             msg = "layers: expected at least one, got none"
             raise InvalidTensor(msg)
         asked = {name: served.resolve(name) for name in layers}
+        _check_size(served, list(asked.values()), feeds, max_bytes)
         results = served.plan(Wanted((), tuple(sorted(set(asked.values()))))).run(feeds, caller=caller)
         return {name: results[layer] for name, layer in asked.items()}
 
@@ -241,7 +249,7 @@ class Engine:
         served = self.model(model, settings.get("version", ""))
         terms = resolved(served, objective)
         layers = [term.layer for _, term in terms]
-        spec = resolve(settings, served.inputs, served.float_inputs)
+        spec = resolve(settings, served.inputs, served.float_inputs, self._config)
         feeds = check_feeds(served.inputs, spec.feeds)
         plan = served.plan(Wanted(served.wrt([spec.input], layers), heads(terms)))
         objective_weights = _weights(served, terms, feeds, spec.input)
@@ -347,6 +355,15 @@ def _tangents(model: Model, given: Mapping[str, npt.ArrayLike], feeds: dict[str,
         shape = feeds[start].shape if start in feeds else model.layer_shapes([start], feeds)[start]
         extra[tangent_name(start)] = _like("tangent", name, given[name], shape, model.dtype(start))
     return extra
+
+
+def _check_size(model: Model, layers: Sequence[str], feeds: dict[str, Array], most: float) -> None:
+    """Refuses values that would take too much memory."""
+    shapes = model.known_shapes(layers, feeds)
+    size = sum(math.prod(shapes[layer]) * DTYPES[model.dtype(layer)].bytes for layer in layers if layer in shapes)
+    if size > most:
+        msg = f"layers: expected at most {most:.0f} bytes of values, got {size}; ask for fewer samples or layers at a time"
+        raise LimitExceeded(msg)
 
 
 def _like(what: str, name: str, given: npt.ArrayLike, shape: tuple[int, ...], dtype: str) -> Array:

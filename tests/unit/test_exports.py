@@ -71,7 +71,12 @@ def test_a_verb_has_the_same_parameters_everywhere(verb):
         inspect.signature(getattr(cls, verb)).parameters for cls in (gradserve.Client, aio.Client, gradserve_server.Engine)
     )
     extra = set(engine) - set(client)
-    assert extra == {"ascend": {"should_stop"}, "layers": set(), "inspect": set()}.get(verb, {"caller"})
+    assert extra == {
+        "ascend": {"should_stop"},
+        "activations": {"caller", "max_bytes"},
+        "layers": set(),
+        "inspect": set(),
+    }.get(verb, {"caller"})
     assert list(asynchronous.items()) == list(client.items())
     assert [item for item in engine.items() if item[0] not in extra] == list(client.items())
     assert all(engine[name].kind is inspect.Parameter.KEYWORD_ONLY for name in extra)

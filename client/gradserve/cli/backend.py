@@ -1,5 +1,6 @@
 """Who answers: a server, or an engine in this process. The only module of the client that knows `gradserve_server`."""
 
+import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,9 +9,8 @@ from typing import Any, Protocol, Unpack
 import numpy.typing as npt
 
 from gradserve import AscentSettings, Client, GradientResult, Layer, ModelDescription, Objective, Step, checks
+from gradserve.cli import server
 from gradserve.errors import BackendMissing, ServerUnavailable
-
-DEFAULT_SERVER = "localhost:8001"
 
 Array = npt.NDArray[Any]
 
@@ -54,12 +54,12 @@ class Verbs(checks.Verbs, Protocol):
 
 
 @contextmanager
-def open_model(model: str, server: str | None) -> Iterator[tuple[Verbs, str]]:
+def open_model(arguments: argparse.Namespace) -> Iterator[tuple[Verbs, str]]:
     """Finds who serves a model.
 
     Args:
-        model: An ONNX file or a model's folder, to be run in this process; or a name on a server.
-        server: Where; then `model` is a name, whatever files there are.
+        arguments: Of a command: `model`, an ONNX file or a model's folder, to be run in this process, or a name on a server;
+            and those of `server.add_options`. With `--server`, `model` is a name, whatever files there are.
 
     Yields:
         The verbs, and the name by which they know the model.
@@ -67,26 +67,26 @@ def open_model(model: str, server: str | None) -> Iterator[tuple[Verbs, str]]:
     Raises:
         GradserveError: As the verbs do; a server that does not answer is named.
     """
-    if server is None and _is_local(model):
-        with _server_package().Engine(model) as engine:
+    if arguments.server is None and _is_local(arguments.model):
+        with _server_package().Engine(arguments.model) as engine:
             yield engine, engine.models()[0].name
         return
-    with connected(server or DEFAULT_SERVER) as client:
-        yield client, model
+    with connected(arguments) as client:
+        yield client, arguments.model
 
 
 @contextmanager
-def connected(address: str) -> Iterator[Client]:
-    """A client of a server; one that does not answer is named.
+def connected(arguments: argparse.Namespace) -> Iterator[Client]:
+    """The client of the server that the options name; one that does not answer is named.
 
     Raises:
         GradserveError: As the verbs do.
     """
-    with Client(address) as client:
+    with server.connect(arguments) as client:
         try:
             yield client
         except ServerUnavailable as error:
-            msg = f"no server answers at {address}: {error}"
+            msg = f"no server answers at {server.address(arguments)}: {error}"
             raise ServerUnavailable(msg) from error
 
 

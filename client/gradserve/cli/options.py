@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from gradserve.cli.backend import DEFAULT_SERVER
+from gradserve.cli import server
 
 OBJECTIVES = """\
 objectives (every index is 0-based; `gradserve inspect MODEL --layers` lists the layers):
@@ -45,12 +45,8 @@ def add_command(
         metavar="MODEL",
         help="an .onnx file or a model's folder (models/digits), run in this process; otherwise a name on the server",
     )
-    parser.add_argument(
-        "--server",
-        metavar="HOST:PORT",
-        help=f"ask this server; MODEL is then always a name (default for a name: {DEFAULT_SERVER})",
-    )
     parser.add_argument("--model-version", default="", metavar="N", help="version of the model (default: the latest it has)")
+    server.add_options(parser)
     return parser
 
 

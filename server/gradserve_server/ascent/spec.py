@@ -19,16 +19,13 @@ from gradserve import (
     Sgd,
     TensorDescription,
 )
-from gradserve.errors import InvalidAscent, NotDifferentiable, UnknownInput
+from gradserve.errors import InvalidAscent, LimitExceeded, NotDifferentiable, UnknownInput
 from gradserve.wire import check_settings
 from gradserve_server.ascent.pixels import PixelSpace
+from gradserve_server.config import EngineConfig
 
-MAX_STEPS = 1_000_000
-"""Beyond this a number of steps is a mistake."""
-
-
-MAX_BATCH_BYTES = 1 << 30
-"""Of the images of one ascent; an ascent holds about six arrays of this size."""
+LARGEST_COUNT = 2**32 - 1
+"""What the wire has room for."""
 
 STEPS_DRAWN = 64
 """Jitter is drawn for so many steps at a time; another number would give other jitter for the same seed."""
@@ -85,25 +82,32 @@ class AscentSpec:
             block, skip = block + 1, 0
 
 
-def resolve(settings: AscentSettings, inputs: Sequence[TensorDescription], float_inputs: Sequence[str]) -> AscentSpec:
+def resolve(
+    settings: AscentSettings,
+    inputs: Sequence[TensorDescription],
+    float_inputs: Sequence[str],
+    limits: EngineConfig,
+) -> AscentSpec:
     """Checks settings and fills in what they leave out.
 
     Args:
         settings: As the caller gave them.
         inputs: What the model takes.
         float_inputs: The inputs that can change.
+        limits: How much one ascent may be.
 
     Raises:
+        LimitExceeded: It asks for more steps, images or memory than that.
         InvalidAscent: A setting is out of its range, or does not fit the model.
         UnknownInput: The model has no such input.
         NotDifferentiable: The input is not of floats.
     """
     check_settings(settings)
     tensor = _changing_input(settings.get("input", ""), inputs, float_inputs)
-    steps = _whole("steps", settings.get("steps", 256), 1, MAX_STEPS)
+    steps = _limited("steps", _whole("steps", settings.get("steps", 256), 1, LARGEST_COUNT), limits.max_steps)
     seed = _whole("seed", settings.get("seed", 0), 0, 2**64 - 1)
-    count = _whole("count", settings.get("count", 0) or 1, 1, 2**16)
-    pixels = PixelSpace(tensor.image, _sample_shape(tensor, settings.get("shape", ()), count))
+    count = _limited("count", _whole("count", settings.get("count", 0) or 1, 1, LARGEST_COUNT), limits.max_images)
+    pixels = PixelSpace(tensor.image, _sample_shape(tensor, settings.get("shape", ()), count, limits.max_ascent_mib))
     bounds = _bounds(settings.get("bounds"), tensor.image)
     jitter = _whole("jitter", settings.get("jitter", 0), 0, 2**15)
     if jitter and not pixels.is_image:
@@ -124,9 +128,9 @@ def resolve(settings: AscentSettings, inputs: Sequence[TensorDescription], float
         gradient_normalization=_normalization(settings.get("gradient_normalization", GradientNormalization.NONE)),
         weight_decay=_number("weight_decay", settings.get("weight_decay", 0.0), 0.0, 1.0),
         bounds=bounds,
-        report_every=_whole("report_every", settings.get("report_every", 0) or 1, 1, MAX_STEPS),
-        image_every=_whole("image_every", settings.get("image_every", 0), 0, MAX_STEPS),
-        checkpoint_every=_whole("checkpoint_every", settings.get("checkpoint_every", 0), 0, MAX_STEPS),
+        report_every=_whole("report_every", settings.get("report_every", 0) or 1, 1, LARGEST_COUNT),
+        image_every=_whole("image_every", settings.get("image_every", 0), 0, LARGEST_COUNT),
+        checkpoint_every=_whole("checkpoint_every", settings.get("checkpoint_every", 0), 0, LARGEST_COUNT),
         resume=_resume(settings.get("resume")),
     )
 
@@ -154,7 +158,7 @@ def _changing_input(name: str, inputs: Sequence[TensorDescription], float_inputs
     raise UnknownInput(msg)
 
 
-def _sample_shape(tensor: TensorDescription, given: Sequence[int], count: int) -> tuple[int, ...]:
+def _sample_shape(tensor: TensorDescription, given: Sequence[int], count: int, max_mib: int) -> tuple[int, ...]:
     batch, *sizes = tensor.shape or (None,)
     if isinstance(batch, int) and batch != count:
         msg = f"count: expected {batch}, because input '{tensor.name}' has a fixed batch, got {count}"
@@ -169,9 +173,9 @@ def _sample_shape(tensor: TensorDescription, given: Sequence[int], count: int) -
         spelled = ",".join("?" if size is None else str(size) for size in known)
         msg = f"shape: expected [{spelled}] with every size given, for input '{tensor.name}', got {list(given)}"
         raise InvalidAscent(msg)
-    if count * math.prod(shape) * 4 > MAX_BATCH_BYTES:
-        msg = f"shape: expected at most {MAX_BATCH_BYTES} bytes for all images, got {count} of {list(shape)} float32"
-        raise InvalidAscent(msg)
+    if count * math.prod(shape) * 4 > max_mib << 20:
+        msg = f"shape: expected at most {max_mib} MiB for all images (max_ascent_mib), got {count} of {list(shape)} float32"
+        raise LimitExceeded(msg)
     return tuple(int(size) for size in shape)
 
 
@@ -298,6 +302,14 @@ def _whole(name: str, value: int, low: int, high: int) -> int:
         msg = f"{name}: expected a whole number from {low} to {high}, got {value!r}"
         raise InvalidAscent(msg)
     return int(value)
+
+
+def _limited(name: str, value: int, most: int) -> int:
+    if value > most:
+        setting = {"steps": "max_steps", "count": "max_images"}[name]
+        msg = f"{name}: expected at most {most} ({setting}) in an ascent, got {value}"
+        raise LimitExceeded(msg)
+    return value
 
 
 def _number(name: str, value: Any, low: float, high: float) -> float:

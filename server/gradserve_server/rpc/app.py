@@ -11,12 +11,15 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from gradserve.addresses import authority
 from gradserve.errors import NotSupported
 from gradserve.v1 import gradient_service_pb2, model_service_pb2
 from gradserve.v1.gradient_service_pb2_grpc import add_GradientServiceServicer_to_server
 from gradserve.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from gradserve_server.config import ServerConfig
 from gradserve_server.engine import Engine
+from gradserve_server.rpc import listening
+from gradserve_server.rpc.access import AccessInterceptor
 from gradserve_server.rpc.call import observe_turns
 from gradserve_server.rpc.call_pool import CallPool
 from gradserve_server.rpc.drain import Gate, GateInterceptor
@@ -24,6 +27,7 @@ from gradserve_server.rpc.gradients import GradientServicer
 from gradserve_server.rpc.health import Health
 from gradserve_server.rpc.interceptor import CallInterceptor
 from gradserve_server.rpc.logs import AccessLog
+from gradserve_server.rpc.message_checks import MessageChecks
 from gradserve_server.rpc.metrics import Metrics
 from gradserve_server.rpc.models import ModelServicer
 from gradserve_server.rpc.oip import messages
@@ -32,8 +36,10 @@ from gradserve_server.rpc.oip.servicer import InferenceServicer
 from gradserve_server.rpc.oip.shared_memory import SharedMemory
 from gradserve_server.rpc.receiving import Receiving
 from gradserve_server.rpc.reflection import pool_of
+from gradserve_server.rpc.reloaded import Reloaded
 from gradserve_server.rpc.statistics import Statistics
 from gradserve_server.rpc.threads import ThreadInterceptor
+from gradserve_server.rpc.tokens import read_tokens
 from gradserve_server.rpc.trace_settings import TraceSettings
 from gradserve_server.runtime.events import Observer
 
@@ -85,12 +91,14 @@ class Server:
         tracer_provider: The application's own of OpenTelemetry; by default one as the environment says, if `config.trace`.
 
     Raises:
+        SettingsError: Settings that cannot be used, or would let others in by accident.
         OSError: The address cannot be bound.
         NotSupported: To trace, without the extra for it.
     """
 
     def __init__(self, engine: Engine, config: ServerConfig | None = None, *, tracer_provider: Any = None) -> None:
         self._engine, self._config = engine, config or ServerConfig()
+        listening.check_exposure(self._config)
         max_message_bytes = self._config.max_message_mib * MIB
         self._memory = SharedMemory(
             allowed=self._config.allow_shared_memory,
@@ -133,19 +141,9 @@ class Server:
                 ThreadInterceptor(self._receiving, watchers),
                 CallInterceptor(self.metrics, AccessLog(), *tracing),
                 GateInterceptor(self._gate),
+                *self._guards(),
             ],
-            options=[
-                ("grpc.max_receive_message_length", max_message_bytes),
-                ("grpc.max_send_message_length", max_message_bytes),
-                # A client whose network has gone is noticed, and its ascent stopped, after at most 80 s.
-                ("grpc.keepalive_time_ms", 60_000),
-                ("grpc.keepalive_timeout_ms", 20_000),
-                # Where many calls come at once, gRPC would end some with CANCELLED, which is a caller's own wish. They wait.
-                ("grpc.server.max_pending_requests", 2**31 - 1),
-                ("grpc.server.max_pending_requests_hard_limit", 2**31 - 1),
-                # Two servers on one port would share its connections without anybody noticing.
-                ("grpc.so_reuseport", 0),
-            ],
+            options=listening.options(self._config),
         )
         add_GradientServiceServicer_to_server(self._gradients, self._server)
         add_ModelServiceServicer_to_server(ModelServicer(engine), self._server)
@@ -157,12 +155,7 @@ class Server:
             self._server,
             pool=pool_of(_FILES),
         )
-        address = f"{self._config.host}:{self._config.port}"
-        try:
-            self.port = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            msg = f"cannot listen on {address}: is another server there?"
-            raise OSError(msg) from error
+        self.port = listening.add_port(self._server, self._config)
         self.metrics_address = self._serve_metrics()
         for observer in self._observers:
             engine.observers.add(observer)
@@ -178,7 +171,7 @@ class Server:
     @property
     def address(self) -> str:
         """What a client connects to."""
-        return f"{self._config.host}:{self.port}"
+        return authority(self._config.host, self.port)
 
     @property
     def running_ascents(self) -> int:
@@ -223,6 +216,12 @@ class Server:
         self._gate.hurried.set()
         if not self._gate.wait_empty(begun + seconds) and self.running_ascents:
             self._gate.wait_empty(begun + seconds + STEP_SECONDS)
+
+    def _guards(self) -> list[grpc.ServerInterceptor]:
+        """What every call has to pass."""
+        checks = MessageChecks(self._config)
+        file = self._config.tokens_file
+        return [checks] if file is None else [AccessInterceptor(Reloaded([file], lambda: read_tokens(file))), checks]
 
     def _serve_metrics(self) -> str:
         """Where they are; "" for nowhere."""

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 
 from gradserve_server.rpc.call_pool import waited_ns
+from gradserve_server.rpc.identity import token_name
 from gradserve_server.runtime.events import Event, Turn
 
 REQUEST_ID = "x-request-id"
@@ -30,8 +31,8 @@ class Call:
     rpc: str
     """Its path."""
     request_id: str
-    metadata: Sequence[tuple[str, str | bytes]]
-    """What the client sent along."""
+    metadata: Sequence[tuple[str, str | bytes]] = field(repr=False)
+    """What the client sent along; its token is among it."""
     peer: str = ""
     model: str = ""
     """The name that was asked for; "" where none was. Of a stream, the last that ran."""
@@ -46,6 +47,8 @@ class Call:
     """The name of its status, at its end."""
     seconds: float = 0
     """From its arrival to its end."""
+    token: str = ""
+    """The name of the token that it came with."""
     span: Any = None
     """The OpenTelemetry span, where it is traced."""
 
@@ -75,7 +78,7 @@ def begin(rpc: str, context: grpc.ServicerContext) -> Call:
     asked = next((value for key, value in metadata if key == REQUEST_ID), None)
     request_id = asked if isinstance(asked, str) and _REQUEST_ID.fullmatch(asked) else new_request_id()
     waited = waited_ns() / 1e9
-    call = Call(rpc, request_id, metadata, context.peer(), waited=waited, arrived=monotonic() - waited)
+    call = Call(rpc, request_id, metadata, context.peer(), waited=waited, arrived=monotonic() - waited, token=token_name())
     context.set_trailing_metadata(((REQUEST_ID, request_id),))
     current.set(call)
     return call

@@ -6,12 +6,8 @@ from collections.abc import Callable
 
 import grpc
 
+from gradserve_server.rpc.identity import identity_of
 from gradserve_server.runtime.caller import Caller
-
-
-def identity_of(context: grpc.ServicerContext) -> str:
-    """Whose turn a call takes: its connection's."""
-    return str(context.peer())
 
 
 def caller_of(

@@ -26,7 +26,7 @@ class GradientServicer(GradientServiceServicer):
         engine: What does the work.
         max_ascents: Ascents at a time.
         statistics: Where predictions are counted.
-        max_message_bytes: Of a report.
+        max_message_bytes: What is larger cannot be sent.
         should_interrupt: Says yes once ascents should end with a checkpoint.
     """
 
@@ -145,6 +145,7 @@ class GradientServicer(GradientServiceServicer):
             request.layers,
             version=request.model.version,
             caller=caller_of(context),
+            max_bytes=self._max_message_bytes,
         )
         response = pb.ActivationsResponse()
         add_named(response.activations, values)

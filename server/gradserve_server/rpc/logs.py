@@ -56,6 +56,7 @@ def _fields(call: Call) -> dict[str, object]:
         "bytes_in": call.bytes_in,
         "bytes_out": call.bytes_out,
         "peer": call.peer,
+        "token": call.token,
     }
 
 

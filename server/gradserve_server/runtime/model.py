@@ -218,6 +218,11 @@ class Model:
 
     def layer_shapes(self, layers: Sequence[str], feeds: dict[str, Array]) -> dict[str, Shape]:
         """The shapes that layers have for these inputs: known from the graph, or seen by running it once."""
+        known = self.known_shapes(layers, feeds)
+        return {layer: known[layer] if layer in known else self._seen_shape(layer, feeds) for layer in layers}
+
+    def known_shapes(self, layers: Sequence[str], feeds: dict[str, Array]) -> dict[str, Shape]:
+        """The shapes that layers have for these inputs, as far as the graph tells."""
         sizes = {
             symbol: size
             for tensor in self.inputs
@@ -229,7 +234,8 @@ class Model:
             static = shape_of(self._names.values[layer])
             known = tuple(sizes.get(size, 0) if isinstance(size, str) else size or 0 for size in static or (None,))
             # 0 marks what the graph does not tell (and an empty axis, which then is seen by running).
-            shapes[layer] = known if all(known) else self._seen_shape(layer, feeds)
+            if all(known):
+                shapes[layer] = known
         return shapes
 
     def _seen_shape(self, layer: str, feeds: dict[str, Array]) -> Shape:

@@ -19,10 +19,11 @@ from gradserve import (
     StopReason,
     TensorDescription,
 )
-from gradserve.errors import InvalidAscent, NotDifferentiable, UnknownInput
+from gradserve.errors import InvalidAscent, LimitExceeded, NotDifferentiable, UnknownInput
 from gradserve_server import kernels
 from gradserve_server.ascent.loop import ascend
-from gradserve_server.ascent.spec import MAX_STEPS, resolve
+from gradserve_server.ascent.spec import LARGEST_COUNT, resolve
+from gradserve_server.config import EngineConfig
 
 RANGE = ImageDescription(low=-1.0, high=3.0)
 IMAGE = TensorDescription("x", "float32", ("N", 3, 4, 5), RANGE)
@@ -33,10 +34,11 @@ ROWS = TensorDescription("x", "float32", ("N", 7))
 NHWC = TensorDescription("x", "float32", ("N", 4, 5, 3), ImageDescription(layout="NHWC"))
 BATCHED = TensorDescription("b", "int64", ("N", 2))
 WHOLE = TensorDescription("w", "float64", (2,))
+LIMITS = EngineConfig()
 
 
-def spec(tensor=IMAGE, others=(), **settings):
-    return resolve(settings, [tensor, *others], [tensor.name])
+def spec(tensor=IMAGE, others=(), limits=LIMITS, **settings):
+    return resolve(settings, [tensor, *others], [tensor.name], limits)
 
 
 # ---- defaults --------------------------------------------------------------------------------------------------------
@@ -97,13 +99,13 @@ def test_a_setting_that_does_not_exist_is_refused():
 @pytest.mark.parametrize(
     ("name", "low", "high"),
     [
-        ("steps", 1, MAX_STEPS),
+        ("steps", 1, LARGEST_COUNT),
         ("seed", 0, 2**64 - 1),
-        ("count", 1, 2**16),
+        ("count", 1, LARGEST_COUNT),
         ("jitter", 0, 2**15),
-        ("report_every", 1, MAX_STEPS),
-        ("image_every", 0, MAX_STEPS),
-        ("checkpoint_every", 0, MAX_STEPS),
+        ("report_every", 1, LARGEST_COUNT),
+        ("image_every", 0, LARGEST_COUNT),
+        ("checkpoint_every", 0, LARGEST_COUNT),
     ],
 )
 def test_whole_numbers(name, low, high):
@@ -201,8 +203,30 @@ def test_a_shape_that_does_not_fit(tensor, shape, expected):
 
 
 def test_a_shape_that_no_memory_holds():
-    with pytest.raises(InvalidAscent, match="shape"):
+    with pytest.raises(LimitExceeded, match="shape"):
         spec(OPEN, shape=(3, 2**31, 2**31))
+
+
+# 2**18 float32 are one MiB.
+@pytest.mark.parametrize(
+    ("limit", "most", "more", "text"),
+    [
+        ("max_steps", {"steps": 10}, {"steps": 11}, r"^steps: expected at most 10 \(max_steps\) in an ascent, got 11$"),
+        ("max_images", {"count": 10}, {"count": 11}, r"^count: expected at most 10 \(max_images\) in an ascent, got 11$"),
+        (
+            "max_ascent_mib",
+            {"count": 10, "shape": (1, 2**9, 2**9)},
+            {"count": 10, "shape": (1, 2**9, 2**9 + 1)},
+            "max_ascent",
+        ),
+    ],
+)
+def test_limits(limit, most, more, text):
+    tensor = TensorDescription("x", "float32", ("N", None, None, None))
+    limits = EngineConfig(**{limit: 10})
+    assert spec(tensor, limits=limits, **{"shape": (1, 1, 1), **most})
+    with pytest.raises(LimitExceeded, match=text):
+        spec(tensor, limits=limits, **{"shape": (1, 1, 1), **more})
 
 
 def test_a_fixed_batch_is_the_count():
@@ -219,18 +243,18 @@ def test_jitter_needs_an_image():
 @pytest.mark.parametrize("float_inputs", [[], ["x", "w"]])
 def test_an_input_must_be_named_where_there_is_not_just_one(float_inputs):
     with pytest.raises(InvalidAscent, match="^input: expected one of .*, got none$"):
-        resolve({}, [IMAGE, WHOLE], float_inputs)
+        resolve({}, [IMAGE, WHOLE], float_inputs, LIMITS)
 
 
 def test_the_input_is_the_only_float_one_or_the_one_named():
-    assert resolve({}, [BATCHED, IMAGE], ["x"]).input == "x"
-    assert resolve({"input": "x"}, [WHOLE, IMAGE], ["w", "x"]).input == "x"
+    assert resolve({}, [BATCHED, IMAGE], ["x"], LIMITS).input == "x"
+    assert resolve({"input": "x"}, [WHOLE, IMAGE], ["w", "x"], LIMITS).input == "x"
 
 
 @pytest.mark.parametrize(("name", "error"), [("b", NotDifferentiable), ("w", NotDifferentiable), ("z", UnknownInput)])
 def test_an_input_that_cannot_change(name, error):
     with pytest.raises(error, match=f"^input '{name}': expected "):
-        resolve({"input": name}, [IMAGE, BATCHED, WHOLE], ["x", "w"])
+        resolve({"input": name}, [IMAGE, BATCHED, WHOLE], ["x", "w"], LIMITS)
 
 
 def test_other_inputs_are_repeated_for_each_image():

@@ -97,7 +97,7 @@ def test_the_open_inference_protocol_has_only_the_statuses_of_triton(cls):
     status = to_status(cls("text"), "/inference.GRPCInferenceService/ModelInfer")
     assert status.code is OIP_STATUS.get(cls, STATUS[cls])
     triton = {"INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "UNIMPLEMENTED", "UNAVAILABLE", "INTERNAL"}
-    grpc_itself = {"DEADLINE_EXCEEDED", "CANCELLED"}
+    grpc_itself = {"DEADLINE_EXCEEDED", "CANCELLED", "UNAUTHENTICATED", "PERMISSION_DENIED"}
     about_gradients = {errors.UnsupportedGradient, errors.NotDifferentiable}
     assert status.code.name in triton | grpc_itself or cls in about_gradients
 
@@ -161,6 +161,8 @@ def test_an_expected_error_is_not_logged_as_a_defect(caplog):
         (grpc.StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExceeded),
         (grpc.StatusCode.CANCELLED, errors.CallCancelled),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.LimitExceeded),
+        (grpc.StatusCode.UNAUTHENTICATED, errors.Unauthenticated),
+        (grpc.StatusCode.PERMISSION_DENIED, errors.PermissionDenied),
         *(
             (code, errors.CallError)
             for code in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL)

@@ -66,6 +66,7 @@ def test_a_line_for_each_call(access):
         "bytes_in": 10,
         "bytes_out": 20,
         "peer": "ipv4:127.0.0.1:4242",
+        "token": "",
     }
 
 

@@ -206,7 +206,7 @@ def _add_checkpoints(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    with open_model(arguments.model, arguments.server) as (verbs, name):
+    with open_model(arguments) as (verbs, name):
         version = arguments.model_version
         description = verbs.inspect(name, version=version)
         tensor = _changing_input(description, arguments.wrt)

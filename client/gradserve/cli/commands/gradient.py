@@ -54,7 +54,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    with open_model(arguments.model, arguments.server) as (verbs, name):
+    with open_model(arguments) as (verbs, name):
         version = arguments.model_version
         description = verbs.inspect(name, version=version)
         given = inputs.read(description, arguments.image, arguments.input)

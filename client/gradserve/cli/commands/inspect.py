@@ -58,7 +58,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    with open_model(arguments.model, arguments.server) as (verbs, name):
+    with open_model(arguments) as (verbs, name):
         description = verbs.inspect(name, version=arguments.model_version)
         wanted = arguments.layers or arguments.check_gradient
         layers = verbs.layers(name, version=arguments.model_version) if wanted else []

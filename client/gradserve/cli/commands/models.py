@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from gradserve import Client, ModelStatus
-from gradserve.cli import console, options
-from gradserve.cli.backend import DEFAULT_SERVER, connected
+from gradserve.cli import console, options, server
+from gradserve.cli.backend import connected
 
 _EPILOG = """\
 A server loads and unloads on request if it was started with `--model-control-mode explicit`.
@@ -45,14 +45,12 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         action.set_defaults(run=_run, ask=ask)
         if name != "list":
             action.add_argument("model", metavar="MODEL", help="its name in the repository")
-        action.add_argument(
-            "--server", metavar="HOST:PORT", default=DEFAULT_SERVER, help="ask this server (default: %(default)s)"
-        )
+        server.add_options(action)
         options.add_json(action)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    with connected(arguments.server) as client:
+    with connected(arguments) as client:
         told = arguments.ask(client, arguments)
     if arguments.json:
         console.print_json([asdict(status) for status in told])

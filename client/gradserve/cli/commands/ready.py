@@ -4,8 +4,7 @@ import argparse
 import time
 
 from gradserve import Client
-from gradserve.cli import console
-from gradserve.cli.backend import DEFAULT_SERVER
+from gradserve.cli import console, server
 from gradserve.errors import CallError, GradserveError, ModelNotFound, ServerUnavailable
 
 _PAUSE = 0.5
@@ -32,14 +31,14 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     parser.set_defaults(run=_run)
     option = parser.add_argument
     option("model", nargs="?", default="", metavar="MODEL[/VERSION]", help="one of its models (default: the whole server)")
-    option("--server", default=DEFAULT_SERVER, metavar="HOST:PORT", help="which server (default: %(default)s)")
     option("--wait", type=float, default=0.0, metavar="SECONDS", help="wait for it so long (default: %(default)g)")
     option("--timeout", type=float, default=5.0, metavar="SECONDS", help="for each answer (default: %(default)g)")
+    server.add_options(parser)
 
 
 def _run(arguments: argparse.Namespace) -> None:
     until = time.monotonic() + arguments.wait
-    with Client(arguments.server, timeout=arguments.timeout) as client:
+    with server.connect(arguments, timeout=arguments.timeout) as client:
         while True:
             problem = _problem(client, arguments)
             if problem is None:
@@ -47,7 +46,7 @@ def _run(arguments: argparse.Namespace) -> None:
             if time.monotonic() >= until:
                 raise problem
             time.sleep(_PAUSE)
-    console.note(f"{arguments.model or 'the server'} at {arguments.server} is ready")
+    console.note(f"{arguments.model or 'the server'} at {server.address(arguments)} is ready")
 
 
 def _problem(client: Client, arguments: argparse.Namespace) -> GradserveError | None:
@@ -55,7 +54,7 @@ def _problem(client: Client, arguments: argparse.Namespace) -> GradserveError | 
         if client.is_ready(arguments.model):
             return None
     except ModelNotFound:
-        return ModelNotFound(f"the server at {arguments.server} has no model '{arguments.model}'")
+        return ModelNotFound(f"the server at {server.address(arguments)} has no model '{arguments.model}'")
     except CallError as error:
-        return ServerUnavailable(f"no server answers at {arguments.server}: {error}")
-    return GradserveError(f"{arguments.model or 'the server'} at {arguments.server} is not ready")
+        return ServerUnavailable(f"no server answers at {server.address(arguments)}: {error}")
+    return GradserveError(f"{arguments.model or 'the server'} at {server.address(arguments)} is not ready")
