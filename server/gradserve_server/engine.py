@@ -92,15 +92,20 @@ class Engine:
 
     def infer(
         self,
-        model: str | Model,
+        model: str,
         inputs: Mapping[str, npt.ArrayLike],
         *,
         outputs: Sequence[str] = (),
         version: str = "",
         caller: Caller = ANYONE,
     ) -> dict[str, Array]:
-        """Runs the model, or the version of it that `model` gave. See `gradserve.Client.infer`."""
-        served = model if isinstance(model, Model) else self.model(model, version)
+        """Runs the model. See `gradserve.Client.infer`."""
+        return self.infer_with(self.model(model, version), inputs, outputs, caller)
+
+    def infer_with(
+        self, served: Model, inputs: Mapping[str, npt.ArrayLike], outputs: Sequence[str], caller: Caller = ANYONE
+    ) -> dict[str, Array]:
+        """As `infer`, on a version that `model` gave, even if another has taken its place meanwhile."""
         known = [tensor.name for tensor in served.description.outputs]
         for name in outputs:
             if name not in known:

@@ -12,7 +12,10 @@ import gradserve_server
 from gradserve import aio
 from gradserve.errors import GradserveError
 
-VERBS = ("infer", "gradient", "vjp", "jvp", "hvp", "activations", "ascend", "layers", "inspect")
+VERBS = (
+    *("infer", "gradient", "vjp", "jvp", "hvp", "activations", "ascend", "layers", "inspect"),
+    *("models", "load", "unload"),
+)
 OURS = ("gradserve", "gradserve_server")
 
 
@@ -72,10 +75,10 @@ def test_a_verb_has_the_same_parameters_everywhere(verb):
     )
     extra = set(engine) - set(client)
     assert extra == {
-        "ascend": {"should_stop"},
+        "ascend": {"caller", "should_stop", "should_interrupt"},
         "activations": {"caller", "max_bytes"},
-        "layers": set(),
-        "inspect": set(),
+        **{key: set() for key in ("layers", "inspect", "models", "unload")},
+        "load": {"override"},
     }.get(verb, {"caller"})
     assert list(asynchronous.items()) == list(client.items())
     assert [item for item in engine.items() if item[0] not in extra] == list(client.items())
@@ -83,8 +86,8 @@ def test_a_verb_has_the_same_parameters_everywhere(verb):
 
 
 def test_there_is_no_other_verb():
-    assert methods(gradserve.Client) - set(VERBS) == {"close", "wait_until_ready"}
-    assert methods(gradserve_server.Engine) - set(VERBS) == {"close", "model"}
+    assert methods(gradserve.Client) - set(VERBS) == {"close", "is_ready", "wait_until_ready"}
+    assert methods(gradserve_server.Engine) - set(VERBS) == {"close", "infer_with", "model", "on_change"}
 
 
 def test_the_asynchronous_client_has_every_method_of_the_other():

@@ -16,6 +16,7 @@ Float32 = npt.NDArray[np.float32]
 
 
 def _no() -> bool:
+    """Nobody asks."""
     return False
 
 

@@ -58,7 +58,7 @@ class GradientServicer(GradientServiceServicer):
             inputs = named_from_wire(request.inputs)
             watch.lap(Phase.INPUT)
             caller = caller_of(context, watch.waited, watch.ran, waited_ns=waited)
-            outputs = self._engine.infer(model, inputs, outputs=request.outputs, caller=caller)
+            outputs = self._engine.infer_with(model, inputs, request.outputs, caller)
             watch.lap(Phase.INFER)
             watch.samples = model.batch_size(inputs)
             response = pb.InferResponse()

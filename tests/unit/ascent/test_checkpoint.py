@@ -20,7 +20,7 @@ from gradserve import (
 )
 from gradserve.errors import CallCancelled, GradserveError, InvalidAscent, InvalidTensor
 from gradserve.v1 import checkpoint_pb2 as pb
-from gradserve_server import kernels
+from gradserve_server import EngineConfig, kernels
 from gradserve_server.ascent.loop import Signals, ascend
 from gradserve_server.ascent.spec import STEPS_DRAWN, resolve
 
@@ -42,7 +42,7 @@ def curved(batch, values, gradient):
 
 def run(tensor=LAYOUTS["NCHW"], model=curved, signals=None, who=IDENTITY, **settings):
     """All reports of an ascent on a model that is a function."""
-    spec = resolve({"steps": STEPS, "seed": 3, **settings}, [tensor], ["x"])
+    spec = resolve({"steps": STEPS, "seed": 3, **settings}, [tensor], ["x"], EngineConfig())
     batch = spec.feeds["x"]
     values, gradient = np.empty(spec.count, np.float32), np.empty_like(batch)
     more = {} if signals is None else {"signals": signals}
@@ -130,7 +130,7 @@ def test_what_is_no_image():
 
 def test_late_steps_are_found_without_drawing_the_early_ones_again():
     """Which would take half a second for each image."""
-    spec = resolve({"jitter": 3, "steps": 1_000_000, "seed": 1}, [LAYOUTS["NCHW"]], ["x"])
+    spec = resolve({"jitter": 3, "steps": 1_000_000, "seed": 1}, [LAYOUTS["NCHW"]], ["x"], EngineConfig())
     expected = list(itertools.islice(spec.offsets(), 990, 1100))
     np.testing.assert_array_equal(list(itertools.islice(spec.offsets(990), 110)), expected)
     assert next(spec.offsets(10**15)).shape == (1, 2)

@@ -17,6 +17,7 @@ from gradserve import (
     TensorDescription,
 )
 from gradserve import objectives as O
+from gradserve_server import EngineConfig
 from gradserve_server.ascent.identity import identity, text
 from gradserve_server.ascent.spec import resolve
 
@@ -78,7 +79,7 @@ OTHER = TensorDescription("other", "float32", ("N", 2))
 
 
 def who(model=MODEL, terms=TERMS, tensor=IMAGE, **settings):
-    spec = resolve({"inputs": {"other": np.zeros((1, 2))}, **settings}, [tensor, OTHER], ["x"])
+    spec = resolve({"inputs": {"other": np.zeros((1, 2))}, **settings}, [tensor, OTHER], ["x"], EngineConfig())
     return identity(spec, model, terms, spec.feeds)
 
 

@@ -183,7 +183,7 @@ class InferenceServicer:
                 timeout_us=asked.timeout_us,
                 waited_ns=waited_ns,
             )
-            results = self._engine.infer(model, asked.inputs, outputs=asked.outputs, caller=caller)
+            results = self._engine.infer_with(model, asked.inputs, asked.outputs, caller)
             watch.lap(Phase.INFER)
             response = serialize(codec.encode(request, asked, model, results))
             watch.lap(Phase.OUTPUT)
