@@ -6,9 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 from support import golden, oip, shared_memory
 from support.jobs import WAIT, Crowd
+from support.onnx_models import build, save
 from support.waiting import wait_for
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput, service_pb2
 from tritonclient.utils import InferenceServerException
@@ -421,6 +423,26 @@ def test_classes_do_not_go_to_shared_memory(stub, region):
 
 
 # ---- what the owner of the memory may do meanwhile -------------------------------------------------------------------
+
+
+def test_all_outputs_have_room_or_none_is_written(tmp_path):
+    model = build("a = Relu(x) b = Neg(x)", inputs="float[N] x", outputs="float[N] a, float[N] b")
+    save(model, tmp_path / "two" / "1" / "model.onnx")
+    x = np.array([1, -2], np.float32)
+    with (
+        oip.served(tmp_path, allow_shared_memory=True) as server,
+        InferenceServerClient(server.address) as client,
+        shared_memory.region(client, 16) as (name, handle),
+    ):
+
+        def ask(room):
+            outputs = [shared_output(name, 8, output="a"), shared_output(name, room, 8, output="b")]
+            client.infer("two", [oip.infer_input("x", x)], outputs=outputs)
+            return np.frombuffer(bytes(handle._mpsm_handle.buf[:16]), np.float32).tolist()
+
+        assert refused(ask, 7)[0] == "INVALID_ARGUMENT"
+        assert bytes(handle._mpsm_handle.buf[:16]) == bytes(16)
+        assert ask(8) == [1, 0, -1, 2]
 
 
 def test_memory_that_is_unlinked_stays_until_it_is_unregistered(triton, engine, region):
