@@ -17,6 +17,7 @@ import gradserve
 from gradserve import objectives as O
 from gradserve_server import Engine, EngineConfig, ServerConfig
 from gradserve_server.rpc.app import Server
+from gradserve_server.rpc.oip import servicer
 
 X = np.ones((1, 2), np.float32)
 MODEL = scaling(7).SerializeToString()
@@ -268,6 +269,13 @@ def test_ascents_and_calls_finish_on_the_version_that_they_began_with(server, tr
         triton.unload_model("a")
         norms = {step.gradient_norm for step in steps}
         assert norms == {first.gradient_norm} == {1.0}
+
+
+def test_a_call_that_has_its_model_keeps_it(engine, triton, monkeypatch):
+    triton.load_model("a")
+    monkeypatch.setattr(servicer, "check_batch", lambda *_: engine.unload("a"))
+    assert factor(triton, "a") == 1
+    assert not triton.is_model_ready("a")
 
 
 def test_nothing_fails_while_models_are_loaded_again(server, triton, root):
