@@ -21,6 +21,7 @@
     ├── ControlDisabled          the server does not load and unload models on request
     ├── BackendMissing           the installed onnxruntime cannot do it
     ├── LimitExceeded            a limit of the server is reached; the text names it
+    │   └── TooLarge             a request, or the answer to it, is larger than the server allows
     ├── AccessRefused            the server does not do this for this caller
     │   ├── Unauthenticated      no token, or one that the server does not know
     │   └── PermissionDenied     the token does not allow this
@@ -61,6 +62,7 @@ __all__ = [
     "RegionNotFound",
     "RunFailed",
     "ServerUnavailable",
+    "TooLarge",
     "Unauthenticated",
     "UnknownInput",
     "UnknownLayer",
@@ -198,6 +200,12 @@ class LimitExceeded(GradserveError):
     """A limit of the server is reached; the text names it."""
 
     reason = "LIMIT_EXCEEDED"
+
+
+class TooLarge(LimitExceeded):
+    """A request, or the answer to it, is larger than the server allows; ask for less at a time."""
+
+    reason = "TOO_LARGE"
 
 
 class AccessRefused(GradserveError):

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradserve import AscentSettings, GradientResult, HessianResult, Layer, ModelDescription, ModelStatus, Objective, Step
-from gradserve.errors import InvalidObjective, InvalidTensor, LimitExceeded
+from gradserve.errors import InvalidObjective, InvalidTensor, TooLarge
 from gradserve.objectives import Term
 from gradserve.tensors import DTYPES
 from gradserve_server import kernels
@@ -59,7 +59,7 @@ class Engine:
     Raises:
         ModelNotFound: No model there, or none of a name to be loaded.
         InvalidModel: A model that cannot be served.
-        LimitExceeded: The models do not fit into the memory that they may take.
+        TooLarge: The models do not fit into the memory that they may take.
         BackendMissing: No onnxruntime, or more than one.
     """
 
@@ -368,7 +368,7 @@ def _check_size(model: Model, layers: Sequence[str], feeds: dict[str, Array], mo
     size = sum(math.prod(shapes[layer]) * DTYPES[model.dtype(layer)].bytes for layer in layers if layer in shapes)
     if size > most:
         msg = f"layers: expected at most {most:.0f} bytes of values, got {size}; ask for fewer samples or layers at a time"
-        raise LimitExceeded(msg)
+        raise TooLarge(msg)
 
 
 def _like(what: str, name: str, given: npt.ArrayLike, shape: tuple[int, ...], dtype: str) -> Array:

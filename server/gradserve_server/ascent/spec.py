@@ -19,7 +19,7 @@ from gradserve import (
     Sgd,
     TensorDescription,
 )
-from gradserve.errors import InvalidAscent, LimitExceeded, NotDifferentiable, UnknownInput
+from gradserve.errors import InvalidAscent, NotDifferentiable, TooLarge, UnknownInput
 from gradserve.wire import check_settings
 from gradserve_server.ascent.pixels import PixelSpace
 from gradserve_server.config import EngineConfig
@@ -97,7 +97,7 @@ def resolve(
         limits: How much one ascent may be.
 
     Raises:
-        LimitExceeded: It asks for more steps, images or memory than that.
+        TooLarge: It asks for more steps, images or memory than that.
         InvalidAscent: A setting is out of its range, or does not fit the model.
         UnknownInput: The model has no such input.
         NotDifferentiable: The input is not of floats.
@@ -175,7 +175,7 @@ def _sample_shape(tensor: TensorDescription, given: Sequence[int], count: int, m
         raise InvalidAscent(msg)
     if count * math.prod(shape) * 4 > max_mib << 20:
         msg = f"shape: expected at most {max_mib} MiB for all images (max_ascent_mib), got {count} of {list(shape)} float32"
-        raise LimitExceeded(msg)
+        raise TooLarge(msg)
     return tuple(int(size) for size in shape)
 
 
@@ -308,7 +308,7 @@ def _limited(name: str, value: int, most: int) -> int:
     if value > most:
         setting = {"steps": "max_steps", "count": "max_images"}[name]
         msg = f"{name}: expected at most {most} ({setting}) in an ascent, got {value}"
-        raise LimitExceeded(msg)
+        raise TooLarge(msg)
     return value
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import grpc
 
 from gradserve import Step, StopReason, wire
-from gradserve.errors import LimitExceeded
+from gradserve.errors import TooLarge
 from gradserve.tensors import add_named, named_from_wire, to_wire
 from gradserve.v1 import gradient_service_pb2 as pb
 from gradserve.v1.gradient_service_pb2_grpc import GradientServiceServicer
@@ -170,7 +170,7 @@ class GradientServicer(GradientServiceServicer):
         if step.checkpoint is not None and report.ByteSize() > self._max_message_bytes:
             msg = f"checkpoint: a report with one has {report.ByteSize()} bytes, a message at most {self._max_message_bytes}"
             if step.stop_reason is not StopReason.INTERRUPTED:
-                raise LimitExceeded(msg)
+                raise TooLarge(msg)
             _log.warning("an interrupted ascent cannot go on elsewhere: %s", msg)
             report.ClearField("checkpoint")
         return report

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor import Descriptor
 
-from gradserve.errors import LimitExceeded
+from gradserve.errors import TooLarge
 from gradserve_server.config import ServerConfig
 
 COUNTED = {
@@ -58,14 +58,14 @@ class MessageChecks(grpc.ServerInterceptor):
                 if count > most:
                     flag = "--" + COUNTED[field].replace("_", "-")
                     msg = f"{field}: expected at most {most} ({flag}) in a request, got {count}"
-                    raise LimitExceeded(msg)
+                    raise TooLarge(msg)
         return request
 
     def _measured(self, data: bytes) -> bytes:
         if len(data) > self._config.max_message_mib * _MIB:
             limit = f"at most {self._config.max_message_mib} MiB (--max-message-mib)"
             msg = f"answer: expected {limit}, got {len(data)} bytes; ask for fewer samples or layers at a time"
-            raise LimitExceeded(msg)
+            raise TooLarge(msg)
         return data
 
 

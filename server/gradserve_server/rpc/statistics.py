@@ -45,6 +45,7 @@ class Failure(StrEnum):
 
 _FAILURES: dict[type[Exception], Failure] = {
     errors.LimitExceeded: Failure.REJECTED,
+    errors.TooLarge: Failure.REJECTED,
     errors.DeadlineExceeded: Failure.REJECTED,
     errors.CallCancelled: Failure.CANCELED,
     errors.RunFailed: Failure.BACKEND,

@@ -31,6 +31,7 @@ STATUS: dict[type[errors.GradserveError], grpc.StatusCode] = {
     errors.ControlDisabled: grpc.StatusCode.FAILED_PRECONDITION,
     errors.BackendMissing: grpc.StatusCode.UNIMPLEMENTED,
     errors.LimitExceeded: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.TooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     errors.InternalError: grpc.StatusCode.INTERNAL,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gradserve.errors import InvalidParameter, LimitExceeded
+from gradserve.errors import InvalidParameter, TooLarge
 from gradserve_server.runtime.model_config import config_from_json
 from gradserve_server.runtime.repository import Entry, Repository, entry_of, is_version
 
@@ -26,7 +26,7 @@ class Override:
 
     Raises:
         InvalidParameter: A file without a configuration, or a path that is not <version>/<name>.
-        LimitExceeded: Too many files, or too large.
+        TooLarge: Too many files, or too large.
     """
 
     config: str
@@ -45,7 +45,7 @@ class Override:
             msg = (
                 f"files of a model: at most {MAX_FILES} of {MAX_BYTES} bytes together, got {len(self.files)} of {size} bytes"
             )
-            raise LimitExceeded(msg)
+            raise TooLarge(msg)
 
 
 @contextmanager

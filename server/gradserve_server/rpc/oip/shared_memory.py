@@ -12,7 +12,7 @@ import weakref
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gradserve.errors import InvalidParameter, LimitExceeded, NotSupported, RegionExists, RegionNotFound
+from gradserve.errors import InvalidParameter, LimitExceeded, NotSupported, RegionExists, RegionNotFound, TooLarge
 
 FOLDER = "/dev/shm"
 """Where Linux keeps POSIX shared memory: the key `/name` is the file `name`."""
@@ -218,11 +218,11 @@ class SharedMemory:
         """Makes sure that a request does not have more bytes read than one that brings them in its message.
 
         Raises:
-            LimitExceeded: It has.
+            TooLarge: It has.
         """
         if size > self._max_request_bytes:
             msg = f"inputs: at most {self._max_request_bytes} bytes of a request in shared memory, got {size}"
-            raise LimitExceeded(msg)
+            raise TooLarge(msg)
 
     def close(self) -> None:
         """Forgets all regions."""
