@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from opentelemetry import propagate, trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
@@ -147,7 +148,9 @@ def test_errors(exporter, client, engine, monkeypatch, defect, code):
     assert not span.events  # nothing of the exception
 
 
-def test_streams_and_probes(exporter, server):
+def test_streams_but_not_probes(exporter, server):
+    with grpc.insecure_channel(server.address) as channel:
+        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
     with InferenceServerClient(server.address) as triton:
         answers = []
         triton.start_stream(lambda result, error: answers.append((result, error)))

@@ -173,9 +173,9 @@ caller = ContextVar("caller", default="nobody")
 class Named(Work):
     """Says in whose context it runs."""
 
-    def __init__(self, name, group):
+    def __init__(self, group, *, fails_together):
         super().__init__(Priority.GRADIENT)
-        self.name, self._group = name, group
+        self._group, self._fails_together = group, fails_together
 
     def group(self):
         return self._group
@@ -184,16 +184,21 @@ class Named(Work):
         return caller.get()
 
     def together(self, works):
+        if self._fails_together:
+            raise ValueError
         return [caller.get() for _ in works]
 
 
-@pytest.mark.parametrize(("group", "seen"), [("g", ["nobody", "nobody"]), (None, ["a", "b"])])
-def test_what_is_logged_of_a_batch_is_not_its_leaders(group, seen):
+@pytest.mark.parametrize(
+    ("group", "fails_together", "seen"),
+    [("g", False, ["nobody", "nobody"]), ("g", True, ["a", "b"]), (None, False, ["a", "b"])],
+)
+def test_what_is_logged_of_a_batch_is_not_its_leaders(group, fails_together, seen):
     scheduler = Scheduler(max_batch=4, max_queue=9)
 
     def call(name):
         caller.set(name)
-        return scheduler.run(Named(name, group))
+        return scheduler.run(Named(group, fails_together=fails_together))
 
     with Crowd(scheduler) as crowd:
         answers = [crowd.join(call, name) for name in "ab"]

@@ -137,14 +137,15 @@ class Scheduler:
     # ---- running -----------------------------------------------------------------------------------------------------
 
     def _run_at_once(self, work: Work) -> Any:
+        samples = work.samples()
         began = ended = time.monotonic()
         try:
             result = work.alone()
         finally:
             ended = time.monotonic()
             _wake(self._free([work], ended - began))
-            self._observe(Run(work.priority, work.samples(), ended - began))
-        self._observe(Turn(work.subject, work.priority, work.samples(), began, began, ended, work.samples()))
+            self._observe(Run(work.priority, samples, ended - began))
+        self._observe(Turn(work.subject, work.priority, samples, began, began, ended, samples))
         return result
 
     def _lead(self, own: Ticket) -> None:
