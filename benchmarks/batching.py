@@ -1,14 +1,17 @@
 """Eight gradient ascents at a time, each of its own caller: what continuous batching makes of them.
 
-python benchmarks/batching.py [--rounds 9] [--seconds 0.7] [--resnet18]
+python benchmarks/batching.py [--rounds 9] [--seconds 0.7] [--resnet18] [--resnet50] [--only digits]
 
-The same images and steps, four ways: one ascent after the other, all at a time without batching, all at a time with it, and
-as one ascent of eight images, which is what batching can reach at best. Contenders run in processes of their own, in turn;
-every time is the median of the turns.
+The same images and steps: by the model alone, eight batches of 1 against a batch of 8; one ascent after the other; all at a
+time without batching, with it, and with it through a server; and as one ascent of eight images, which is what batching can
+reach at best. Contenders run in processes of their own, in turn; every time is the median of the turns.
+
+The second table of a model: a prediction every 100 ms, alone and while the eight ascents run, over gRPC.
 """
 
 import argparse
 import os
+import statistics
 import tempfile
 import threading
 import time
@@ -22,30 +25,60 @@ from rich.console import Console
 from rich.table import Table
 from turns import Ready, take_turns
 
+import gradserve
 from gradserve import AscentSettings, Step
 from gradserve import objectives as O
-from gradserve_server import Engine, EngineConfig
+from gradserve_server import Engine, EngineConfig, ServerConfig
+from gradserve_server.graph.derivatives import Wanted
+from gradserve_server.graph.objectives import heads, weights
+from gradserve_server.rpc.app import Server
+from gradserve_server.runtime.events import Run
 
 CALLERS = 8
 DIGITS = Path(__file__).parents[1] / "models/digits/1/model.onnx"
 THREADS = len(os.sched_getaffinity(0))
 WIDTH, DEPTH = 2048, 3
+PERIOD = 0.1
+"""Seconds from one prediction to the next."""
 
 
-def steps(path: Path, *, at_once: bool, count: int, max_batch: int) -> Ready:
+def model(path: Path, *, batch: int) -> Ready:
+    """The gradient's graph by itself, on all the images."""
+    engine = Engine(path)
+    served = engine.versions[0]
+    image, output = served.description.inputs[0], served.description.outputs[0].name
+    objective = O.terms_of(O.unit(output, 3))
+    plan = served.plan(Wanted((image.name,), heads(objective)))
+    x = np.random.default_rng(0).normal(size=[size if isinstance(size, int) else batch for size in image.shape])
+    feeds = {image.name: x.astype(np.float32)}
+    shape = served.predict(feeds, ())[output].shape
+    feeds |= dict(weights(objective, {output: shape}, {output: "float32"}))
+
+    def run(number: int) -> float:
+        started = time.perf_counter()
+        for _ in range(number * (CALLERS // batch)):
+            plan.session.run(feeds)
+        return time.perf_counter() - started
+
+    return run, lambda: None
+
+
+def steps(path: Path, *, at_once: bool, count: int, max_batch: int, served: bool = False) -> Ready:
     """Ascents on one unit of the first output; each caller has a seed of its own."""
     engine = Engine(path, config=EngineConfig(max_batch=max_batch))
     name = engine.models()[0].name
     output = engine.inspect(name).outputs[0].name
+    server = Server(engine, ServerConfig(port=0)) if served else None
+    verbs = gradserve.Client(server.address) if server is not None else engine
 
     def begun(seed: int, number: int) -> Iterator[Step]:
         # Up to the report on the start, so that what is made once is not measured.
         settings = AscentSettings(steps=number, report_every=number, count=count, seed=seed)
-        ascent = engine.ascend(name, O.unit(output, 3), **settings)
+        ascent = verbs.ascend(name, O.unit(output, 3), **settings)
         next(ascent)
         return ascent
 
-    def run(number: int) -> float:
+    def run(number: int, _alive: object = server) -> float:
         if not at_once:
             return sum(timed([begun(seed, number)]) for seed in range(CALLERS))
         return timed([begun(seed, number) for seed in range(CALLERS // count)])
@@ -83,21 +116,76 @@ def dense(path: Path) -> None:
 def measure(title: str, path: Path, rounds: int, seconds: float) -> Table:
     """A table for one model."""
     contenders = {
+        "the model, 8 batches of 1": partial(model, path, batch=1),
+        "the model, a batch of 8": partial(model, path, batch=CALLERS),
         "one after the other": partial(steps, path, at_once=False, count=1, max_batch=8),
         "at once, not batched": partial(steps, path, at_once=True, count=1, max_batch=1),
         "at once, batched": partial(steps, path, at_once=True, count=1, max_batch=8),
+        "at once, batched, served": partial(steps, path, at_once=True, count=1, max_batch=8, served=True),
         "one ascent of eight images": partial(steps, path, at_once=True, count=CALLERS, max_batch=8),
     }
     outcomes = take_turns(contenders, rounds, seconds)
     first = outcomes["one after the other"]
     table = Table(title=f"{title}, {CALLERS} images, {THREADS} threads")
-    for heading in ("", "ms/step of all", "image steps/s", "throughput"):
+    for heading in ("", "ms/step of all", "image steps/s", "gain"):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for name, outcome in outcomes.items():
-        difference = abs(outcome.report - first.report) / abs(first.report)
-        assert difference < 1e-2, f"{name}: expected the same value after 20 steps, got one {difference} away"
+        assert not outcome.problem, f"{name}: {outcome.problem}"
+        alone = outcomes["the model, 8 batches of 1"] if name.startswith("the model") else first
+        if outcome.report is not None:
+            difference = abs(outcome.report - first.report) / abs(first.report)
+            assert difference < 1e-2, f"{name}: expected the same value after 20 steps, got one {difference} away"
         rate = CALLERS / outcome.seconds
-        table.add_row(name, f"{outcome.seconds * 1e3:.2f}", f"{rate:.0f}", f"{first.seconds / outcome.seconds:.2f}")
+        table.add_row(name, f"{outcome.seconds * 1e3:.2f}", f"{rate:.0f}", f"{alone.seconds / outcome.seconds:.2f}")
+    return table
+
+
+def latencies(title: str, path: Path, seconds: float) -> Table:
+    """A table of how long predictions take, one every `PERIOD`."""
+    engine = Engine(path)
+    name = engine.models()[0].name
+    description = engine.inspect(name)
+    image, objective = description.inputs[0], O.unit(description.outputs[0].name, 3)
+    feeds = {image.name: np.zeros([size if isinstance(size, int) else 1 for size in image.shape], np.float32)}
+    over = threading.Event()
+
+    def climb(seed: int) -> None:
+        settings = AscentSettings(steps=10**5, report_every=10**5, seed=seed)
+        for _ in engine.ascend(name, objective, should_stop=over.is_set, **settings):
+            pass
+
+    def predictions(client: gradserve.Client) -> list[float]:
+        times = []
+        for _ in range(int(seconds / PERIOD)):
+            started = time.perf_counter()
+            client.infer(name, feeds)
+            times.append(time.perf_counter() - started)
+            time.sleep(max(PERIOD - times[-1], 0))
+        return times
+
+    runs: list[float] = []
+    with Server(engine, ServerConfig(port=0)) as server, gradserve.Client(server.address) as client:
+        client.infer(name, feeds)
+        times = {"alone": predictions(client)}
+        callers = [threading.Thread(target=climb, args=(seed,)) for seed in range(CALLERS)]
+        for caller in callers:
+            caller.start()
+        time.sleep(1)  # the first batch is run one by one as well
+        engine.observers.add(
+            lambda event: runs.append(event.seconds) if isinstance(event, Run) and event.samples > 1 else None
+        )
+        times["beside eight ascents"] = predictions(client)
+        over.set()
+        for caller in callers:
+            caller.join()
+    step = statistics.median(runs)
+    table = Table(title=f"{title}: a prediction every {PERIOD * 1e3:.0f} ms; a step of all takes {step * 1e3:.2f} ms")
+    for heading in ("", "median, ms", "p99, ms", "aim, ms"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    aim = 3 * np.quantile(times["alone"], 0.99) + step
+    for what, taken in times.items():
+        wanted = "" if what == "alone" else f"{aim * 1e3:.2f}"
+        table.add_row(what, f"{np.median(taken) * 1e3:.2f}", f"{np.quantile(taken, 0.99) * 1e3:.2f}", wanted)
     return table
 
 
@@ -107,17 +195,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="turns of each contender (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.7, help="of a turn (default: %(default)s)")
     parser.add_argument("--resnet18", action="store_true", help="also ResNet-18 at 224x224 (needs torch)")
+    parser.add_argument("--resnet50", action="store_true", help="also ResNet-50 (needs torch)")
+    parser.add_argument("--only", default="", help="only models whose title begins so")
+    parser.add_argument("--predictions", type=float, default=20.0, help="seconds of predictions (default: %(default)s)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         models = {"Digits": DIGITS, f"{DEPTH} dense layers of {WIDTH}": Path(folder) / "dense.onnx"}
         dense(models[f"{DEPTH} dense layers of {WIDTH}"])
-        if arguments.resnet18:
-            from architectures import resnet
+        for name in ("resnet18", "resnet50"):
+            if getattr(arguments, name):
+                from architectures import resnet
 
-            models["ResNet-18"] = Path(folder) / "resnet18.onnx"
-            resnet.export(resnet.resnet18(), models["ResNet-18"], keep_batchnorm=False)
+                title = name.replace("resnet", "ResNet-")
+                models[title] = Path(folder) / f"{name}.onnx"
+                resnet.export(getattr(resnet, name)(), models[title], keep_batchnorm=False)
         for title, path in models.items():
-            Console().print(measure(title, path, arguments.rounds, arguments.seconds))
+            if title.lower().startswith(arguments.only.lower()):
+                Console().print(measure(title, path, arguments.rounds, arguments.seconds))
+                Console().print(latencies(title, path, arguments.predictions))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support import golden
 from support.jobs import Crowd
+from support.onnx_models import build, random, save
 from support.paths import MODELS
 from support.reference import relative_error
 from support.tolerances import TOLERANCE
@@ -166,6 +167,52 @@ def test_ascents_step_together_and_equal_those_alone(engine, sizes):
         for before, after in zip(expected, got, strict=True):
             assert relative_error(after.values, before.values) < TOLERANCE["steps with another batch size"]
     assert sizes[0] == 4
+
+
+@pytest.fixture(params=["digits", "larger"])
+def any_engine(request, tmp_path):
+    """Of a network whose ascents are advanced by whoever ran them, and of one whose callers do so themselves."""
+    if request.param == "digits":
+        with Engine(MODELS / "digits" / "1" / "model.onnx") as engine:
+            yield engine, "logits", {}
+        return
+    weights = {"v": random(32, 3, 3, 3) / 5, "w": random(64, 32, 3, 3) / 17, "u": random(64, 10)}
+    halves = "<pads = [1, 1, 1, 1], strides = [2, 2]>"
+    body = f"a = Conv{halves}(x, v) b = Relu(a) c = Conv{halves}(b, w) d = Relu(c) p = GlobalAveragePool(d)"
+    model = build(
+        f"{body} f = Flatten(p) y = MatMul(f, u)", inputs="float[N,3,112,112] x", outputs="float[N,10] y", weights=weights
+    )
+    with Engine(save(model, tmp_path / "net.onnx")) as engine:
+        yield engine, "y", {"jitter": 3}
+
+
+@pytest.mark.parametrize("report_every", [1, 4, 100])
+def test_ascents_that_join_and_leave_equal_those_alone(any_engine, sizes, report_every):
+    engine, output, settings = any_engine
+    (name,) = [model.name for model in engine.versions]
+
+    def climb(index):
+        return list(
+            engine.ascend(
+                name,
+                O.unit(output, index),
+                steps=(12, 3, 7, 12, 9)[index],
+                seed=index,
+                count=1 + index % 2,
+                optimizer=Sgd(0.5),
+                report_every=report_every,
+                **settings,
+            )
+        )
+
+    alone = [climb(index) for index in range(5)]
+    assert sizes == []
+    for expected, got in zip(alone, together(engine, [lambda index=index: climb(index) for index in range(5)]), strict=True):
+        assert [step.index for step in got] == [step.index for step in expected]
+        assert relative_error(got[-1].image, expected[-1].image) < TOLERANCE["steps with another batch size"]
+        for before, after in zip(expected, got, strict=True):
+            assert relative_error(after.values, before.values) < TOLERANCE["steps with another batch size"]
+    assert len(set(sizes)) > 1
 
 
 def test_gradients_ride_along_with_steps(engine, sizes):
