@@ -21,7 +21,7 @@
     ├── ControlDisabled          the server does not load and unload models on request
     ├── BackendMissing           the installed onnxruntime cannot do it
     ├── LimitExceeded            a limit of the server is reached; the text names it
-    │   └── TooLarge             a request, or the answer to it, is larger than the server allows
+    ├── TooLarge                 a request, or the answer to it, is larger than the server allows
     ├── AccessRefused            the server does not do this for this caller
     │   ├── Unauthenticated      no token, or one that the server does not know
     │   └── PermissionDenied     the token does not allow this
@@ -202,7 +202,7 @@ class LimitExceeded(GradserveError):
     reason = "LIMIT_EXCEEDED"
 
 
-class TooLarge(LimitExceeded):
+class TooLarge(GradserveError):
     """A request, or the answer to it, is larger than the server allows; ask for less at a time."""
 
     reason = "TOO_LARGE"

@@ -317,7 +317,7 @@ def test_a_checkpoint_larger_than_a_message(engine, stopping, settings):
     with Server(engine, config) as server, gradserve.Client(server.address) as client:
         ascent = client.ascend("digits", UNIT, steps=ENDLESS, report_every=10, **settings)
         if "checkpoint_every" in settings:
-            with pytest.raises(errors.LimitExceeded, match="^checkpoint: a report with one has 1[0-9]{6} bytes, "):
+            with pytest.raises(errors.TooLarge, match="^checkpoint: a report with one has 1[0-9]{6} bytes, "):
                 next(ascent)
             return
         next(ascent)

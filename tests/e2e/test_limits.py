@@ -131,7 +131,7 @@ def test_activations_that_cannot_be_sent_are_not_computed(small, monkeypatch):
     monkeypatch.setattr(Model, "plan", lambda *arguments: plans.append(arguments))
     with gradserve.Client(small.address) as client:
         text = r"^layers: expected at most 1048576 bytes of values, got 7526400; ask for fewer samples or layers at a time$"
-        with pytest.raises(errors.LimitExceeded, match=text):
+        with pytest.raises(errors.TooLarge, match=text):
             client.activations("digits", images, ["relu1"])
     assert plans == []
 
@@ -146,14 +146,14 @@ def test_another_answer_that_cannot_be_sent(small):
     images = {"image": np.zeros((100, 1, 28, 28), np.float32)}
     text = r"^answer: expected at most 1 MiB \(--max-message-mib\), got \d{8} bytes; ask for fewer samples or layers"
     with gradserve.Client(small.address) as client:
-        with pytest.raises(errors.LimitExceeded, match=text):
+        with pytest.raises(errors.TooLarge, match=text):
             client.jvp("digits", images, images, outputs=["relu1"])
         assert client.infer("digits", IMAGE)["logits"].shape == (4, 10)
 
 
 def test_a_streamed_answer_that_cannot_be_sent(small):
     text = r"^answer: expected at most 1 MiB"
-    with gradserve.Client(small.address) as client, pytest.raises(errors.LimitExceeded, match=text):
+    with gradserve.Client(small.address) as client, pytest.raises(errors.TooLarge, match=text):
         list(client.ascend("digits", UNIT, steps=1, count=400))
 
 
@@ -184,12 +184,12 @@ WORK = {
 @pytest.mark.parametrize(("field", "flag", "most", "got"), WORK)
 def test_a_request_that_names_too_much(narrow, field, flag, most, got):
     text = rf"^{field}: expected at most {most} \(--{flag}\) in a request, got {got}$"
-    with gradserve.Client(narrow.address) as client, pytest.raises(errors.LimitExceeded, match=text):
+    with gradserve.Client(narrow.address) as client, pytest.raises(errors.TooLarge, match=text):
         WORK[field, flag, most, got](client)
 
 
 def test_an_ascent_of_too_many_terms(narrow):
-    with gradserve.Client(narrow.address) as client, pytest.raises(errors.LimitExceeded, match="^terms: "):
+    with gradserve.Client(narrow.address) as client, pytest.raises(errors.TooLarge, match="^terms: "):
         list(client.ascend("digits", SUM, steps=1))
 
 
@@ -200,10 +200,10 @@ def test_as_much_as_it_may(narrow):
 
 @pytest.mark.parametrize("protocol", ["inference", "inference, stream"])
 def test_the_open_inference_protocol(narrow, protocol):
-    """Where Triton's clients wait for UNAVAILABLE."""
+    """A request that its caller can mend."""
     with grpc.insecure_channel(narrow.address) as channel, pytest.raises(grpc.RpcError) as error:
         INFER[protocol](channel, MANY)
-    assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert error.value.details() == "inputs: expected at most 2 (--max-inputs) in a request, got 3"
 
 
@@ -232,7 +232,7 @@ def test_an_ascent_that_is_too_much(settings, text):
         gradserve.Client(server.address) as client,
     ):
         for verbs in (client, engine):
-            with pytest.raises(errors.LimitExceeded, match=text):
+            with pytest.raises(errors.TooLarge, match=text):
                 list(verbs.ascend("digits", UNIT, **settings))
             assert len(list(verbs.ascend("digits", UNIT, steps=10, count=3))) == 11
 

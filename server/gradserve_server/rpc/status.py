@@ -46,6 +46,7 @@ OIP_STATUS: dict[type[errors.GradserveError], grpc.StatusCode] = {
     errors.InvalidModel: grpc.StatusCode.INTERNAL,
     errors.RunFailed: grpc.StatusCode.INTERNAL,
     errors.LimitExceeded: grpc.StatusCode.UNAVAILABLE,
+    errors.TooLarge: grpc.StatusCode.INVALID_ARGUMENT,
 }
 """Where the Open Inference Protocol differs: what Triton answers, and its clients wait for."""
 

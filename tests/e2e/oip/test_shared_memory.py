@@ -287,7 +287,7 @@ def test_regions_together_are_limited(triton):
     with shared_memory.region(triton, 2**20 - 8) as (_, handle):
         triton.register_system_shared_memory("just", handle._shm_key, 8)
         code, text = refused(triton.register_system_shared_memory, "over", handle._shm_key, 1)
-        assert code == "UNAVAILABLE"
+        assert code == "INVALID_ARGUMENT"
         assert "1048576 are taken, got 1" in text
         triton.unregister_system_shared_memory("just")
         triton.register_system_shared_memory("now", handle._shm_key, 1)
@@ -325,7 +325,7 @@ def test_places_beyond_their_region(triton, stub, side, offset, size):
         tensor.parameters["shared_memory_byte_size"].uint64_param = size
         code, details = oip.refused(stub, request)
     if side == "input" and size > 2**30:
-        assert code is grpc.StatusCode.UNAVAILABLE
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
         assert details == f"inputs: at most {256 * 2**20} bytes of a request in shared memory, got {size}"
     else:
         assert code is grpc.StatusCode.INVALID_ARGUMENT

@@ -19,7 +19,7 @@ from gradserve import (
     StopReason,
     TensorDescription,
 )
-from gradserve.errors import InvalidAscent, LimitExceeded, NotDifferentiable, UnknownInput
+from gradserve.errors import InvalidAscent, NotDifferentiable, TooLarge, UnknownInput
 from gradserve_server import kernels
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.spec import LARGEST_COUNT, resolve
@@ -203,7 +203,7 @@ def test_a_shape_that_does_not_fit(tensor, shape, expected):
 
 
 def test_a_shape_that_no_memory_holds():
-    with pytest.raises(LimitExceeded, match="shape"):
+    with pytest.raises(TooLarge, match="shape"):
         spec(OPEN, shape=(3, 2**31, 2**31))
 
 
@@ -225,7 +225,7 @@ def test_limits(limit, most, more, text):
     tensor = TensorDescription("x", "float32", ("N", None, None, None))
     limits = EngineConfig(**{limit: 10})
     assert spec(tensor, limits=limits, **{"shape": (1, 1, 1), **most})
-    with pytest.raises(LimitExceeded, match=text):
+    with pytest.raises(TooLarge, match=text):
         spec(tensor, limits=limits, **{"shape": (1, 1, 1), **more})
 
 

@@ -5,7 +5,7 @@ import tempfile
 import pytest
 from support.repositories import answer, explicit, put, scaling, states
 
-from gradserve.errors import InvalidModel, InvalidParameter, LimitExceeded, ModelNotFound
+from gradserve.errors import InvalidModel, InvalidParameter, ModelNotFound, TooLarge
 from gradserve_server.runtime import overrides
 from gradserve_server.runtime.overrides import Override
 
@@ -149,11 +149,11 @@ def test_files_want_a_configuration():
 
 def test_files_are_limited(monkeypatch):
     Override("{}", {f"1/{i}": b"" for i in range(overrides.MAX_FILES)})
-    with pytest.raises(LimitExceeded, match="at most 64 of"):
+    with pytest.raises(TooLarge, match="at most 64 of"):
         Override("{}", {f"1/{i}": b"" for i in range(overrides.MAX_FILES + 1)})
     monkeypatch.setattr(overrides, "MAX_BYTES", 4)
     Override("{}", {HERE: b"1234"})
-    with pytest.raises(LimitExceeded, match="of 4 bytes together, got 2 of 5 bytes"):
+    with pytest.raises(TooLarge, match="of 4 bytes together, got 2 of 5 bytes"):
         Override("{}", {HERE: b"123", "1/x": b"45"})
 
 
