@@ -125,8 +125,6 @@ class ServerConfig:
     """Each costs a look-up and an array, however small; models with more do not exist by accident."""
     max_layers: int = setting(256, "layers, outputs or terms of an objective that one request may name")
     """Each is kept until the answer is made, and another set of them is another graph to make ready."""
-    max_connection_calls: int = setting(128, "calls of one connection at a time; more wait at the client")
-    """More than the server works on at a time: one client can fill the server, but not its memory with waiting requests."""
     max_connection_age_seconds: float = setting(
         0.0, "a connection is closed after so long, for load balancing; 0: never", unit="S"
     )

@@ -1,6 +1,5 @@
 """Limits: of messages, of requests, of ascents, of connections. Each is an error that names its setting."""
 
-import gc
 import re
 import subprocess
 import sys
@@ -238,58 +237,6 @@ def test_an_ascent_that_is_too_much(settings, text):
 
 
 # ---- connections -------------------------------------------------------------------------------------------------------
-
-
-FAILURES = {
-    "": grpc.StatusCode.OK,
-    "no message": grpc.StatusCode.INVALID_ARGUMENT,
-    "unknown model": grpc.StatusCode.NOT_FOUND,
-    "too many": grpc.StatusCode.RESOURCE_EXHAUSTED,
-    "deadline": grpc.StatusCode.DEADLINE_EXCEEDED,
-    "cancelled": grpc.StatusCode.CANCELLED,
-}
-
-
-@pytest.mark.parametrize("why", FAILURES)
-def test_calls_that_fail_do_not_wear_a_connection_out(engine, why):
-    """What is left of a call on the server counts as one that runs: gRPC's own answer to bytes that are none leaves one."""
-    request = infer_request(IMAGE, "nowhere" if why == "unknown model" else "digits")
-    request.outputs.extend(["x"] * 300 if why == "too many" else [])
-    # A call that its client has given up runs on until the server notices; meanwhile the next may be refused.
-    allowed = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.OK} if why in {"deadline", "cancelled"} else set()
-    data = b"\xff" if why == "no message" else request.SerializeToString()
-    good = infer_request(IMAGE).SerializeToString()
-    gc.disable()
-    try:
-        with listen(engine, max_connection_calls=4) as server, grpc.insecure_channel(server.address) as channel:
-            infer = channel.unary_unary("/gradserve.v1.GradientService/Infer")
-            for _ in range(20):
-                call = infer.future(data, timeout=1e-3 if why == "deadline" else WAIT)
-                if why == "cancelled":
-                    call.cancel()
-                assert call.code() in {FAILURES[why], *allowed}
-            wait_for(lambda: infer.future(good, timeout=WAIT).code() is grpc.StatusCode.OK)
-    finally:
-        gc.enable()
-
-
-def test_one_connection_has_so_many_calls_at_a_time(engine):
-    """One more waits at the client, and another client does not."""
-    with (
-        listen(engine, max_connection_calls=2) as server,
-        gradserve.Client(server.address) as client,
-        grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)]) as channel,
-    ):
-        ascents = [client.ascend("digits", UNIT, steps=1_000_000, report_every=1000) for _ in range(2)]
-        for ascent in ascents:
-            next(ascent)
-        with gradserve.Client(server.address, timeout=1) as same, pytest.raises(errors.DeadlineExceeded):
-            same.infer("digits", IMAGE)
-        assert INFER["gradserve.v1"](channel, IMAGE)
-        for ascent in ascents:
-            ascent.close()
-        wait_for(lambda: server.running_ascents == 0)
-        assert client.infer("digits", IMAGE)["logits"].shape == (4, 10)
 
 
 def test_a_connection_that_comes_of_age(engine):

@@ -215,7 +215,7 @@ def test_refused_calls_are_counted(engine, tmp_path):
 
 
 def test_a_line_of_the_log_has_the_name_and_nothing_the_token(guarded, caplog):
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, "gradserve_server.access"):
         ask(guarded, TOKENS[Need.INFER])
         with pytest.raises(errors.Unauthenticated):
             ask(guarded, "not-a-token")

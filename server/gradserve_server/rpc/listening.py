@@ -50,7 +50,6 @@ def options(config: ServerConfig) -> list[tuple[str, int]]:
         # After decompression, which stops there.
         "grpc.max_receive_message_length": limit,
         "grpc.max_send_message_length": limit,
-        "grpc.max_concurrent_streams": config.max_connection_calls,
         # A client whose network has gone is noticed, and its ascent stopped, after at most 80 s.
         "grpc.keepalive_time_ms": 60_000,
         "grpc.keepalive_timeout_ms": 20_000,
