@@ -15,7 +15,7 @@ import grpc
 
 from gradserve.errors import ServerUnavailable
 
-QUIET_SECONDS = 0.1
+QUIET_SECONDS = 0.2
 """So long must nothing have happened. A client that sends one request of a stream after the other leaves no such gap; and
 one that calls just when gRPC's own server stops is told CANCELLED, as if it had wished that, and not UNAVAILABLE."""
 
