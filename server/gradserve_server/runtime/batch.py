@@ -47,7 +47,7 @@ class Batch:
         """Runs all as one.
 
         Returns:
-            The outputs of each. Those of different runs share no memory.
+            The outputs of each, as views of what they have in common: to be copied, for who keeps one keeps all.
         """
         sizes = [self.samples(feeds) for feeds in runs]
         ends = np.cumsum(sizes).tolist()
@@ -60,8 +60,7 @@ class Batch:
                 )
                 raise ValueError(msg)
         return [
-            {name: array[end - size : end].copy() for name, array in outputs.items()}
-            for size, end in zip(sizes, ends, strict=True)
+            {name: array[end - size : end] for name, array in outputs.items()} for size, end in zip(sizes, ends, strict=True)
         ]
 
     def compare(self, runs: Sequence[Feeds], alone: Sequence[Feeds]) -> None:
@@ -96,5 +95,8 @@ class Batch:
 
     def _join(self, name: str, arrays: Sequence[Array], sizes: Sequence[int]) -> Array:
         if name in self._broadcast:
-            arrays = [np.broadcast_to(array, (size, *array.shape[1:])) for array, size in zip(arrays, sizes, strict=True)]
+            arrays = [
+                array if len(array) == size else np.broadcast_to(array, (size, *array.shape[1:]))
+                for array, size in zip(arrays, sizes, strict=True)
+            ]
         return np.concatenate(arrays)

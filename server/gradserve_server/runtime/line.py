@@ -45,12 +45,13 @@ class Line:
         return bool(self._bands)
 
     def __iter__(self) -> Iterator[Ticket]:
-        return itertools.chain.from_iterable(self._bands[band].tickets for band in sorted(self._bands))
+        for band in sorted(self._bands):
+            yield from self._bands[band].tickets
 
     def join(self, ticket: Ticket) -> None:
         """Stands where it is its caller's turn."""
         band = self._bands.setdefault(ticket.band, _Waiting())
-        ticket.order = (band.turns.start(ticket.work.caller.identity, max(ticket.samples, 1)), next(self._number))
+        ticket.order = (band.turns.start(ticket.work.caller.identity, ticket.samples or 1), next(self._number))
         insort(band.tickets, ticket, key=_order)
 
     def put_back(self, tickets: Sequence[Ticket]) -> None:
@@ -72,7 +73,7 @@ class Line:
     def fall_back(self, ticket: Ticket) -> None:
         """Stands behind those of its rank from here on, if it is in line."""
         if self.leave(ticket):
-            ticket.delayed, ticket.expires = True, float("inf")
+            ticket.falls_back()
             self.join(ticket)
 
     def clear(self) -> list[Ticket]:
@@ -83,9 +84,8 @@ class Line:
 
     def of_group(self, ticket: Ticket) -> list[Ticket]:
         """The ticket, and those that could run with it, in their order."""
-        if ticket.group is None:
-            return [ticket]
-        return [ticket, *(other for other in self if other.group == ticket.group and other is not ticket)]
+        group = ticket.group
+        return [ticket] if group is None else [ticket, *[o for o in self if o is not ticket and o.group == group]]
 
     def first(self, ripe_at: Callable[[Ticket], float | None]) -> tuple[Ticket, float | None]:
         """Who is next, and when.
@@ -120,20 +120,21 @@ class Line:
             if ticket.samples <= room:
                 batch.append(ticket)
                 room -= ticket.samples
-        served = {ticket.band for ticket in batch}
-        for band in served:
-            self._bands[band].passed_over = -1
-        for waiting in self._bands.values():
-            waiting.passed_over += 1
+        chosen: dict[Band, list[Ticket]] = {}
         for ticket in batch:
             ticket.is_chosen()
-            self._bands[ticket.band].turns.served(ticket.order[0] if ticket is head else 0.0, max(ticket.samples, 1))
-        chosen = set(map(id, batch))
-        for band in served:
+            chosen.setdefault(ticket.band, []).append(ticket)
+        for waiting in self._bands.values():
+            waiting.passed_over += 1
+        for band, tickets in chosen.items():
             waiting = self._bands[band]
-            waiting.tickets = [ticket for ticket in waiting.tickets if id(ticket) not in chosen]
-            if not waiting.tickets:
+            waiting.passed_over = 0
+            cost = sum(ticket.samples or 1 for ticket in tickets)
+            waiting.turns.served(head.order[0] if band == head.band else 0.0, cost)
+            if len(tickets) == len(waiting.tickets):
                 del self._bands[band]
+            else:
+                waiting.tickets = [ticket for ticket in waiting.tickets if ticket not in tickets]
         return batch
 
     def _in_order(self) -> list[_Waiting]:

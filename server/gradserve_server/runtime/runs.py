@@ -59,10 +59,9 @@ class GraphRun(Work):
         runs = [work._feeds for work in works]
         if self._batch.tried:
             results = self._batch.run(runs)
-            samples = sum(work.samples() for work in works)
             for index, work in enumerate(works):
                 if work.caller.ran is not None:
-                    work.caller.ran(samples, index == 0)
+                    work.caller.ran(sum(other.samples() for other in works), index == 0)
             return [work._take(result) for work, result in zip(works, results, strict=True)]
         alone = [work.alone() for work in works]
         if self._batch.allowed:
@@ -70,8 +69,8 @@ class GraphRun(Work):
         return alone
 
     def _take(self, results: Feeds) -> Feeds:
-        """What becomes of its part of a batch's results."""
-        return results
+        """A copy of its part of a batch's results."""
+        return {name: array.copy() for name, array in results.items()}
 
 
 class Prediction(GraphRun):
@@ -106,7 +105,7 @@ class Prediction(GraphRun):
         return self._session.run(self._feeds, self._outputs)
 
     def _take(self, results: Feeds) -> Feeds:
-        return {name: results[name] for name in self._outputs}
+        return {name: results[name].copy() for name in self._outputs}
 
 
 class Steps(GraphRun):

@@ -9,9 +9,9 @@ from contextlib import suppress
 from typing import Any
 
 from gradserve_server.runtime.caller import too_late
-from gradserve_server.runtime.work import Priority, Work
+from gradserve_server.runtime.work import Work
 
-Band = tuple[Priority, int, bool]
+Band = tuple[int, int, bool]
 """Those who go before others: by class, by rank within it, and before those that have waited too long."""
 
 
@@ -23,7 +23,7 @@ class Ticket:
     """
 
     __slots__ = (
-        *("_awake", "_error", "_result", "asked", "batch", "began", "context", "delayed", "done", "ended", "expires"),
+        *("_awake", "_error", "_result", "asked", "batch", "began", "band", "context", "done", "ended", "expires"),
         *("group", "keeps", "order", "ran_with", "samples", "settled", "until", "work"),
     )
 
@@ -31,6 +31,8 @@ class Ticket:
         self.work, self.group, self.samples = work, work.group(), work.samples()
         self.batch: Sequence[Ticket] = ()
         """What its caller is to run, once it leads."""
+        self.band: Band = (int(work.priority), work.queue.rank, False)
+        """Who goes before it, and whom it goes before."""
         self.order: tuple[float, int] = (0.0, 0)
         """Within its band (`runtime.line`)."""
         self.asked = self.began = self.ended = time.monotonic()
@@ -40,8 +42,6 @@ class Ticket:
         """Of its caller, for whoever runs it."""
         self.expires = math.inf
         """Until when it would wait, by `time.monotonic`."""
-        self.delayed = False
-        """Whether it has waited longer than that, and stands behind the others."""
         self.keeps = False
         """Whether its caller keeps the time for all that wait for peers."""
         self.settled = False
@@ -57,11 +57,6 @@ class Ticket:
         self._error: Exception | None = None
         self._awake = threading.Lock()  # the fastest way to wake one thread
         self._awake.acquire()
-
-    @property
-    def band(self) -> Band:
-        """Who goes before it, and whom it goes before."""
-        return self.work.priority, self.work.queue.rank, self.delayed
 
     def looks_again(self, until: float = math.inf, *, for_peers: bool = False) -> None:
         """Sets when its caller looks again unless it is woken: when it has waited too long, at the latest."""
@@ -81,6 +76,15 @@ class Ticket:
         """Wants to be run again."""
         self.asked, self._result, self.settled = time.monotonic(), None, False
         self.looks_again()
+
+    @property
+    def delayed(self) -> bool:
+        """Whether it has waited longer than it would, and stands behind the others."""
+        return self.band[-1]
+
+    def falls_back(self) -> None:
+        """Stands behind the others from here on, and waits for as long as it takes."""
+        self.band, self.expires = (*self.band[:2], True), math.inf
 
     def overdue(self, now: float) -> Exception | None:
         """Why it is not to be run any more, if it has waited too long."""

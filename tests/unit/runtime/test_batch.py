@@ -52,7 +52,9 @@ def test_weights_of_each_sample_and_of_all_join():
 
 def test_results_share_no_memory():
     batch = batch_of(APART)
-    first, second = batch.run([work._feeds for work in works(batch, 1, 2)])
+    runs = works(batch, 1, 2)
+    first, second = runs[0].together(runs)
+    first, second = runs[0].together(runs)
     assert not np.shares_memory(first["y"], second["y"])
     assert first["y"].base is None
 
