@@ -14,7 +14,7 @@ from support.fuzz.statuses import documented
 
 from gradserve_server.rpc.oip.service import UNIMPLEMENTED
 
-FEW = 60
+FEW = 100
 """Requests for each RPC where nobody asks for more."""
 
 CHECK_EVERY = 50
