@@ -79,8 +79,8 @@ class EngineConfig:
     trial: bool = setting(
         False, "load each model in another process first, which a file that crashes native code takes down", served=True
     )
-    """An application trusts the files that it loads into itself; a server's come from others. Costs a start of Python, once
-    for all models of a repository (0.7 s, much of it beside the start of the server itself), and each load twice."""
+    """An application trusts the files that it loads into itself; a server's come from others. Costs each load twice, and a
+    start of Python: one for all that is loaded at the start (0.8 s, beside the server's own), one for each later load."""
     load_timeout_seconds: float = setting(300.0, "seconds that a model has to load in the trial", unit="S")
     """Models of some GiB take most of a minute on a slow disk."""
     max_load_mib: int = setting(

@@ -5,6 +5,7 @@ import json
 import linecache
 import os
 import resource
+import shutil
 import sys
 from contextlib import suppress
 from types import SimpleNamespace
@@ -17,11 +18,13 @@ from support.onnx_models import build, save
 from support.paths import MODELS
 from support.runtime import TOO_OLD
 
+import gradserve
 from gradserve.errors import InvalidModel
-from gradserve_server import Engine, EngineConfig
+from gradserve_server import Engine, EngineConfig, ServerConfig
 from gradserve_server.graph.contained import domains, files, limits, tensors
 from gradserve_server.graph.contained.limits import Limits
 from gradserve_server.graph.load import load, read
+from gradserve_server.rpc.app import Server
 from gradserve_server.runtime.device import Device
 from gradserve_server.runtime.trial import Trial, TrialLimits
 
@@ -176,6 +179,20 @@ def test_the_error_says_how_it_crashed(folder):
     expected = r"^model 'm': expected a file that loads, got a crash \(SIGFPE\) in a trial process$"
     with pytest.raises(InvalidModel, match=expected), Engine(path, config=EngineConfig(trial=True)):
         pass
+
+
+@pytest.mark.parametrize("name", CRASHES)
+def test_a_server_stays_up_when_it_is_told_to_load_such_a_file(tmp_path, name):
+    shutil.copytree(MODELS / "digits", tmp_path / "digits")
+    save(CRASHES[name](), tmp_path / "evil/1/model.onnx")
+    config = EngineConfig(trial=True, model_control_mode="explicit", load_model=("digits",))
+    image = np.random.default_rng(0).random((1, 1, 28, 28), np.float32)
+    with Engine(tmp_path, config=config) as engine, Server(engine, ServerConfig(port=0)) as server:
+        with gradserve.Client(server.address) as client:
+            before = client.infer("digits", {"image": image})["logits"]
+            with suppress(InvalidModel):  # a newer onnxruntime may take it
+                client.load("evil")
+            np.testing.assert_array_equal(client.infer("digits", {"image": image})["logits"], before)
 
 
 def test_a_loop_without_end(folder):

@@ -126,8 +126,8 @@ class Trial:
 
     def __enter__(self) -> Self:
         with self._lock:
-            self._users += 1
             self._process = self._process or _Process()
+            self._users += 1
         return self
 
     def __exit__(

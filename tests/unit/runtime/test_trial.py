@@ -19,15 +19,18 @@ from gradserve_server.runtime.device import Device
 from gradserve_server.runtime.trial import Trial, TrialLimits
 
 LIMITS = TrialLimits(seconds=60, bytes=2**33)
+WARM = "trial.warm_up = lambda *_: None\n"
+"""What it does after it made one."""
+
 SETTINGS = {"threads": 1, "device": Device.CPU, "max_plans": 1}
 
 
 def acting(monkeypatch, *lines: str) -> None:
-    """The process does something else than load the model `m`."""
+    """The process does something else than make a model."""
     body = "".join(f"\n    {line}" for line in lines)
     act = f"import os, time\nfrom gradserve_server.runtime import trial\ndef act(**settings):{body}\n"
     start = module._START.removesuffix("main(int(fd))") + "main"
-    monkeypatch.setattr(module, "_START", f"{start}\n{act}trial.Model = act\nmain(int(fd))")
+    monkeypatch.setattr(module, "_START", f"{start}\n{act}trial.Model = act\n{WARM}main(int(fd))")
 
 
 @pytest.fixture
@@ -37,8 +40,7 @@ def path(tmp_path):
 
 def test_an_engine_with_trials_serves_what_one_without_does():
     with Engine(MODELS, config=EngineConfig(trial=True)) as tried, Engine(MODELS) as plain:
-        assert tried.models == plain.models
-        assert [tried.inspect(name) for name in tried.models] == [plain.inspect(name) for name in plain.models]
+        assert [model.description for model in tried.versions] == [model.description for model in plain.versions]
 
 
 def test_an_engine_in_process_trusts_its_files_and_a_server_does_not():
@@ -63,6 +65,30 @@ def test_limits_reach_the_process(path):
         Engine(path, config=config)
 
 
+def test_warming_up_is_tried_too(tmp_path, monkeypatch):
+    save(small(), tmp_path / "m/1/model.onnx")
+    monkeypatch.setattr(
+        sys.modules[__name__], "WARM", "trial.warm_up = lambda model, folder: folder.is_dir() and os.abort()\n"
+    )
+    acting(monkeypatch, "return None")
+    with pytest.raises(InvalidModel, match=r"got a crash \(SIGABRT\) in a trial process$"):
+        Engine(tmp_path, config=EngineConfig(trial=True))
+
+
+def test_a_process_for_all_models_of_the_start_and_one_for_each_later_load(tmp_path, monkeypatch):
+    started = []
+    start = module._Process.__init__
+    monkeypatch.setattr(module._Process, "__init__", lambda self: started.append(self) or start(self))
+    for name in ("a", "b", "later"):
+        save(small(), tmp_path / name / "1/model.onnx")
+    config = EngineConfig(trial=True, model_control_mode="explicit", load_model=("a", "b"))
+    with Engine(tmp_path, config=config) as engine:
+        assert len(started) == 1
+        engine.load("later")
+        assert len(started) == 2
+        assert all(process.died for process in started)
+
+
 def test_one_process_for_all_models(path):
     with Trial(LIMITS) as trial:
         process = trial._process
@@ -80,12 +106,17 @@ def test_it_ends_with_the_trial(path):
     assert child.poll() is not None
 
 
+PARENT = """
+import time
+from gradserve_server.runtime.trial import Trial, TrialLimits
+with Trial(TrialLimits(9, 2**33)) as trial:
+    print(trial._process._child.pid, flush=True)
+    time.sleep(60)
+"""
+
+
 def test_it_does_not_outlive_this_process():
-    code = "import time; from gradserve_server.runtime.trial import Trial, TrialLimits; t = Trial(TrialLimits(9, 2**33)); "
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code + "print(t._process._child.pid, flush=True); time.sleep(60)"], stdout=subprocess.PIPE
-    )
-    with parent:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE) as parent:
         child = int(parent.stdout.readline())
         parent.kill()
     wait_for(lambda: not Path(f"/proc/{child}").exists())
@@ -125,8 +156,10 @@ SAYINGS = {
 
 @pytest.mark.parametrize(("said", "expected"), SAYINGS.values(), ids=SAYINGS)
 def test_a_process_that_was_taken_over_says_nothing_else(monkeypatch, path, said, expected):
-    find = "next(o for o in __import__('gc').get_objects() if type(o).__name__ == 'Connection')"
-    acting(monkeypatch, f"{find}.send_bytes({said})", "time.sleep(60)")
+    find = (
+        "__import__('gc').unfreeze() or next(o for o in __import__('gc').get_objects() if type(o).__name__ == 'Connection')"
+    )
+    acting(monkeypatch, f"({find}).send_bytes({said})", "time.sleep(60)")
     with Trial(LIMITS) as trial, pytest.raises(InvalidModel, match=f"got {expected} in a trial process$"):
         trial.load("m", 1, path, **SETTINGS)
 
