@@ -187,12 +187,15 @@ def test_a_server_stays_up_when_it_is_told_to_load_such_a_file(tmp_path, name):
     save(CRASHES[name](), tmp_path / "evil/1/model.onnx")
     config = EngineConfig(trial=True, model_control_mode="explicit", load_model=("digits",))
     image = np.random.default_rng(0).random((1, 1, 28, 28), np.float32)
-    with Engine(tmp_path, config=config) as engine, Server(engine, ServerConfig(port=0)) as server:
-        with gradserve.Client(server.address) as client:
-            before = client.infer("digits", {"image": image})["logits"]
-            with suppress(InvalidModel):  # a newer onnxruntime may take it
-                client.load("evil")
-            np.testing.assert_array_equal(client.infer("digits", {"image": image})["logits"], before)
+    with (
+        Engine(tmp_path, config=config) as engine,
+        Server(engine, ServerConfig(port=0)) as server,
+        gradserve.Client(server.address) as client,
+    ):
+        before = client.infer("digits", {"image": image})["logits"]
+        with suppress(InvalidModel):  # a newer onnxruntime may take it
+            client.load("evil")
+        np.testing.assert_array_equal(client.infer("digits", {"image": image})["logits"], before)
 
 
 def test_a_loop_without_end(folder):
