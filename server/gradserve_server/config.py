@@ -29,6 +29,10 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
+def _memory_mib() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+
+
 @dataclass(frozen=True)
 class EngineConfig:
     """How models are run."""
@@ -68,6 +72,21 @@ class EngineConfig:
         None, "MiB that weights and plans of all models may take together; a load beyond it is refused", unit="MIB"
     )
     """None: what the machine has. Before a load is refused, plans go that could be made again (`runtime.memory`)."""
+    max_model_mib: int = setting(16 * 1024, "largest model file, and tensors of a model together, in MiB", unit="MIB")
+    """A file that claims more is refused before anything is allocated."""
+    max_nodes: int = setting(250_000, "nodes and tensors of a model; one with more is refused")
+    """A few times those of the largest language models; each takes some kB and some microseconds of loading."""
+    trial: bool = setting(
+        False, "load each model in another process first, which a file that crashes native code takes down", served=True
+    )
+    """An application trusts the files that it loads into itself; a server's come from others. Costs each load twice, and a
+    start of Python: one for all that is loaded at the start (0.8 s, beside the server's own), one for each later load."""
+    load_timeout_seconds: float = setting(300.0, "seconds that a model has to load in the trial", unit="S")
+    """Models of some GiB take most of a minute on a slow disk."""
+    max_load_mib: int = setting(
+        _memory_mib(), "memory that a model may take in the trial, in MiB (default: this machine's)", unit="MIB"
+    )
+    """About 2.2 times the model, and what its values take for a batch of 2."""
     max_plans: int = setting(32, "gradient graphs kept ready for each model; the one unused for longest goes")
     """All share the model's weights, but each holds those of its convolutions' gradients, turned around, and (models below
     256 MiB) matrices as onnxruntime packs them."""

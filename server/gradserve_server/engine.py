@@ -86,7 +86,8 @@ class Engine:
         self._registry = Registry(present, loader)
         mode = Mode(config.model_control_mode)
         self._control = ModelControl(present, self._registry, mode, config.repository_poll_seconds)
-        self._control.start(config.load_model, exit_on_error=config.exit_on_error)
+        with loader.trying():
+            self._control.start(config.load_model, exit_on_error=config.exit_on_error)
 
     # ---- verbs -------------------------------------------------------------------------------------------------------
 

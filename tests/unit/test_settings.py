@@ -34,9 +34,9 @@ def test_choices_are_the_enums():
     assert set(choices["backend"]) == {str(backend) for backend in Backend}
 
 
-def test_defaults_are_those_of_the_classes_but_for_the_metrics():
+def test_defaults_are_those_of_the_classes_but_for_metrics_and_trials():
     options = _parser("serve").parse_args(["models"])
-    assert from_flags(EngineConfig, options) == EngineConfig()
+    assert from_flags(EngineConfig, options) == EngineConfig(trial=True)
     assert from_flags(ServerConfig, options) == ServerConfig(metrics_port=8002)
     assert from_flags(LogConfig, options) == LogConfig()
 

@@ -1,7 +1,13 @@
-"""A file becomes a model in memory, or an `InvalidModel` that says what is wrong with it."""
+"""A file becomes a model in memory, or an `InvalidModel` that says what is wrong with it.
+
+The file may come from anyone (`graph.contained`). Its bytes are read once (`files`), parsed, and counted before anything is
+made of them (`limits`); each tensor must hold what its sizes say (`tensors`), what lies in other files is read from the
+model's own folder only, and operators that do more than compute are refused (`domains`).
+"""
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +16,10 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, RemoveInitializersFromInputsPass
 
 from gradserve.errors import InvalidModel
+from gradserve_server.graph.contained.domains import check_operators
+from gradserve_server.graph.contained.files import Refused, read_whole
+from gradserve_server.graph.contained.limits import DEFAULT, Count, Limits
+from gradserve_server.graph.contained.tensors import read_external
 from gradserve_server.graph.values import opset_of
 
 MAX_IR_VERSION = 10
@@ -18,8 +28,13 @@ MAX_IR_VERSION = 10
 MIN_OPSET = 7
 """onnxruntime runs nothing older."""
 
-RESERVED_DOMAIN = "gradserve"
-"""Of the operators that tuning puts into graphs (`tuning.fused.domains`): no file brings them along."""
+SESSION_KEY = "ort_config"
+"""Metadata that onnxruntime takes for settings of its session, files that it writes among them, where
+ORT_LOAD_CONFIG_FROM_MODEL is set in the environment."""
+
+
+MAX_TEXT = 500
+"""Characters of an error of onnx_ir's or protobuf's, which may hold the whole model."""
 
 
 @dataclass(frozen=True)
@@ -32,52 +47,67 @@ class ModelFile:
     """Of the file's bytes (external data not included)."""
 
 
-def load(path: Path) -> ModelFile:
+def load(path: Path, limits: Limits = DEFAULT) -> ModelFile:
     """Reads a model and its external data into memory; functions are inlined.
 
     Initializers that are also inputs (files before IR version 4) are constants: nobody can override a served weight.
 
     Raises:
-        InvalidModel: Not a readable ONNX file, an opset below 7, or external data that is missing, too short or outside the
-            file's folder.
+        InvalidModel: Not a readable ONNX file, an opset below 7, external data that is missing, too short or outside the
+            file's folder, operators that do more than compute, or more of anything than the limits allow.
     """
-    try:
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        model = ir.load(path)
-        _read_external_data(model, path)
+    with _refusals(f"model file '{path.name}'"):
+        content = read_whole(path, limits.max_bytes)
+        sha256 = hashlib.sha256(content).hexdigest()
+        proto = onnx.ModelProto.FromString(content)
+        del content
+        Count(proto, limits)
+        model = ir.from_proto(proto)
+        _read_external_data(model, path.parent)
         _prepare(model)
-    except InvalidModel:
-        raise
-    except Exception as error:  # onnx_ir, protobuf and the operating system each have their own
-        msg = f"model file '{path.name}': expected a readable ONNX model, got {type(error).__name__}: {error}"
-        raise InvalidModel(msg) from error
-    _check_opset(model, f"model file '{path.name}'")
     return ModelFile(path, model, sha256)
 
 
-def read(proto: onnx.ModelProto) -> ir.Model:
+def read(proto: onnx.ModelProto, limits: Limits = DEFAULT) -> ir.Model:
     """A model that is in memory already, its external data included; functions are inlined.
 
     Raises:
         InvalidModel: As `load`.
     """
-    try:
+    with _refusals("model"):
+        Count(proto, limits, beside=False)
         model = ir.from_proto(proto)
         _prepare(model)
-    except Exception as error:  # onnx_ir and protobuf each have their own
-        msg = f"model: expected a readable ONNX model, got {type(error).__name__}: {error}"
-        raise InvalidModel(msg) from error
-    _check_opset(model, "model")
     return model
 
 
+@contextmanager
+def _refusals(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Refused as error:
+        msg = f"{what}: expected {error.expected or 'a readable ONNX model'}, got {error}"
+        raise InvalidModel(msg) from error
+    except Exception as error:  # onnx_ir, protobuf and the operating system each have their own
+        msg = f"{what}: expected a readable ONNX model, got {type(error).__name__}: {str(error)[:MAX_TEXT]}"
+        raise InvalidModel(msg) from error
+
+
 def _prepare(model: ir.Model) -> None:
+    if not model.opset_imports:
+        msg = "one without an operator set"
+        raise Refused(msg)
+    if opset_of(model) < MIN_OPSET:
+        msg = f"{opset_of(model)}; convert it first"
+        raise Refused(msg, f"opset {MIN_OPSET} or newer")
     if model.functions:
         InlinePass()(model)
+    check_operators(model)
     RemoveInitializersFromInputsPass()(model)
     for value in _initializers(model):
         value.const_value = _as_array(value.const_value)
+    model.metadata_props.pop(SESSION_KEY, None)
+    model.ir_version = min(model.ir_version, MAX_IR_VERSION)
 
 
 def _as_array(tensor: ir.TensorProtocol | None) -> ir.TensorProtocol | None:
@@ -87,50 +117,22 @@ def _as_array(tensor: ir.TensorProtocol | None) -> ir.TensorProtocol | None:
     return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=tensor.name)
 
 
-def _check_opset(model: ir.Model, what: str) -> None:
-    if not model.opset_imports:
-        msg = f"{what}: expected a readable ONNX model, got one without an operator set"
-        raise InvalidModel(msg)
-    if opset_of(model) < MIN_OPSET:
-        msg = f"{what}: expected opset {MIN_OPSET} or newer, got {opset_of(model)}; convert it first"
-        raise InvalidModel(msg)
-    # A declaration says nothing: onnxruntime writes those of all domains that it knows into the files that it optimizes.
-    for domain in {node.domain for node in _nodes(model)}:
-        if domain.split(".")[0] == RESERVED_DOMAIN:
-            msg = f"{what}: expected operators of ONNX or onnxruntime, got domain '{domain}', which is for the server's own"
-            raise InvalidModel(msg)
-    model.ir_version = min(model.ir_version, MAX_IR_VERSION)
-
-
-def _read_external_data(model: ir.Model, path: Path) -> None:
+def _read_external_data(model: ir.Model, folder: Path) -> None:
     """Puts what lies in other files into the model, wherever a tensor can stand: only from the file's own folder."""
     for value in _initializers(model):
         if isinstance(value.const_value, ir.ExternalTensor):
-            value.const_value = _read(value.const_value, path)
+            value.const_value = _read(folder, value.const_value)
     for node in _nodes(model):
         for name, attr in list(node.attributes.items()):
             if isinstance(attr.value, ir.ExternalTensor):
-                node.attributes[name] = ir.AttrTensor(name, _read(attr.value, path))
+                node.attributes[name] = ir.AttrTensor(name, _read(folder, attr.value))
 
 
-def _read(tensor: ir.ExternalTensor, path: Path) -> ir.TensorProtocol:
-    # Relative to the model, wherever in it the tensor stands: onnx_ir tells only initializers where they came from.
-    folder, data = path.parent.resolve(), (path.parent / tensor.location).resolve()
-    if folder not in data.parents:
-        msg = f"model file '{path.name}': expected external data of '{tensor.name}' in its folder, got another place"
-        raise InvalidModel(msg)
-    if not data.is_file():
-        msg = f"model file '{path.name}': expected external data file '{data.name}', got none"
-        raise InvalidModel(msg)
-    present = data.stat().st_size - (tensor.offset or 0)
-    if tensor.length not in (None, tensor.nbytes) or present < tensor.nbytes:
-        got = present if tensor.length in (None, tensor.nbytes) else tensor.length
-        msg = f"model file '{path.name}': expected {tensor.nbytes} bytes for '{tensor.name}' in '{data.name}', got {got}"
-        raise InvalidModel(msg)
-    located = ir.ExternalTensor(
-        tensor.location, tensor.offset, tensor.length, tensor.dtype, shape=tensor.shape, name=tensor.name, base_dir=folder
-    )
-    return ir.Tensor(located.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
+def _read(folder: Path, tensor: ir.ExternalTensor) -> ir.TensorProtocol:
+    try:
+        return read_external(folder, tensor)
+    except Refused as error:
+        raise Refused(str(error), error.expected or f"external data of '{tensor.name}' in its folder") from error
 
 
 def _initializers(model: ir.Model) -> Iterator[ir.Value]:

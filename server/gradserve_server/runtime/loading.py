@@ -1,8 +1,12 @@
 """How an entry of a repository becomes models in memory."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from gradserve_server.config import EngineConfig
+from gradserve_server.graph.contained.files import MIB
+from gradserve_server.graph.contained.limits import Limits
 from gradserve_server.graph.derivatives import Backend, Policy
 from gradserve_server.runtime.device import Device
 from gradserve_server.runtime.events import Observer, nobody
@@ -10,6 +14,7 @@ from gradserve_server.runtime.memory import MemoryBudget
 from gradserve_server.runtime.model import Model
 from gradserve_server.runtime.repository import Entry
 from gradserve_server.runtime.scheduler import Scheduler
+from gradserve_server.runtime.trial import Trial, TrialLimits
 from gradserve_server.runtime.warmup import warm_up
 
 LOADED_BYTES = 2
@@ -29,6 +34,12 @@ class Loader:
     def __init__(self, config: EngineConfig, scheduler: Scheduler, budget: MemoryBudget, observe: Observer = nobody) -> None:
         self._config, self._scheduler, self._budget, self._observe = config, scheduler, budget, observe
         self._policy = Policy(Backend(config.backend), config.straight_through)
+        self._limits = Limits(config.max_model_mib * MIB, config.max_nodes)
+        self._trial = Trial(TrialLimits(config.load_timeout_seconds, config.max_load_mib * MIB)) if config.trial else None
+
+    def trying(self) -> AbstractContextManager[object]:
+        """Keeps the process that tries models for all that are loaded meanwhile."""
+        return self._trial or nullcontext()
 
     def load(self, entry: Entry) -> dict[int, Model]:
         """Every version of a model, warmed up.
@@ -38,26 +49,32 @@ class Loader:
             LimitExceeded: They do not fit into the memory.
             BackendMissing: No onnxruntime, or more than one.
         """
-        return {version: self._load_version(entry, version, file) for version, file in entry.files.items()}
+        with self.trying():
+            return {version: self._load_version(entry, version, file) for version, file in entry.files.items()}
 
     def _load_version(self, entry: Entry, version: int, file: Path) -> Model:
         config, what = self._config, f"model '{entry.name}' version {version}"
         with self._budget.reserved(LOADED_BYTES * _bytes_on_disk(file, entry), what):
-            # The place to try the file in a child process first: from here on, native code reads it in this one.
+            settings: dict[str, Any] = {
+                "threads": config.threads,
+                "device": Device(config.device),
+                "max_plans": config.max_plans,
+                "policy": self._policy,
+                "images": dict(entry.images),
+                "labels": dict(entry.labels),
+                "config": entry.config,
+                "limits": self._limits,
+            }
+            if self._trial is not None:
+                self._trial.load(entry.name, version, file, entry.folder, **settings)
             model = Model(
                 entry.name,
                 version,
                 file,
-                threads=config.threads,
-                device=Device(config.device),
-                max_plans=config.max_plans,
                 scheduler=self._scheduler,
-                policy=self._policy,
-                images=dict(entry.images),
-                labels=dict(entry.labels),
-                config=entry.config,
                 observe=self._observe,
                 budget=self._budget,
+                **settings,
             )
         self._budget.hold(model, model.own_bytes, what)
         warm_up(model, entry.folder)

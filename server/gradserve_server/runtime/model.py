@@ -10,12 +10,14 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import onnx_ir as ir
 from cachetools import LRUCache
 
 from gradserve.descriptions import ImageDescription, Layer, ModelDescription, TensorDescription
 from gradserve.errors import GradserveError, InvalidModel, UnsupportedGradient
 from gradserve_server.graph.autodiff import ort_training
 from gradserve_server.graph.batch_axis import is_batched
+from gradserve_server.graph.contained.limits import DEFAULT, Limits, check_values
 from gradserve_server.graph.derivatives import DEFAULT_POLICY, Backend, Choice, Policy, Wanted, derive, layer_backends
 from gradserve_server.graph.inference_form import InferenceForm, to_inference_form
 from gradserve_server.graph.layers import Layers
@@ -67,6 +69,7 @@ class Model:
         config: The `inference.ModelConfig` of the repository.
         observe: Told of plans.
         budget: What plans are counted in. The model itself is counted by whoever loads it.
+        limits: What the file may claim.
 
     Raises:
         InvalidModel: The file cannot be served.
@@ -88,10 +91,13 @@ class Model:
         config: Any = None,
         observe: Observer = nobody,
         budget: MemoryBudget | None = None,
+        limits: Limits = DEFAULT,
     ) -> None:
         self.name, self.version = name, version
-        source = load(file)
+        source = load(file, limits)
         form = to_inference_form(source.model, newest_opset())
+        check_values(form.model, limits, f"model '{name}'")
+        _check_types(name, form)
         self._model, self._threads, self._device, self._scheduler = form.model, threads, device, scheduler
         self._names = Layers(name, form)
         self._policy = policy
@@ -308,6 +314,14 @@ def _checked(name: str, form: InferenceForm, threads: int, device: Device) -> tu
         difference = rewrite_error(name, form, session, threads)
         warn_untuned(error)
         return session, difference, False
+
+
+def _check_types(model: str, form: InferenceForm) -> None:
+    for kind, values in (("input", form.model.graph.inputs), ("output", form.model.graph.outputs)):
+        for value in values:
+            if value.type is not None and not isinstance(value.type, ir.TensorType):
+                msg = f"model '{model}': {kind} '{value.name}': expected a tensor, got {value.type}"
+                raise InvalidModel(msg)
 
 
 def _check_channels(model: str, tensor: TensorDescription, image: ImageDescription) -> None:

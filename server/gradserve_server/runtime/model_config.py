@@ -22,8 +22,18 @@ from google.protobuf.message import Message
 
 from gradserve.descriptions import ImageDescription
 from gradserve.errors import InvalidModel, InvalidParameter
+from gradserve_server.graph.contained.files import Refused, read_inside
 
 _PREFIX = "gradserve.input."
+
+MAX_CONFIG_BYTES = 2**20
+"""Of config.pbtxt; Triton's own examples are of a few kB."""
+
+MAX_LABEL_BYTES = 64 * 2**20
+"""Of a file of labels: some millions of them."""
+
+MAX_TEXT = 500
+"""Characters of a parser's error, which may repeat the file."""
 
 
 def add_descriptors(pool: descriptor_pool.DescriptorPool, package: str, name: str) -> None:
@@ -63,13 +73,16 @@ def read_config(folder: Path) -> Any:
     """
     path = folder / "config.pbtxt"
     config = empty_config()
-    if path.exists():
+    if path.exists() or path.is_symlink():
         try:
-            text_format.Parse(path.read_text(encoding="utf-8"), config)
-        except (text_format.ParseError, UnicodeDecodeError, OSError) as error:
-            msg = f"model '{folder.name}': config.pbtxt: {error}"
+            text_format.Parse(read_inside(folder, path.name, MAX_CONFIG_BYTES).decode(), config)
+        except Refused as error:
+            msg = f"model '{folder.name}': config.pbtxt: expected {error.expected or 'a file in its folder'}, got {error}"
             raise InvalidModel(msg) from error
-    _check_name(config, folder.name, "config.pbtxt")
+        except (text_format.ParseError, ValueError, RecursionError, OSError) as error:
+            msg = f"model '{folder.name}': config.pbtxt: {str(error)[:MAX_TEXT]}"
+            raise InvalidModel(msg) from error
+    _check(config, folder.name, "config.pbtxt")
     return config
 
 
@@ -78,7 +91,7 @@ def config_from_json(text: str, model: str) -> Any:
 
     Raises:
         InvalidParameter: The text is not a `inference.ModelConfig` in protobuf's JSON form.
-        InvalidModel: It names another model.
+        InvalidModel: It names another model, or a library of operators.
     """
     config = empty_config()
     try:
@@ -88,13 +101,17 @@ def config_from_json(text: str, model: str) -> Any:
             f"model '{model}': parameter 'config': expected a ModelConfig as JSON, got {str(error) or type(error).__name__}"
         )
         raise InvalidParameter(msg) from error
-    _check_name(config, model, "parameter 'config'")
+    _check(config, model, "parameter 'config'")
     return config
 
 
-def _check_name(config: Any, model: str, where: str) -> None:
+def _check(config: Any, model: str, where: str) -> None:
     if config.name not in ("", model):
         msg = f"model '{model}': {where}: expected name '{model}', got '{config.name}'"
+        raise InvalidModel(msg)
+    if libraries := config.model_operations.op_library_filename:
+        got = f"model_operations with the library '{libraries[0]}'"
+        msg = f"model '{model}': {where}: expected no custom operators, which are off, got {got}"
         raise InvalidModel(msg)
 
 
@@ -114,14 +131,14 @@ def read_labels(config: Any, folder: Path) -> dict[str, tuple[str, ...]]:
     labels = {}
     for output in config.output:
         if output.label_filename:
-            path = (folder / output.label_filename).resolve()
-            if folder.resolve() not in path.parents or not path.is_file():
-                msg = f"model '{folder.name}': expected label file '{output.label_filename}' in its folder, got none"
-                raise InvalidModel(msg)
+            where = f"model '{folder.name}': label file '{output.label_filename}'"
             try:
-                text = path.read_text(encoding="utf-8")
-            except UnicodeDecodeError as error:
-                msg = f"model '{folder.name}': label file '{output.label_filename}': expected UTF-8 text, got {error}"
+                text = read_inside(folder, output.label_filename, MAX_LABEL_BYTES).decode()
+            except Refused as error:
+                msg = f"{where}: expected {error.expected or 'a file in its folder'}, got {error}"
+                raise InvalidModel(msg) from error
+            except (UnicodeDecodeError, OSError) as error:
+                msg = f"{where}: expected UTF-8 text, got {error}"
                 raise InvalidModel(msg) from error
             labels[output.name] = tuple(text.removesuffix("\n").split("\n")) if text else ()
     return labels

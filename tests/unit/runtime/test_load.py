@@ -205,7 +205,10 @@ def test_tensors_anywhere_else_in_the_model_are_refused_too(folder, place, locat
 def test_a_missing_data_file(tmp_path):
     model = small()
     external(model.graph.initializer[0], "weights.bin")
-    with pytest.raises(InvalidModel, match=r"^model file 'm\.onnx': expected external data file 'weights\.bin', got none$"):
+    with pytest.raises(
+        InvalidModel,
+        match=r"^model file 'm\.onnx': expected external data of 'w' in its folder, got no file 'weights\.bin'$",
+    ):
         load(save(model, tmp_path / "m.onnx"))
 
 

@@ -1,9 +1,12 @@
 """config.pbtxt: Triton's fields, and gradserve's keys under `parameters`."""
 
+import os
+
 import pytest
 
 from gradserve.descriptions import ImageDescription
 from gradserve.errors import InvalidModel
+from gradserve_server.runtime import model_config
 from gradserve_server.runtime.model_config import choose_versions, read_config, read_images, read_labels
 
 TRITONS_OWN = """
@@ -187,10 +190,65 @@ def test_a_line_separator_inside_a_label_does_not_shift_the_rest(tmp_path):
     "filename", ["missing.txt", "../secret.txt", "link.txt", "/etc/hostname", "sub", ".", "sub/../../secret.txt"]
 )
 def test_a_label_file_that_is_not_in_the_folder_is_refused(tmp_path, filename):
-    with pytest.raises(InvalidModel, match=f"^model 'digits': expected label file '{filename}' in its folder, got none$"):
+    with pytest.raises(InvalidModel, match=f"^model 'digits': label file '{filename}': expected a file in its folder, got "):
         labels(tmp_path, filename)
 
 
 def test_labels_that_are_no_text_are_refused(tmp_path):
     with pytest.raises(InvalidModel, match=r"^model 'digits': .*labels\.txt"):
         labels(tmp_path, "labels.txt", b"caf\xe9\n")
+
+
+# ---- from a stranger -------------------------------------------------------------------------------------------------
+
+LIBRARY = 'model_operations { op_library_filename: "evil.so" }'
+
+
+def test_a_library_of_operators_is_refused(tmp_path):
+    with pytest.raises(InvalidModel, match=r"config.pbtxt: expected no custom operators, which are off, got .*'evil\.so'$"):
+        config_of(tmp_path, LIBRARY)
+
+
+HURTING = {
+    "deep": "a {" * 10**5,
+    "long": "#" * 2**21,
+    "a number of many digits": "max_batch_size: " + "9" * 10**5,
+    "a number beyond all": "version_policy { latest { num_versions: 1e999 } }",
+}
+
+
+@pytest.mark.parametrize("text", HURTING.values(), ids=HURTING)
+def test_a_text_that_is_made_to_hurt(tmp_path, text):
+    with pytest.raises(InvalidModel, match="^model 'digits': config.pbtxt: ") as error:
+        config_of(tmp_path, text)
+    assert len(str(error.value)) < 1000
+
+
+PLACED = {
+    "a link out of the folder": (lambda path, secret: path.symlink_to(secret), "got another place"),
+    "a hard link": (lambda path, secret: path.hardlink_to(secret), "which has 2 hard links: copy it"),
+    "a pipe": (lambda path, _: os.mkfifo(path), "got something that is no regular file"),
+    "a device": (lambda path, _: path.symlink_to("/dev/zero"), "got another place"),
+    "a link to nothing": (lambda path, _: path.symlink_to("nothing"), "got no file '"),
+}
+
+
+@pytest.mark.parametrize(("make", "error"), PLACED.values(), ids=PLACED)
+@pytest.mark.parametrize("name", ["config.pbtxt", "labels.txt"])
+def test_what_is_no_file_of_the_folder_is_not_read(tmp_path, name, make, error):
+    (folder := tmp_path / "digits").mkdir()
+    (tmp_path / "secret").write_text("swordfish")
+    make(folder / name, tmp_path / "secret")
+    if name == "labels.txt":
+        (folder / "config.pbtxt").write_text('output [ { name: "y" label_filename: "labels.txt" } ]')
+    with pytest.raises(InvalidModel, match=error) as caught:
+        read_labels(read_config(folder), folder)
+    assert "swordfish" not in str(caught.value)
+
+
+def test_a_label_file_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_config, "MAX_LABEL_BYTES", 3)
+    config = config_of(tmp_path, 'output [ { name: "y" label_filename: "labels.txt" } ]')
+    (tmp_path / "digits/labels.txt").write_text("four")
+    with pytest.raises(InvalidModel, match=r"label file 'labels\.txt': expected at most 3 bytes, got 4$"):
+        read_labels(config, tmp_path / "digits")

@@ -127,7 +127,7 @@ def test_labels_are_the_repositorys(engine, tmp_path):
     engine.load("a", override=Override(config % "labels.txt", {HERE: MODEL}))
     assert engine.inspect("a").outputs[0].labels == ("cat", "dog")
     (tmp_path / "secret.txt").write_text("secret")
-    with pytest.raises(InvalidModel, match="expected label file"):
+    with pytest.raises(InvalidModel, match="expected a file in its folder"):
         engine.load("a", override=Override(config % "../../secret.txt", {HERE: MODEL}))
 
 
