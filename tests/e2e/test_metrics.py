@@ -189,7 +189,9 @@ def test_failures_have_a_reason(server, engine, monkeypatch):
     }
     for error, reason in raised.items():
         before = metrics.value(server, FAILURES, **DIGITS, reason=reason)
-        monkeypatch.setattr(engine, "infer", lambda *_args, error=error, **_kwargs: (_ for _ in ()).throw(error("text")))
+        monkeypatch.setattr(
+            engine, "infer_with", lambda *_args, error=error, **_kwargs: (_ for _ in ()).throw(error("text"))
+        )
         with gradserve.Client(server.address) as client, pytest.raises(error):
             client.infer("digits", X)
         assert metrics.value(server, FAILURES, **DIGITS, reason=reason) == before + 1

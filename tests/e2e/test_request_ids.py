@@ -131,7 +131,7 @@ def test_a_defect_has_it_in_its_text(engine, monkeypatch):
     def fail(*_args, **_kwargs):
         return 1 // 0
 
-    monkeypatch.setattr(engine, "infer", fail)
+    monkeypatch.setattr(engine, "infer_with", fail)
     with (
         Server(engine, ServerConfig(port=0)) as server,
         gradserve.Client(server.address) as client,

@@ -137,7 +137,7 @@ def test_an_ascent_counts_its_steps(exporter, client):
 @pytest.mark.parametrize(("defect", "code"), [(False, "NOT_FOUND"), (True, "INTERNAL")])
 def test_errors(exporter, client, engine, monkeypatch, defect, code):
     if defect:
-        monkeypatch.setattr(engine, "infer", lambda *_args, **_kwargs: 1 // 0)
+        monkeypatch.setattr(engine, "infer_with", lambda *_args, **_kwargs: 1 // 0)
     with pytest.raises(errors.GradserveError):
         client.infer("digits" if defect else "nowhere", X)
     (span,) = call_spans(exporter)

@@ -121,7 +121,7 @@ def test_a_defect_answers_internal_with_a_request_id_only(engine, monkeypatch):
     def fail(*_args, **_kwargs):
         return 1 // 0
 
-    monkeypatch.setattr(engine, "infer", fail)
+    monkeypatch.setattr(engine, "infer_with", fail)
     with Server(engine, ServerConfig(port=0)) as server, InferenceServerClient(server.address) as triton:
         with pytest.raises(InferenceServerException) as error:
             triton.infer("digits", [oip.infer_input("image", X)])

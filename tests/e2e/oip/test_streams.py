@@ -92,7 +92,7 @@ def test_an_error_is_a_status_where_that_is_asked_for(streaming):
 
 
 def test_a_defect_in_a_stream_keeps_its_text(engine, monkeypatch):
-    monkeypatch.setattr(engine, "infer", lambda *_args, **_kwargs: 1 // 0)
+    monkeypatch.setattr(engine, "infer_with", lambda *_args, **_kwargs: 1 // 0)
     with Server(engine, ServerConfig(port=0)) as server, grpc.insecure_channel(server.address) as channel:
         (response,) = oip.stub(channel).ModelStreamInfer(iter([oip.request("digits", {"image": X})]))
         assert response.error_message.startswith("internal error; request id ")

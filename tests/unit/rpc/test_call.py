@@ -7,6 +7,8 @@ from support.contexts import Context
 from gradserve.v1 import gradient_service_pb2, model_service_pb2
 from gradserve_server.rpc import call
 from gradserve_server.rpc.oip import messages
+from gradserve_server.runtime.events import Run, Turn
+from gradserve_server.runtime.work import Priority, Subject
 
 SERVICES = (
     gradient_service_pb2.DESCRIPTOR.services_by_name["GradientService"],
@@ -85,3 +87,14 @@ def test_a_name_that_nobody_has_checked_is_cut_short():
 
 def test_other_requests_ask_for_no_model():
     assert call.asked_model(object()) == ("", "")
+
+
+def test_a_call_hears_of_its_turns():
+    turn = Turn(Subject("digits", 3, "ascend"), Priority.ASCENT, 1, asked=10.0, began=12.5, ended=13.0, batch=1)
+    call.observe_turns(turn)  # of nobody's call
+    made = call.begin("/rpc", Context())
+    before = made.waited
+    for event in (turn, Run(Priority.ASCENT, 1, 9.0), turn):
+        call.observe_turns(event)
+    assert (made.model, made.version) == ("digits", "3")
+    assert made.waited == before + 5.0

@@ -69,7 +69,9 @@ def test_settings_are_cleared():
     settings.update("a", {"trace_rate": ["2"]})
     settings.update("a", {"trace_rate": []})
     assert settings.read("a") == settings.read()
-    settings.update("", {"trace_rate": []})
+    settings.update("", {"trace_rate": ["2"], "trace_level": []})
+    assert [settings.traced(model) for model in ("", "a", "a", "")] == [True, False, True, False]  # counted as one again
+    settings.update("", {"trace_rate": [], "trace_level": ["OFF"]})
     assert settings.read() == START | {"trace_rate": ["5"], "trace_level": ["OFF"]}
 
 
