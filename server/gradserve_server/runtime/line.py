@@ -101,7 +101,7 @@ class Line:
         soonest: tuple[Ticket, float | None] | None = None
         for band in self._in_order():
             for ticket in band.tickets:
-                if ticket.group is not None and ticket.group in waits:
+                if ticket.group in waits:
                     continue
                 until = ripe_at(ticket)
                 if until is None:

@@ -223,8 +223,6 @@ class Scheduler:
         if overdue is not None:
             raise overdue
         self._line.join(ticket)
-        if ticket.asked >= ticket.expires:
-            self._line.fall_back(ticket)
         return ticket
 
     def _check_limits(self, work: Work) -> None:
@@ -317,7 +315,7 @@ class Scheduler:
     def _ripe_at(self, ticket: Ticket) -> float | None:
         """Until when a ticket should wait for those it runs with, if at all."""
         work, company = ticket.work, ticket.work.company or self._company
-        if work.peer is None and not company.delay:
+        if ticket.group is None or (work.peer is None and not company.delay):
             return None
         group = self._line.of_group(ticket)
         if company.suffices(sum(other.samples for other in group)):
@@ -325,8 +323,6 @@ class Scheduler:
         if company.delay:
             until = min(other.asked for other in group) + company.delay
             return until if until > time.monotonic() else None
-        if any(other.work.peer is None for other in group):
-            return None
         return work.peer.peers.expected_until() if work.peer is not None else None
 
 

@@ -218,6 +218,23 @@ def test_a_graph_whose_samples_see_one_another_runs_one_by_one(tmp_path, caplog)
         assert "samples see one another" in caplog.text
 
 
+def test_who_runs_alone_waits_for_nobody(tmp_path):
+    """Once it is known that nobody can join."""
+    mixed = "m = ReduceMean<axes = [0]>(x) y = Sub(x, m)"
+    config = "max_batch_size: 8 dynamic_batching { max_queue_delay_microseconds: 3600000000 preferred_batch_size: 2 }"
+    with engine_of(tmp_path, config, body=mixed) as engine:
+        predict_together(engine, [(X[:1], ()), (X[1:2], ())])
+        np.testing.assert_array_equal(engine.infer("m", {"x": X[:1]})["y"], 0 * X[:1])
+
+
+def test_results_share_no_memory(tmp_path):
+    with engine_of(tmp_path, "max_batch_size: 8 dynamic_batching {}") as engine:
+        for _ in range(2):
+            (first, second), _ = predict_together(engine, [(X[:1], ()), (X[1:3], ())])
+        assert first["y"].base is None
+        assert not np.shares_memory(first["y"], second["y"])
+
+
 def test_text_and_whole_numbers_join(tmp_path):
     model = {"body": "y = Identity(x)", "inputs": "string[N,2] x", "outputs": "string[N,2] y"}
     with engine_of(tmp_path, "max_batch_size: 8 dynamic_batching {}", **model) as engine:

@@ -18,7 +18,7 @@ BANDS = len(Priority) * len(RANKS) * 2
 
 def ticket(caller="", priority=Priority.PREDICTION, rank=0, *, group=None, samples=1):
     job = Job(caller, [], priority, group=group, samples=samples, caller=Caller(identity=caller))
-    job.queue = RANKS[rank]
+    job.queue = RANKS.get(rank) or Queue(rank=rank)
     return Ticket(job)
 
 
@@ -64,6 +64,22 @@ def test_the_band_that_was_passed_over_most_goes_first():
         line.join(ticket("high", rank=-1))
         names += run(line)
     assert names == ["high"] * PATIENCE + ["low", "gradient", "high"]
+
+
+def test_bands_take_turns_at_going_first():
+    """So many that there is always one that was passed over too often: not always the same."""
+    ranks = range(2 * PATIENCE)
+    line, served = joined(*[ticket(f"{rank}", rank=rank) for rank in ranks]), set()
+    for _ in range(PATIENCE + len(ranks)):
+        (name,) = run(line)
+        served.add(name)
+        line.join(ticket(name, rank=int(name)))
+    assert served == {f"{rank}" for rank in ranks}
+
+
+def test_who_asks_for_more_samples_gets_fewer_turns():
+    line = joined(*[ticket("large", samples=4) for _ in range(2)], *[ticket("small") for _ in range(5)])
+    assert [run(line)[0] for _ in range(7)] == ["large", *["small"] * 4, "large", "small"]
 
 
 def test_who_waits_for_others_lets_those_pass_that_do_not():
