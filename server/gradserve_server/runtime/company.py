@@ -54,6 +54,10 @@ class Queue:
         """Seconds that a caller waits at most."""
         return min(self.timeout, caller.timeout) if self.shortened and caller.timeout else self.timeout
 
+    def expires(self, caller: Caller, now: float) -> float:
+        """Until when a caller waits that asks now, both by `time.monotonic`."""
+        return (now if caller.arrived is None else caller.arrived) + self.patience(caller)
+
     def full(self) -> LimitExceeded:
         """What a caller gets who finds too many there."""
         return LimitExceeded(

@@ -98,9 +98,7 @@ class Prediction(GraphRun):
     ) -> None:
         super().__init__(session, batching.batch, feeds, Priority.PREDICTION, caller, subject)
         self._outputs = outputs or session.outputs
-        self.queue = batching.queue(caller.priority)
-        if batching.batch is not None and batching.batch.allowed:
-            self.company = batching.company
+        self.queue, self.company = batching.queue(caller.priority), batching.company
 
     def alone(self) -> dict[str, Array]:
         """The outputs."""

@@ -24,7 +24,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from gradserve.errors import LimitExceeded, ServerUnavailable
-from gradserve_server.runtime.company import Company
+from gradserve_server.runtime.company import ORDINARY, Company
 from gradserve_server.runtime.events import Observer, Run, Turn, nobody
 from gradserve_server.runtime.line import Line
 from gradserve_server.runtime.peers import MAX_WAIT, Peer, Peers
@@ -307,7 +307,9 @@ class Scheduler:
         return leader
 
     def _would_wait(self, work: Work) -> bool:
-        """Whether a work waits for others though the device is free."""
+        """Whether a work is not to be run at once though the device is free: it waits for others, or has waited too long."""
+        if work.queue is not ORDINARY and work.queue.expires(work.caller, now := time.monotonic()) <= now:
+            return True
         if work.company is not None and work.company.delay:
             return not work.company.suffices(work.samples())
         return work.peer is not None and work.peer.peers.expected_until() is not None

@@ -40,7 +40,7 @@ class Ticket:
         """Samples that ran together, its own among them."""
         self.context = contextvars.copy_context()
         """Of its caller, for whoever runs it."""
-        self.expires = math.inf
+        self.expires = work.queue.expires(work.caller, self.asked)
         """Until when it would wait, by `time.monotonic`."""
         self.keeps = False
         """Whether its caller keeps the time for all that wait for peers."""
@@ -48,10 +48,6 @@ class Ticket:
         """Whether it has a result or an error; it may yet be run again."""
         self.done = False
         """Whether its caller may go, with that."""
-        patience = work.queue.patience(work.caller)
-        if patience < math.inf:
-            arrived = self.asked if work.caller.arrived is None else work.caller.arrived
-            self.expires = arrived + patience
         self.looks_again(self._ripens())
         self._result: Any = None
         self._error: Exception | None = None

@@ -17,6 +17,7 @@ from gradserve_server import Engine, ServerConfig
 from gradserve_server.rpc import app
 from gradserve_server.rpc.app import Server
 from gradserve_server.rpc.call_pool import CallPool
+from gradserve_server.rpc.oip import servicer
 from gradserve_server.runtime.events import Run
 
 CONFIG = """
@@ -106,6 +107,14 @@ def test_a_request_that_waits_longer_than_it_wants(server, triton):
         patient = crowd.join(infer, triton, X, "plain", timeout=1)  # its model does not let it say so
         crowd.let_go()
         np.testing.assert_array_equal(patient.result(WAIT), np.maximum(X, 0))
+
+
+def test_waiting_for_a_thread_counts(triton, monkeypatch):
+    monkeypatch.setattr(servicer, "waited_ns", lambda: 10**9)
+    with pytest.raises(InferenceServerException, match="Request timeout expired: model 'm'"):
+        infer(triton, X, timeout=999_999)
+    infer(triton, X, timeout=30_000_000)
+    infer(triton, X)
 
 
 def test_a_full_queue_of_one_level(server, triton):

@@ -218,6 +218,13 @@ def test_a_graph_whose_samples_see_one_another_runs_one_by_one(tmp_path, caplog)
         assert "samples see one another" in caplog.text
 
 
+def test_whole_numbers_that_differ_are_seen(tmp_path, caplog):
+    model = {"body": "m = ReduceMax<axes = [0]>(x) y = Sub(x, m)", "inputs": "int64[N,3] x", "outputs": "int64[N,3] y"}
+    with engine_of(tmp_path, "max_batch_size: 8 dynamic_batching {}", **model) as engine, caplog.at_level(logging.WARNING):
+        predict_together(engine, [(np.full((1, 3), value), ()) for value in (1, 2)])
+    assert "samples see one another" in caplog.text
+
+
 def test_who_runs_alone_waits_for_nobody(tmp_path):
     """Once it is known that nobody can join."""
     mixed = "m = ReduceMean<axes = [0]>(x) y = Sub(x, m)"

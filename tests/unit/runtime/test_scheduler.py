@@ -467,6 +467,15 @@ def test_who_had_waited_too_long_before_it_came_is_refused(crowd, log):
     assert crowd.scheduler.waiting == 0
 
 
+def test_who_had_waited_too_long_is_refused_though_the_device_is_free(log):
+    scheduler, queue = Scheduler(max_batch=4, max_queue=0), Queue(timeout=1)
+    with pytest.raises(LimitExceeded, match="timeout expired"):
+        scheduler.run(queued("a", log, queue, arrived=time.monotonic() - 2))
+    assert scheduler.run(queued("b", log, queue, arrived=time.monotonic())) == "b"
+    late = queued("c", log, Queue(timeout=1, delays=True), arrived=time.monotonic() - 2)
+    assert scheduler.run(late) == "c"  # behind all others, of whom there are none
+
+
 def test_who_may_not_want_less_waits(crowd, log):
     waits = crowd.ask(queued("a", log, Queue(), timeout=1e-6))
     assert crowd.scheduler.waiting == 1
