@@ -1,0 +1,1 @@
+"""Random transforms of an ascent's image: what is drawn (`draws`), what that does (`geometry`), and doing it (`view`)."""

@@ -1,0 +1,99 @@
+"""The random numbers of transforms: the same for an image whatever is drawn for others, and found for any step at once."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradserve import transforms as T
+from gradserve.numbers import Choice, Linear, Normal, Schedule, Spread, Uniform
+
+STEPS_DRAWN = 64
+"""Numbers are drawn for so many steps at a time; another number would give others for the same seed."""
+
+FIRST_PURPOSE = 16
+"""Of the streams of random numbers that an image has; those below are other parts of an ascent's."""
+
+Float32 = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+
+_UNIT = Uniform(0.0, 1.0)
+
+SPREADS: dict[type[Any], Callable[[Any], Sequence[Spread]]] = {
+    T.Pad: lambda _: (),
+    T.Jitter: lambda _: (_UNIT, _UNIT),
+    T.Scale: lambda scale: (scale.factor,),
+    T.Rotate: lambda rotate: (rotate.degrees,),
+    T.Affine: lambda affine: (affine.scale, affine.shear, affine.degrees, affine.down, affine.right),
+    T.Crop: lambda _: (),
+    T.RandomCrop: lambda crop: (crop.size, crop.centre, crop.centre),
+    T.Resize: lambda _: (),
+    T.Flip: lambda _: (_UNIT,),
+    T.Blur: lambda blur: (blur.sigma,),
+    T.Noisy: lambda _: (),
+}
+"""What each transform draws for one image in one step."""
+
+
+def scheduled(number: Schedule, progress: float) -> float:
+    """A number that may change, after this share of the steps."""
+    if isinstance(number, Linear):
+        return number.start + (number.end - number.start) * progress
+    return float(number)
+
+
+def stream(seed: int, image: int, purpose: int) -> np.random.SeedSequence:
+    """Each image has streams of its own, so that it comes out the same alone and in company."""
+    return np.random.SeedSequence(seed, spawn_key=(image, purpose))
+
+
+class Draws:
+    """The numbers of one transform for one image.
+
+    Args:
+        spreads: What to draw in each step.
+        seeds: Of its stream.
+    """
+
+    def __init__(self, spreads: Sequence[Spread], seeds: np.random.SeedSequence) -> None:
+        self._spreads, self._seeds = tuple(spreads), seeds
+        self._block, self._drawn = -1, np.empty((0, 0))
+
+    def at(self, index: int, progress: float) -> list[float]:
+        """Those of a step, in any order of steps."""
+        if not self._spreads:
+            return []
+        block, step = divmod(index, STEPS_DRAWN)
+        if block != self._block:
+            generator = np.random.Generator(np.random.Philox(self._seeds).jumped(block))
+            drawn = [_standard(spread, generator) for spread in self._spreads]
+            self._block, self._drawn = block, np.stack(drawn, axis=1)
+        return [_at(spread, number, progress) for spread, number in zip(self._spreads, self._drawn[step], strict=True)]
+
+    def arrays(self, index: int, shape: tuple[int, ...]) -> tuple[Float32, Float32]:
+        """A standard normal array, and one that is even over [-1, 1), for this step alone."""
+        generator = np.random.Generator(np.random.Philox(self._seeds).jumped(index))
+        return (
+            generator.standard_normal(shape, np.float32),
+            generator.random(shape, np.float32) * np.float32(2) - np.float32(1),
+        )
+
+
+def _standard(spread: Spread, generator: np.random.Generator) -> Floats:
+    """Numbers from which those of a spread follow, whatever its mean is at that step."""
+    if isinstance(spread, Normal):
+        return generator.standard_normal(STEPS_DRAWN)
+    return generator.random(STEPS_DRAWN)
+
+
+def _at(spread: Spread, number: float, progress: float) -> float:
+    match spread:
+        case Normal():
+            return scheduled(spread.mean, progress) + spread.standard_deviation * float(number)
+        case Uniform():
+            return spread.low + (spread.high - spread.low) * float(number)
+        case Choice():
+            return float(spread.values[int(number * len(spread.values))])
+        case _:
+            return float(spread)

@@ -1,0 +1,216 @@
+"""What a transform does once its numbers are drawn: one resampling, blur or addition, with its adjoint.
+
+A map sends a pixel (y, x) of the result to the position (v, u) that it looks at: (v, u) = matrix (y, x, 1).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import cos, floor, pi, sin, tan
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradserve import transforms as T
+from gradserve.transforms import Alignment, JitterKind
+from gradserve_server.kernels import Border
+
+Matrix = npt.NDArray[np.float64]
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Map:
+    """A resampling."""
+
+    matrix: Matrix
+    """[2, 3]."""
+    source: Size
+    size: Size
+    border: Border
+    fill: float = 0.0
+
+    @property
+    def stays_inside(self) -> bool:
+        """Whether no position lies beyond the source's outermost pixels, whose centres are half a pixel from the edge."""
+        # An affine map is furthest out at a corner.
+        corners = np.array([[y, x, 1] for y in (0, self.size[0] - 1) for x in (0, self.size[1] - 1)]) @ self.matrix.T
+        return bool((corners >= -0.5).all() and (corners <= np.subtract(self.source, 0.5)).all())
+
+    def then(self, after: "Map") -> "Map | None":
+        """Both at once, or None where that would read other pixels beyond an edge."""
+        if not after.stays_inside and not (self.border is after.border is Border.FILL):
+            return None
+        square = np.vstack([after.matrix, [0, 0, 1]])
+        return Map(self.matrix @ square, self.source, after.size, self.border, self.fill)
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """A convolution with the same weights along both axes."""
+
+    weights: npt.NDArray[np.float32]
+    """[2 radius + 1]."""
+    border: Border
+
+
+Arrays = Callable[[tuple[int, ...]], tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
+
+
+@dataclass(frozen=True)
+class Addition:
+    """Noise, drawn when it is added."""
+
+    standard_deviation: float
+    half_width: float
+    draw: Arrays
+    """Of a shape: a standard normal array, and one that is even over [-1, 1)."""
+
+
+Operation = Map | Smoothing | Addition
+
+
+@dataclass(frozen=True)
+class Range:
+    """Of the pixels."""
+
+    low: float
+    high: float
+
+    @property
+    def middle(self) -> float:
+        """Where there is no range, 0."""
+        return (self.low + self.high) / 2 if np.isfinite([self.low, self.high]).all() else 0.0
+
+    @property
+    def width(self) -> float:
+        """Where there is no range, 1."""
+        return self.high - self.low if np.isfinite([self.low, self.high]).all() else 1.0
+
+
+def _moved(size: Size, new: Size, down: float, right: float, border: Border, fill: float) -> Map:
+    """A window of size `new` whose first pixel is (down, right)."""
+    return Map(np.array([[1.0, 0, down], [0, 1.0, right]]), size, new, border, fill)
+
+
+def _pad(pad: T.Pad, _: Sequence[float], size: Size, pixels: Range) -> Operation:
+    new = size[0] + 2 * pad.size, size[1] + 2 * pad.size
+    return _moved(size, new, -pad.size, -pad.size, Border(pad.border), _colour(pad.fill, pixels))
+
+
+def _jitter(jitter: T.Jitter, drawn: Sequence[float], size: Size, pixels: Range) -> Operation:
+    down, right = (floor(number * (_reach(jitter) + 1)) for number in drawn)
+    if jitter.kind is JitterKind.CROP:
+        new = size[0] - jitter.size, size[1] - jitter.size
+        return _moved(size, new, down, right, Border.FILL, 0.0)
+    border = Border.WRAP if jitter.kind is JitterKind.ROLL else Border.FILL
+    return _moved(size, size, jitter.size - down, jitter.size - right, border, _colour(jitter.fill, pixels))
+
+
+def _reach(jitter: T.Jitter) -> int:
+    return jitter.size if jitter.kind is JitterKind.CROP else 2 * jitter.size
+
+
+def _scale(scale: T.Scale, drawn: Sequence[float], size: Size, _: Range) -> Operation:
+    new = max(1, int(size[0] * drawn[0])), max(1, int(size[1] * drawn[0]))
+    return resized(size, new, scale.alignment)
+
+
+def _rotate(rotate: T.Rotate, drawn: Sequence[float], size: Size, pixels: Range) -> Operation:
+    return _around_centre(size, _rotation(drawn[0]), (0.0, 0.0), Border.FILL, _colour(rotate.fill, pixels))
+
+
+def _affine(affine: T.Affine, drawn: Sequence[float], size: Size, pixels: Range) -> Operation:
+    scale, shear, degrees, down, right = drawn
+    # From the result back to the source: not moved, not rotated, not sheared, not enlarged.
+    lean = np.array([[1.0, 0], [tan(shear * pi / 180), 1.0]])
+    linear = lean @ _rotation(degrees) / scale
+    return _around_centre(size, linear, (down, right), Border(affine.border), _colour(affine.fill, pixels))
+
+
+def _rotation(degrees: float) -> Matrix:
+    """From a result that is turned counterclockwise (rows count downwards) back to its source."""
+    angle = degrees * pi / 180
+    return np.array([[cos(angle), sin(angle)], [-sin(angle), cos(angle)]])
+
+
+def _around_centre(size: Size, linear: Matrix, moved: tuple[float, float], border: Border, fill: float) -> Map:
+    centre = (np.array(size) - 1) / 2
+    offset = centre - linear @ (centre + moved)
+    return Map(np.column_stack([linear, offset]), size, size, border, fill)
+
+
+def _crop(crop: T.Crop, _: Sequence[float], size: Size, pixels: Range) -> Operation:
+    # As in tf.image.resize_image_with_crop_or_pad: half of what is too much, or too little, rounded down.
+    down, right = (
+        (old - new) // 2 if old > new else -((new - old) // 2)
+        for old, new in zip(size, (crop.height, crop.width), strict=True)
+    )
+    return _moved(size, (crop.height, crop.width), down, right, Border.FILL, _colour(crop.fill, pixels))
+
+
+def _random_crop(crop: T.RandomCrop, drawn: Sequence[float], size: Size, pixels: Range) -> Operation:
+    side, *centre = drawn
+    rows = [[side * (axis == 0), side * (axis == 1), 0.0] for axis in range(2)]
+    matrix = np.array(rows)
+    for axis in range(2):
+        # Half-pixel alignment of a window from (centre - side / 2) size on.
+        matrix[axis, 2] = (centre[axis] - side / 2) * size[axis] + side / 2 - 0.5
+    return Map(matrix, size, size, Border.FILL, _colour(crop.fill, pixels))
+
+
+def _resize(resize: T.Resize, _: Sequence[float], size: Size, __: Range) -> Operation:
+    return resized(size, (resize.height, resize.width), resize.alignment)
+
+
+def resized(size: Size, new: Size, alignment: Alignment = Alignment.HALF_PIXEL) -> Map:
+    """To another size; beyond the edge the nearest pixel."""
+    matrix = np.zeros((2, 3))
+    for axis in range(2):
+        matrix[axis, axis], matrix[axis, 2] = _ALIGNED[alignment](size[axis], new[axis])
+    return Map(matrix, size, new, Border.EDGE)
+
+
+_ALIGNED: dict[Alignment, Callable[[int, int], tuple[float, float]]] = {
+    Alignment.HALF_PIXEL: lambda old, new: (old / new, old / new / 2 - 0.5),
+    Alignment.CORNERS: lambda old, new: ((old - 1) / max(new - 1, 1), 0.0),
+    Alignment.ASYMMETRIC: lambda old, new: (old / new, 0.0),
+}
+
+
+def _flip(flip: T.Flip, drawn: Sequence[float], size: Size, _: Range) -> Operation:
+    if drawn[0] >= flip.probability:
+        return _moved(size, size, 0, 0, Border.FILL, 0.0)
+    return Map(np.array([[1.0, 0, 0], [0, -1.0, size[1] - 1]]), size, size, Border.FILL)
+
+
+def _blur(blur: T.Blur, drawn: Sequence[float], _: Size, __: Range) -> Operation:
+    distance = np.arange(-blur.radius, blur.radius + 1)
+    sigma = max(drawn[0], 1e-6)
+    weights = np.exp(-np.square(distance / sigma) / 2)
+    return Smoothing((weights / weights.sum()).astype(np.float32), Border(blur.border))
+
+
+def noisy(noise: T.Noisy, pixels: Range, draw: Arrays) -> Addition:
+    """The one operation whose random numbers are too many to be drawn ahead."""
+    return Addition(noise.standard_deviation * pixels.width, noise.half_width * pixels.width, draw)
+
+
+def _colour(fill: float | None, pixels: Range) -> float:
+    return pixels.middle if fill is None else fill
+
+
+OPERATIONS: dict[type[Any], Callable[[Any, Sequence[float], Size, Range], Operation]] = {
+    T.Pad: _pad,
+    T.Jitter: _jitter,
+    T.Scale: _scale,
+    T.Rotate: _rotate,
+    T.Affine: _affine,
+    T.Crop: _crop,
+    T.RandomCrop: _random_crop,
+    T.Resize: _resize,
+    T.Flip: _flip,
+    T.Blur: _blur,
+}
+"""All but `noisy`: from a transform, the numbers drawn for it (`draws.SPREADS`), the size of the image before it, and the
+range of its pixels."""

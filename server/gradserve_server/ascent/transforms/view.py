@@ -1,0 +1,205 @@
+"""Images as the model sees them in one step: transformed, and resized to its input; and the exact adjoint of that.
+
+Neighbouring maps are one map wherever that reads the same pixels, so that an affine sequence costs one pass over memory and
+is interpolated once. Images that go through the same sizes are worked on together.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradserve.errors import InvalidAscent
+from gradserve.transforms import Noisy, Transform
+from gradserve_server.ascent.transforms.draws import FIRST_PURPOSE, SPREADS, Draws, stream
+from gradserve_server.ascent.transforms.geometry import (
+    OPERATIONS,
+    Addition,
+    Map,
+    Operation,
+    Range,
+    Size,
+    Smoothing,
+    noisy,
+    resized,
+)
+from gradserve_server.kernels import blur, blur_adjoint, warp, warp_adjoint
+
+Float32 = npt.NDArray[np.float32]
+Stages = list[tuple[Operation, ...]]
+"""In order; of each, the operation for every image of a group."""
+Table = dict[type[Any], Callable[[Float32, Any], Float32]]
+
+
+class Views:
+    """What a sequence of transforms makes of the images of one ascent.
+
+    Args:
+        transforms: In order.
+        seed: Of the ascent.
+        count: Its images.
+        size: Of an image.
+        target: Of the model's input.
+        pixels: Their range.
+        fuse: Whether neighbouring maps become one. Without, each interpolates anew, as in the libraries that came before.
+
+    Raises:
+        InvalidAscent: An image would become smaller than a pixel.
+    """
+
+    def __init__(
+        self,
+        transforms: Sequence[Transform],
+        *,
+        seed: int,
+        count: int,
+        size: Size,
+        target: Size,
+        pixels: Range,
+        fuse: bool = True,
+    ) -> None:
+        self._transforms, self._size, self._target, self._pixels, self._fuse = transforms, size, target, pixels, fuse
+        self._draws = [
+            [
+                Draws(SPREADS[type(transform)](transform), stream(seed, image, FIRST_PURPOSE + position))
+                for position, transform in enumerate(transforms)
+            ]
+            for image in range(count)
+        ]
+        self._plain: list[list[Operation]] = [[resized(size, target)] if size != target else [] for _ in range(count)]
+        self.at(0, 0.0)  # to find out now what is too small
+
+    def plain(self) -> "View":
+        """Without transforms: only resized."""
+        return View(self._plain)
+
+    def at(self, index: int, progress: float) -> "View":
+        """That of a step.
+
+        Args:
+            index: Of the step.
+            progress: The share of the steps before it.
+        """
+        return View([self._operations(draws, index, progress) for draws in self._draws])
+
+    def _operations(self, draws: Sequence[Draws], index: int, progress: float) -> list[Operation]:
+        size, operations = self._size, list[Operation]()
+        for transform, numbers in zip(self._transforms, draws, strict=True):
+            if isinstance(transform, Noisy):
+                operations.append(noisy(transform, self._pixels, partial(numbers.arrays, index)))
+                continue
+            operation = OPERATIONS[type(transform)](transform, numbers.at(index, progress), size, self._pixels)
+            if isinstance(operation, Map):
+                size = operation.size
+                if min(size) < 1:
+                    msg = f"transforms: {transform}: expected an image of a pixel or more after it, got {list(size)}"
+                    raise InvalidAscent(msg)
+            self._append(operations, operation)
+        if size != self._target:
+            self._append(operations, resized(size, self._target))
+        return operations
+
+    def _append(self, operations: list[Operation], operation: Operation) -> None:
+        last = operations[-1] if operations else None
+        if self._fuse and isinstance(last, Map) and isinstance(operation, Map) and (both := last.then(operation)):
+            operations[-1] = both
+        else:
+            operations.append(operation)
+
+
+class View:
+    """What one step does to the images.
+
+    Args:
+        rows: The operations on each image, in order.
+    """
+
+    def __init__(self, rows: Sequence[Sequence[Operation]]) -> None:
+        self._parts = [([n for n, _ in part], _stages([row for _, row in part])) for part in _alike(rows)]
+        self._count = len(rows)
+
+    def forward(self, images: Float32) -> Float32:
+        """The images as the model's input has them: [N, C, H, W] to [N, C, *target]."""
+        return self._each(images, lambda stages: stages, FORWARD)
+
+    def adjoint(self, gradient: Float32) -> Float32:
+        """The gradient with respect to the images, from that with respect to the model's input."""
+        return self._each(gradient, lambda stages: stages[::-1], ADJOINT)
+
+    def _each(self, images: Float32, order: Callable[[Stages], Stages], table: Table) -> Float32:
+        done = []
+        for members, stages in self._parts:
+            part = images if len(self._parts) == 1 else images[members]
+            for stage in order(stages):
+                part = table[type(stage[0])](part, stage)
+            done.append(part)
+        if len(done) == 1:
+            return done[0]
+        result = np.empty((self._count, *done[0].shape[1:]), np.float32)
+        for (members, _), part in zip(self._parts, done, strict=True):
+            result[members] = part
+        return result
+
+
+def _alike(rows: Sequence[Sequence[Operation]]) -> list[list[tuple[int, Sequence[Operation]]]]:
+    """The images in groups for each of which one call does an operation for all."""
+    groups: dict[Hashable, list[tuple[int, Sequence[Operation]]]] = {}
+    for n, row in enumerate(rows):
+        groups.setdefault(tuple(map(_kind, row)), []).append((n, row))
+    return list(groups.values())
+
+
+def _stages(rows: Sequence[Sequence[Operation]]) -> Stages:
+    return list(zip(*rows, strict=True))
+
+
+def _kind(operation: Operation) -> Hashable:
+    match operation:
+        case Map():
+            return operation.source, operation.size, operation.border, operation.fill
+        case Smoothing():
+            return operation.border
+        case Addition():
+            return Addition
+
+
+# ---- the operations, on all images of a group at once ----------------------------------------------------------------
+
+
+def _warp(images: Float32, maps: Sequence[Map]) -> Float32:
+    one = maps[0]
+    return warp(images, _matrices(maps), one.size, border=one.border, fill=one.fill)
+
+
+def _warp_adjoint(gradient: Float32, maps: Sequence[Map]) -> Float32:
+    return warp_adjoint(gradient, _matrices(maps), maps[0].source, border=maps[0].border)
+
+
+def _matrices(maps: Sequence[Map]) -> npt.NDArray[np.float64]:
+    return np.stack([one.matrix for one in maps])
+
+
+def _smooth(images: Float32, stage: Sequence[Smoothing]) -> Float32:
+    return blur(images, np.stack([one.weights for one in stage]), border=stage[0].border)
+
+
+def _smooth_adjoint(gradient: Float32, stage: Sequence[Smoothing]) -> Float32:
+    return blur_adjoint(gradient, np.stack([one.weights for one in stage]), border=stage[0].border)
+
+
+def _add(images: Float32, stage: Sequence[Addition]) -> Float32:
+    noisy_ones = images.copy()
+    for image, one in zip(noisy_ones, stage, strict=True):
+        normal, even = one.draw(image.shape)
+        np.add(image, normal * np.float32(one.standard_deviation) + even * np.float32(one.half_width), out=image)
+    return noisy_ones
+
+
+def _add_adjoint(gradient: Float32, stage: Sequence[Addition]) -> Float32:  # noqa: ARG001
+    return gradient  # what is added does not depend on the image
+
+
+FORWARD: Table = {Map: _warp, Smoothing: _smooth, Addition: _add}
+ADJOINT: Table = {Map: _warp_adjoint, Smoothing: _smooth_adjoint, Addition: _add_adjoint}
