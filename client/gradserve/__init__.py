@@ -3,21 +3,23 @@
 `Client` and `aio.Client` ask a server; `gradserve_server.Engine` has the same verbs in process.
 """
 
-from gradserve import aio, checks, errors, objectives
+from gradserve import aio, checks, errors, numbers, objectives, optimizers, parameterizations, transforms
 from gradserve._calls import GradientResult, HessianResult
 from gradserve._metadata import metadata
-from gradserve.ascents import Adam, AscentSettings, GradientNormalization, Noise, Sgd, Step, StopReason
+from gradserve.ascents import AscentSettings, GradientNormalization, Noise, Step, StopReason
 from gradserve.checkpoints import Checkpoint
 from gradserve.client import Client
 from gradserve.connection import ConnectionSettings, Tls
 from gradserve.descriptions import ImageDescription, Layer, ModelDescription, ModelState, ModelStatus, TensorDescription
 from gradserve.errors import GradserveError
 from gradserve.objectives import Objective
+from gradserve.optimizers import Adam, AdamW, Momentum, NAdam, RmsProp, Sgd
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Adam",
+    "AdamW",
     "AscentSettings",
     "Checkpoint",
     "Client",
@@ -31,8 +33,11 @@ __all__ = [
     "ModelDescription",
     "ModelState",
     "ModelStatus",
+    "Momentum",
+    "NAdam",
     "Noise",
     "Objective",
+    "RmsProp",
     "Sgd",
     "Step",
     "StopReason",
@@ -42,5 +47,9 @@ __all__ = [
     "checks",
     "errors",
     "metadata",
+    "numbers",
     "objectives",
+    "optimizers",
+    "parameterizations",
+    "transforms",
 ]

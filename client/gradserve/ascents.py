@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gradserve.checkpoints import Checkpoint
+from gradserve.optimizers import Optimizer
 
-__all__ = ["Adam", "AscentSettings", "GradientNormalization", "Noise", "Sgd", "Step", "StopReason"]
+__all__ = ["AscentSettings", "GradientNormalization", "Noise", "Step", "StopReason"]
 
 
 class GradientNormalization(StrEnum):
@@ -30,23 +31,6 @@ class GradientNormalization(StrEnum):
     """Its sign; 0 at 0 (FGSM)."""
     MIN_MAX = "min_max"
     """Rescaled to [0, 1]; all equal gives 0."""
-
-
-@dataclass(frozen=True)
-class Sgd:
-    """`image += learning_rate * gradient`."""
-
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class Adam:
-    """Kingma & Ba 2015, algorithm 1, ascending."""
-
-    learning_rate: float = 0.05
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
 
 
 @dataclass(frozen=True)
@@ -118,7 +102,7 @@ class AscentSettings(TypedDict, total=False):
     """Size of one image without its batch axis, where the model leaves it open."""
     start: float | Noise | npt.NDArray[Any]
     """A constant, noise (`Noise(0.01)` of the range's width), or an image [shape] or [count, shape]."""
-    optimizer: Sgd | Adam
+    optimizer: Optimizer
     """`Adam(0.05)` by default."""
     gradient_normalization: GradientNormalization | str
     """"none" by default."""

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from gradserve.ascents import Adam, AscentSettings, GradientNormalization, Noise, Sgd, Step, StopReason
+from gradserve.ascents import AscentSettings, GradientNormalization, Noise, Step, StopReason
 from gradserve.checkpoints import Checkpoint, checkpoint_from_wire, checkpoint_to_wire
 from gradserve.descriptions import (
     Dimension,
@@ -33,6 +33,7 @@ from gradserve.objectives import (
     Unit,
     terms_of,
 )
+from gradserve.optimizers import Adam, Sgd
 from gradserve.tensors import Array, add_named, from_wire, named_from_wire, to_wire
 from gradserve.v1 import gradient_service_pb2 as pb
 from gradserve.v1 import model_service_pb2, objective_pb2

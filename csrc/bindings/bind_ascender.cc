@@ -28,7 +28,11 @@ constexpr Named<Normalization> kNormalizations[] = {
     {"none", Normalization::none},      {"std", Normalization::std},           {"rms", Normalization::rms},
     {"l2", Normalization::l2},          {"mean_abs", Normalization::mean_abs}, {"sign", Normalization::sign},
     {"min_max", Normalization::min_max}};
-constexpr Named<Optimizer> kOptimizers[] = {{"sgd", Optimizer::sgd}, {"adam", Optimizer::adam}};
+constexpr Named<Optimizer> kOptimizers[] = {{"sgd", Optimizer::sgd},
+                                            {"momentum", Optimizer::momentum},
+                                            {"rmsprop", Optimizer::rmsprop},
+                                            {"adam", Optimizer::adam},
+                                            {"nadam", Optimizer::nadam}};
 
 const KernelTable* find_target(const std::optional<std::string>& name) {
   const auto targets = available_targets();
@@ -85,19 +89,26 @@ class Ascender {
   }
 
   py::array_t<double> step(py::handle image, py::handle gradient, py::handle offsets, py::handle first_moment,
-                           py::handle second_moment, Index step_number) const {
+                           py::handle second_moment, Index step_number, double learning_rate,
+                           double weight_decay) const {
     const py::array pixels = checked_array<float>(image, "image", image_shape(kAnySize), Access::write);
     const Index samples = pixels.shape(0);
     const py::array slopes = checked_array<float>(gradient, "gradient", buffer_shape(samples), Access::read);
     const py::object shifts = checked_offsets(offsets, samples);
-    const py::object first = checked_moment(first_moment, "first_moment", samples);
-    const py::object second = checked_moment(second_moment, "second_moment", samples);
+    const bool has_first = has_first_moment(config_.optimizer);
+    const bool has_second = has_second_moment(config_.optimizer);
+    const py::object first = checked_moment(has_first, first_moment, "first_moment", samples);
+    const py::object second = checked_moment(has_second, second_moment, "second_moment", samples);
     check_disjoint({"image", pixels}, {{"gradient", slopes}});
-    if (!first.is_none()) {
-      const auto m = py::reinterpret_borrow<py::array>(first);
-      const auto v = py::reinterpret_borrow<py::array>(second);
-      check_disjoint({"first_moment", m}, {{"image", pixels}, {"gradient", slopes}});
-      check_disjoint({"second_moment", v}, {{"image", pixels}, {"gradient", slopes}, {"first_moment", m}});
+    for (const auto& [name, moment] :
+         {std::pair{"first_moment", first}, std::pair{"second_moment", second}}) {
+      if (moment.is_none()) continue;
+      const auto array = py::reinterpret_borrow<py::array>(moment);
+      check_disjoint({name, array}, {{"image", pixels}, {"gradient", slopes}});
+    }
+    if (has_first && has_second) {
+      check_disjoint({"second_moment", py::reinterpret_borrow<py::array>(second)},
+                     {{"first_moment", py::reinterpret_borrow<py::array>(first)}});
     }
     if (step_number < 1) refuse("step_number", "1 or more", std::to_string(step_number));
 
@@ -112,7 +123,8 @@ class Ascender {
     {
       // As in prepare: references are held, the result is allocated, and only raw memory is touched.
       const py::gil_scoped_release release;
-      gradserve::step(config_, execution_, arrays, step_number);
+      gradserve::step(config_, execution_, arrays,
+                      {.number = step_number, .learning_rate = learning_rate, .weight_decay = weight_decay});
     }
     return norms;
   }
@@ -132,10 +144,10 @@ class Ascender {
     return checked_array<std::int32_t>(offsets, "offsets", std::array{samples, Index{2}}, Access::read);
   }
 
-  py::object checked_moment(py::handle moment, const char* what, Index samples) const {
-    if (config_.optimizer == Optimizer::sgd) {
+  py::object checked_moment(bool wanted, py::handle moment, const char* what, Index samples) const {
+    if (!wanted) {
       if (!moment.is_none())
-        throw py::type_error(std::string(what) + ": expected None for SGD, got an array");
+        throw py::type_error(std::string(what) + ": expected None for this optimizer, got an array");
       return py::none();
     }
     return checked_array<float>(moment, what, image_shape(samples), Access::write);
@@ -164,7 +176,7 @@ class Ascender {
 
 Ascender make_ascender(const std::array<Index, 3>& sample_shape, const std::string& layout, py::handle mean,
                        py::handle scale, const std::string& normalization, const std::string& optimizer,
-                       double learning_rate, double beta1, double beta2, double epsilon, double weight_decay,
+                       double beta1, double beta2, double epsilon, bool nesterov, double momentum_decay,
                        double low, double high, const std::optional<std::string>& simd,
                        std::optional<int> threads) {
   const SampleShape shape = checked_shape(sample_shape);
@@ -174,11 +186,11 @@ Ascender make_ascender(const std::array<Index, 3>& sample_shape, const std::stri
            .scale = checked_channels(scale, "scale", shape.channels),
            .normalization = parse("normalization", kNormalizations, normalization),
            .optimizer = parse("optimizer", kOptimizers, optimizer),
-           .learning_rate = learning_rate,
            .beta1 = beta1,
            .beta2 = beta2,
            .epsilon = epsilon,
-           .weight_decay = weight_decay,
+           .nesterov = nesterov,
+           .momentum_decay = momentum_decay,
            .low = static_cast<float>(low),
            .high = static_cast<float>(high)},
           {.kernels = find_target(simd), .threads = checked_threads(threads)}};
@@ -190,11 +202,12 @@ void register_ascender(py::module_& module) {
   py::class_<Ascender>(module, "Ascender")
       .def(py::init(&make_ascender), py::kw_only(), py::arg("sample_shape"), py::arg("layout"),
            py::arg("mean"), py::arg("scale"), py::arg("normalization"), py::arg("optimizer"),
-           py::arg("learning_rate"), py::arg("beta1"), py::arg("beta2"), py::arg("epsilon"),
-           py::arg("weight_decay"), py::arg("low"), py::arg("high"), py::arg("simd"), py::arg("threads"))
+           py::arg("beta1"), py::arg("beta2"), py::arg("epsilon"), py::arg("nesterov"),
+           py::arg("momentum_decay"), py::arg("low"), py::arg("high"), py::arg("simd"), py::arg("threads"))
       .def("prepare", &Ascender::prepare, py::arg("image"), py::arg("offsets"), py::arg("out"))
       .def("step", &Ascender::step, py::arg("image"), py::arg("gradient"), py::arg("offsets"),
-           py::arg("first_moment"), py::arg("second_moment"), py::arg("step_number"));
+           py::arg("first_moment"), py::arg("second_moment"), py::arg("step_number"),
+           py::arg("learning_rate"), py::arg("weight_decay"));
 }
 
 }  // namespace gradserve

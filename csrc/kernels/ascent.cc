@@ -127,24 +127,61 @@ double reported_norm(Normalization normalization, double squares) {
   return norm;
 }
 
-StepRule step_rule(const AscentConfig& config, Index step_number) {
-  const auto t = static_cast<double>(step_number);
-  const bool adam = config.optimizer == Optimizer::adam;
-  const double correction1 = adam ? 1 - std::pow(config.beta1, t) : 1;
-  const double correction2 = adam ? std::sqrt(1 - std::pow(config.beta2, t)) : 1;
+// What the learning rate is multiplied by for m, and for g.
+struct Rates {
+  double moment;
+  double gradient;
+};
+
+// nadam's, over 1 - beta2^t taken into the rates and into epsilon.
+Rates nadam_rates(const AscentConfig& config, Index t) {
+  const auto beta = [&](Index i) {
+    return config.beta1 * (1 - 0.5 * std::pow(0.96, static_cast<double>(i) * config.momentum_decay));
+  };
+  double product = 1;
+  // Below 1e-18 the product no longer changes 1 - product.
+  for (Index i = 1; i <= t && product > 1e-18; ++i) product *= beta(i);
+  const double next = beta(t + 1);
+  return {.moment = next / (1 - product * next), .gradient = (1 - beta(t)) / (1 - product)};
+}
+
+Rates rates(const AscentConfig& config, Index t) {
+  switch (config.optimizer) {
+    case Optimizer::momentum:
+      return config.nesterov ? Rates{config.beta1, 1} : Rates{1, 0};
+    case Optimizer::adam:
+      return {1 / (1 - std::pow(config.beta1, static_cast<double>(t))), 0};
+    case Optimizer::nadam:
+      return nadam_rates(config, t);
+    case Optimizer::sgd:
+    case Optimizer::rmsprop:
+      return {1, 0};
+  }
+  return {1, 0};
+}
+
+StepRule step_rule(const AscentConfig& config, StepNumbers numbers) {
+  const bool corrected = config.optimizer == Optimizer::adam || config.optimizer == Optimizer::nadam;
+  const double correction2 =
+      corrected ? std::sqrt(1 - std::pow(config.beta2, static_cast<double>(numbers.number))) : 1;
+  const Rates by = rates(config, numbers.number);
+  const auto rate = [&](double share) {
+    return static_cast<float>(
+        std::clamp<double>(numbers.learning_rate * correction2 * share, -FLT_MAX, FLT_MAX));
+  };
   return {
       .normalization = config.normalization,
       .optimizer = config.optimizer,
-      .rate = static_cast<float>(
-          std::clamp<double>(config.learning_rate * correction2 / correction1, -FLT_MAX, FLT_MAX)),
+      .rate = rate(by.moment),
+      .gradient_rate = rate(by.gradient),
       .beta1 = static_cast<float>(config.beta1),
       .one_minus_beta1 = static_cast<float>(1 - config.beta1),
       .beta2 = static_cast<float>(config.beta2),
       .one_minus_beta2 = static_cast<float>(1 - config.beta2),
       // Never 0: a gradient that has always been 0 would become 0 / 0.
       .epsilon = std::max(static_cast<float>(config.epsilon * correction2), FLT_TRUE_MIN),
-      .decays = config.weight_decay != 0,
-      .keep = static_cast<float>(1 - config.weight_decay),
+      .decays = numbers.weight_decay != 0,
+      .keep = static_cast<float>(1 - numbers.weight_decay),
       .low = config.low,
       .high = config.high,
   };
@@ -170,12 +207,12 @@ void prepare(const AscentConfig& config, const Execution& execution, const Prepa
 }
 
 void step(const AscentConfig& config, const Execution& execution, const StepArrays& arrays,
-          Index step_number) {
+          StepNumbers numbers) {
   const Partition partition(config.shape);
   const Index channels = config.shape.channels;
   const Index size = channels * partition.pixels;
   const int threads = threads_for(execution, config.shape, arrays.samples);
-  const StepRule rule = step_rule(config, step_number);
+  const StepRule rule = step_rule(config, numbers);
 
   const auto sum_block = [&](Index n, Index b, Sums* sums) {
     execution.kernels->statistics({.gradient = arrays.gradient + n * size,

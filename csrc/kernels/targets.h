@@ -88,12 +88,13 @@ struct ChannelStep {
 struct StepRule {
   Normalization normalization;
   Optimizer optimizer;
-  float rate;  // sgd: learning_rate; adam: learning_rate sqrt(1 - beta2^t) / (1 - beta1^t)
+  float rate;           // of what the optimizer remembers, or of g where it remembers no mean
+  float gradient_rate;  // momentum, nadam: of g itself
   float beta1;
   float one_minus_beta1;
   float beta2;
   float one_minus_beta2;
-  float epsilon;  // adam: epsilon sqrt(1 - beta2^t)
+  float epsilon;  // adam, nadam: epsilon sqrt(1 - beta2^t)
   bool decays;
   float keep;  // 1 - weight_decay
   float low;
@@ -102,8 +103,8 @@ struct StepRule {
 
 struct UpdateTask {
   float* image;
-  float* first_moment;   // null for SGD
-  float* second_moment;  // null for SGD
+  float* first_moment;   // null where the optimizer has none
+  float* second_moment;  // null where the optimizer has none
   const float* gradient;
   const ChannelStep* steps;  // [channels]
   const StepRule* rule;

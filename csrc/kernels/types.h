@@ -13,7 +13,7 @@ enum class Layout : std::uint8_t { nchw, nhwc };
 // What the pixel gradient of a sample is divided by.
 enum class Normalization : std::uint8_t { none, std, rms, l2, mean_abs, sign, min_max };
 
-enum class Optimizer : std::uint8_t { sgd, adam };
+enum class Optimizer : std::uint8_t { sgd, momentum, rmsprop, adam, nadam };
 
 // One sample of the image, planar [channels, height, width].
 struct SampleShape {

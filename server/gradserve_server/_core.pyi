@@ -17,11 +17,11 @@ class Ascender:
         scale: npt.NDArray[np.float32],
         normalization: str,
         optimizer: str,
-        learning_rate: float,
         beta1: float,
         beta2: float,
         epsilon: float,
-        weight_decay: float,
+        nesterov: bool,
+        momentum_decay: float,
         low: float,
         high: float,
         simd: str | None,
@@ -41,6 +41,8 @@ class Ascender:
         first_moment: npt.NDArray[np.float32] | None,
         second_moment: npt.NDArray[np.float32] | None,
         step_number: int,
+        learning_rate: float,
+        weight_decay: float,
     ) -> npt.NDArray[np.float64]: ...
 
 def warp(

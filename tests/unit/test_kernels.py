@@ -310,7 +310,8 @@ def test_other_python_threads_run_during_a_step():
 def test_a_forked_child_can_compute():
     script = """
 import os, numpy as np
-from gradserve_server.kernels import Ascender, Sgd
+from gradserve import Sgd
+from gradserve_server.kernels import Ascender
 ascender = Ascender((3, 64, 64), rule=Sgd(1.0), threads=4)
 image, out = np.ones((4, 3, 64, 64), np.float32), np.zeros((4, 3, 64, 64), np.float32)
 ascender.prepare(image, None, out)

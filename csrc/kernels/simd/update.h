@@ -46,29 +46,68 @@ inline float moved(float pixel, float move, const StepRule& rule, float mean) {
   return pixel > rule.high ? rule.high : pixel;
 }
 
+// ---- g, m, v -> m, v, learning_rate u: one optimizer each ----
+
+struct Sgd {
+  static constexpr bool kFirst = false;
+  static constexpr bool kSecond = false;
+  static float move(float g, float&, float&, const StepRule& rule) { return rule.rate * g; }
+};
+
+struct Momentum {
+  static constexpr bool kFirst = true;
+  static constexpr bool kSecond = false;
+  static float move(float g, float& m, float&, const StepRule& rule) {
+    m = rule.beta1 * m + g;
+    return rule.rate * m + rule.gradient_rate * g;
+  }
+};
+
+struct RmsProp {
+  static constexpr bool kFirst = false;
+  static constexpr bool kSecond = true;
+  static float move(float g, float&, float& v, const StepRule& rule) {
+    v = rule.beta2 * v + rule.one_minus_beta2 * g * g;
+    return rule.rate * g / (__builtin_sqrtf(v) + rule.epsilon);
+  }
+};
+
+struct Adam {
+  static constexpr bool kFirst = true;
+  static constexpr bool kSecond = true;
+  static float move(float g, float& m, float& v, const StepRule& rule) {
+    m = rule.beta1 * m + rule.one_minus_beta1 * g;
+    v = rule.beta2 * v + rule.one_minus_beta2 * g * g;
+    // The product before the quotient, not after it: it is ready while the root is taken.
+    return rule.rate * m / (__builtin_sqrtf(v) + rule.epsilon);
+  }
+};
+
+struct NAdam {
+  static constexpr bool kFirst = true;
+  static constexpr bool kSecond = true;
+  static float move(float g, float& m, float& v, const StepRule& rule) {
+    m = rule.beta1 * m + rule.one_minus_beta1 * g;
+    v = rule.beta2 * v + rule.one_minus_beta2 * g * g;
+    return (rule.rate * m + rule.gradient_rate * g) / (__builtin_sqrtf(v) + rule.epsilon);
+  }
+};
+
 // ---- planar runs ----
 
 // `rule` comes by value: through a reference the compiler must reload it after every store.
-template <typename Transform, bool kDecays>
-inline void sgd_run(float* __restrict image, const float* __restrict gradient, Index count,
-                    Transform normalized, StepRule rule, float mean) {
+template <typename Rule, typename Transform, bool kDecays>
+inline void run(float* __restrict image, float* __restrict first, float* __restrict second,
+                const float* __restrict gradient, Index count, Transform normalized, StepRule rule,
+                float mean) {
   for (Index i = 0; i < count; ++i) {
-    image[i] = moved<kDecays>(image[i], rule.rate * normalized(gradient[i]), rule, mean);
-  }
-}
-
-template <typename Transform, bool kDecays>
-inline void adam_run(float* __restrict image, float* __restrict first, float* __restrict second,
-                     const float* __restrict gradient, Index count, Transform normalized, StepRule rule,
-                     float mean) {
-  for (Index i = 0; i < count; ++i) {
-    const float g = normalized(gradient[i]);
-    const float m = rule.beta1 * first[i] + rule.one_minus_beta1 * g;
-    const float v = rule.beta2 * second[i] + rule.one_minus_beta2 * g * g;
-    first[i] = m;
-    second[i] = v;
-    // The product before the quotient, not after it: it is ready while the root is taken.
-    const float move = rule.rate * m / (__builtin_sqrtf(v) + rule.epsilon);
+    float m = 0;
+    float v = 0;
+    if constexpr (Rule::kFirst) m = first[i];
+    if constexpr (Rule::kSecond) v = second[i];
+    const float move = Rule::move(normalized(gradient[i]), m, v, rule);
+    if constexpr (Rule::kFirst) first[i] = m;
+    if constexpr (Rule::kSecond) second[i] = v;
     image[i] = moved<kDecays>(image[i], move, rule, mean);
   }
 }
@@ -78,12 +117,22 @@ inline void update_run(const UpdateTask& task, Index channel, Index pixel, const
                        Index count) {
   const ChannelStep& step = task.steps[channel];
   const Index at = channel * task.jitter.height * task.jitter.width + pixel;
-  const Transform normalized(step);
-  if (task.rule->optimizer == Optimizer::adam) {
-    adam_run<Transform, kDecays>(task.image + at, task.first_moment + at, task.second_moment + at, gradient,
-                                 count, normalized, *task.rule, step.mean);
-  } else {
-    sgd_run<Transform, kDecays>(task.image + at, gradient, count, normalized, *task.rule, step.mean);
+  const auto moment = [at](float* array) { return array == nullptr ? nullptr : array + at; };
+  const auto with = [&]<typename Rule>(Rule) {
+    run<Rule, Transform, kDecays>(task.image + at, moment(task.first_moment), moment(task.second_moment),
+                                  gradient, count, Transform(step), *task.rule, step.mean);
+  };
+  switch (task.rule->optimizer) {
+    case Optimizer::sgd:
+      return with(Sgd{});
+    case Optimizer::momentum:
+      return with(Momentum{});
+    case Optimizer::rmsprop:
+      return with(RmsProp{});
+    case Optimizer::adam:
+      return with(Adam{});
+    case Optimizer::nadam:
+      return with(NAdam{});
   }
 }
 

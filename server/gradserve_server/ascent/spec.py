@@ -274,7 +274,7 @@ def _resume(checkpoint: Any) -> Checkpoint | None:
     return checkpoint
 
 
-def _optimizer(optimizer: Sgd | Adam) -> Sgd | Adam:
+def _optimizer(optimizer: Any) -> Sgd | Adam:
     if not isinstance(optimizer, (Sgd, Adam)):
         msg = f"optimizer: expected Sgd or Adam, got {type(optimizer).__name__}"
         raise InvalidAscent(msg)

@@ -4,19 +4,15 @@ All work on float32, C-contiguous, planar `[N, C, H, W]`. Results are bit-identi
 threads, and the samples of a batch do not see one another. An argument that does not fit is a ValueError or TypeError.
 """
 
-from gradserve import Adam, GradientNormalization, Sgd
 from gradserve_server._core import num_threads, set_num_threads, simd_targets
 from gradserve_server.kernels.ascender import Ascender, AscentState, Layout
 from gradserve_server.kernels.resampling import Border, blur, blur_adjoint, warp, warp_adjoint
 
 __all__ = [
-    "Adam",
     "Ascender",
     "AscentState",
     "Border",
-    "GradientNormalization",
     "Layout",
-    "Sgd",
     "blur",
     "blur_adjoint",
     "num_threads",

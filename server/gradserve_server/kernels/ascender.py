@@ -15,13 +15,16 @@ number of threads, and the samples of a batch do not see one another.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from gradserve import Adam, GradientNormalization, Sgd
+from gradserve.ascents import GradientNormalization
+from gradserve.optimizers import Adam, AdamW, Momentum, NAdam, Optimizer, RmsProp, Sgd
 from gradserve_server import _core
 
 FloatArray = npt.NDArray[np.float32]
@@ -40,9 +43,9 @@ class AscentState:
     """What an optimizer remembers of one ascent between steps (`Ascender.new_state` makes it).
 
     Attributes:
-        steps: Steps taken so far; Adam's t is one more.
-        first_moment: Adam's m, float32 `[N, C, H, W]`; None for SGD.
-        second_moment: Adam's v, float32 `[N, C, H, W]`; None for SGD.
+        steps: Steps taken so far; t is one more.
+        first_moment: m, float32 `[N, C, H, W]`; None where the optimizer has none.
+        second_moment: v, float32 `[N, C, H, W]`; None where the optimizer has none.
     """
 
     steps: int = 0
@@ -63,13 +66,13 @@ class Ascender:
 
     Args:
         sample_shape: `(C, H, W)` of one sample in pixel space; the number of samples is free at each call.
-        rule: How g becomes the update u, and the learning rate.
+        rule: How g becomes the update u, and the learning rate, unless `step` is given one.
         mean: Subtracted by `prepare`, and where weight decay pulls to; a number, or one per channel.
         scale: Multiplied by `prepare`, so usually 1 / standard deviation; a number, or one per channel.
         layout: Memory order of the model's buffer.
         normalization: What the gradient of each sample is divided by.
         weight_decay: In [0, 1]: part of the distance to `mean` that each step takes away. At 0 the decay is
-            skipped altogether.
+            skipped altogether. AdamW has its own, and takes no other.
         low: Lower bound of the pixels; -inf for none.
         high: Upper bound of the pixels; inf for none.
         simd: One of `simd_targets()`; None takes the best. All give the same bits: this is for tests.
@@ -80,13 +83,13 @@ class Ascender:
         ValueError: An argument is out of its range.
     """
 
-    __slots__ = ("_kernel", "_needs_moments", "_sample_shape")
+    __slots__ = ("_decay", "_kernel", "_moments", "_rule", "_sample_shape")
 
     def __init__(
         self,
         sample_shape: tuple[int, int, int],
         *,
-        rule: Sgd | Adam,
+        rule: Optimizer,
         mean: npt.ArrayLike = 0.0,
         scale: npt.ArrayLike = 1.0,
         layout: Layout = Layout.NCHW,
@@ -106,26 +109,25 @@ class Ascender:
         if len(sample_shape) != 3 or min(sample_shape) < 1:
             msg = f"sample_shape: expected three positive sizes (C, H, W), got {sample_shape}"
             raise ValueError(msg)
-        if not isinstance(rule, Sgd | Adam):
-            msg = f"rule: expected Sgd or Adam, got {type(rule).__name__}"
+        if type(rule) not in _RULES:
+            msg = f"rule: expected one of {', '.join(kind.__name__ for kind in _RULES)}, got {type(rule).__name__}"
             raise TypeError(msg)
-        # The kernel reads Adam's numbers only when the optimizer is Adam.
-        adam = rule if isinstance(rule, Adam) else Adam(rule.learning_rate)
-        _check_rule(adam)
-        self._sample_shape = sample_shape
-        self._needs_moments = isinstance(rule, Adam)
+        if isinstance(rule, AdamW) and weight_decay:
+            msg = f"weight_decay: expected 0, because AdamW has its own, got {weight_decay}"
+            raise ValueError(msg)
+        _check_rule(rule)
+        kind = _RULES[type(rule)]
+        self._sample_shape, self._rule, self._decay, self._moments = sample_shape, rule, weight_decay, kind.moments
+        numbers: dict[str, Any] = {"beta1": 0.0, "beta2": 0.0, "epsilon": 1.0, "nesterov": False, "momentum_decay": 0.0}
+        numbers |= {name: getattr(rule, field) for name, field in kind.numbers.items()}
         self._kernel = _core.Ascender(
             sample_shape=sample_shape,
             layout=str(layout),
             mean=_per_channel("mean", mean, sample_shape[0]),
             scale=_per_channel("scale", scale, sample_shape[0]),
             normalization=str(normalization),
-            optimizer="adam" if self._needs_moments else "sgd",
-            learning_rate=adam.learning_rate,
-            beta1=adam.beta1,
-            beta2=adam.beta2,
-            epsilon=adam.epsilon,
-            weight_decay=weight_decay,
+            optimizer=kind.name,
+            **numbers,
             low=low,
             high=high,
             simd=simd,
@@ -134,10 +136,9 @@ class Ascender:
 
     def new_state(self, samples: int) -> AscentState:
         """The state of an ascent that has taken no step yet."""
-        if not self._needs_moments:
-            return AscentState()
         shape = (samples, *self._sample_shape)
-        return AscentState(0, np.zeros(shape, np.float32), np.zeros(shape, np.float32))
+        first, second = (np.zeros(shape, np.float32) if wanted else None for wanted in self._moments)
+        return AscentState(0, first, second)
 
     def prepare(self, image: FloatArray, offsets: npt.NDArray[np.int32] | None, out: FloatArray) -> None:
         """Writes the jittered, normalized image into the model's input buffer.
@@ -164,12 +165,13 @@ class Ascender:
         gradient: FloatArray,
         offsets: npt.NDArray[np.int32] | None,
         state: AscentState,
+        learning_rate: float | None = None,
     ) -> npt.NDArray[np.float64]:
         """Takes one ascent step, in place: the adjoint of `prepare`, then the update.
 
         1. `d[n, c, y, x] = scale[c] * gradient[n, c, (y + dy) % H, (x + dx) % W]`
         2. `g = d / statistic(d)`, see `gradserve.GradientNormalization`; 0 where the statistic is 0
-        3. `u = g`, or Adam's direction
+        3. `u = g`, or the optimizer's direction
         4. `p = p + learning_rate * u`
         5. `p = mean[c] + (1 - weight_decay) * (p - mean[c])`
         6. `p = clip(p, low, high)`
@@ -182,6 +184,7 @@ class Ascender:
             gradient: With respect to the model's buffer, and in its layout.
             offsets: The ones that `prepare` was called with.
             state: From `new_state(N)`, updated in place.
+            learning_rate: Of this step; None takes the rule's, which then must be a number.
 
         Returns:
             float64 `[N]`: the L2 norm of d of each sample, before normalization.
@@ -191,7 +194,17 @@ class Ascender:
             ValueError: An array has the wrong dtype, shape or memory order, is read-only, or overlaps
                 another; nothing was changed.
         """
-        norms = self._kernel.step(image, gradient, offsets, state.first_moment, state.second_moment, state.steps + 1)
+        rate = self._rule.learning_rate if learning_rate is None else learning_rate
+        if not (isinstance(rate, (int, float)) and abs(rate) <= _FLOAT32.max):
+            msg = f"learning_rate: expected a number that is finite in float32, got {rate}"
+            raise ValueError(msg)
+        decay = self._decay
+        if isinstance(self._rule, AdamW):
+            # Before the update, not after it: what is kept afterwards divides the rate.
+            decay = min(max(rate * self._rule.weight_decay, 0.0), 1.0)
+            rate = rate / (1 - decay) if decay < 1 else 0.0
+        moments = state.first_moment, state.second_moment
+        norms = self._kernel.step(image, gradient, offsets, *moments, state.steps + 1, rate, decay)
         state.steps += 1
         return norms
 
@@ -199,18 +212,53 @@ class Ascender:
 _FLOAT32 = np.finfo(np.float32)
 
 
-def _check_rule(rule: Adam) -> None:
-    """Learning rate and epsilon finite in float32, epsilon positive there too (0 / 0 otherwise), betas in [0, 1)."""
-    if not abs(rule.learning_rate) <= _FLOAT32.max:
-        msg = f"learning_rate: expected a number that is finite in float32, got {rule.learning_rate}"
+class _Rule(NamedTuple):
+    """An optimizer as the kernel takes it."""
+
+    name: str
+    moments: tuple[bool, bool]
+    """Whether it remembers m, and v."""
+    numbers: Mapping[str, str]
+    """The kernel's name of each of its fields."""
+
+
+_ADAM = {"beta1": "beta1", "beta2": "beta2", "epsilon": "epsilon"}
+
+_RULES: Mapping[type[Any], _Rule] = {
+    Sgd: _Rule("sgd", (False, False), {}),
+    Momentum: _Rule("momentum", (True, False), {"beta1": "momentum", "nesterov": "nesterov"}),
+    RmsProp: _Rule("rmsprop", (False, True), {"beta2": "decay", "epsilon": "epsilon"}),
+    Adam: _Rule("adam", (True, True), _ADAM),
+    AdamW: _Rule("adam", (True, True), _ADAM),
+    NAdam: _Rule("nadam", (True, True), _ADAM | {"momentum_decay": "momentum_decay"}),
+}
+
+_RANGES: Mapping[str, tuple[str, Callable[[float], bool]]] = {
+    "momentum": ("a number in [0, 1)", lambda value: 0 <= value < 1),
+    "decay": ("a number in [0, 1)", lambda value: 0 <= value < 1),
+    "beta1": ("a number in [0, 1)", lambda value: 0 <= value < 1),
+    "beta2": ("a number in [0, 1)", lambda value: 0 <= value < 1),
+    # 0 / 0 otherwise.
+    "epsilon": (
+        "a number that is positive and finite in float32",
+        lambda value: bool(_FLOAT32.smallest_subnormal <= value <= _FLOAT32.max),
+    ),
+    "momentum_decay": ("a finite number of 0 or more", lambda value: 0 <= value < math.inf),
+    "weight_decay": ("a finite number of 0 or more", lambda value: 0 <= value < math.inf),
+}
+"""What the fields of optimizers may be."""
+
+
+def _check_rule(rule: Optimizer) -> None:
+    rate = rule.learning_rate
+    if isinstance(rate, (int, float)) and not abs(rate) <= _FLOAT32.max:
+        msg = f"learning_rate: expected a number that is finite in float32, got {rate}"
         raise ValueError(msg)
-    for name, beta in (("beta1", rule.beta1), ("beta2", rule.beta2)):
-        if not 0 <= beta < 1:
-            msg = f"{name}: expected a number in [0, 1), got {beta}"
+    for name, value in vars(rule).items():
+        expected, fits = _RANGES.get(name, ("", lambda _: True))
+        if not fits(value):
+            msg = f"{name}: expected {expected}, got {value}"
             raise ValueError(msg)
-    if not _FLOAT32.smallest_subnormal <= rule.epsilon <= _FLOAT32.max:
-        msg = f"epsilon: expected a number that is positive and finite in float32, got {rule.epsilon}"
-        raise ValueError(msg)
 
 
 def _per_channel(name: str, value: npt.ArrayLike, channels: int) -> FloatArray:

@@ -20,7 +20,6 @@ from gradserve import (
     TensorDescription,
 )
 from gradserve.errors import InvalidAscent, NotDifferentiable, TooLarge, UnknownInput
-from gradserve_server import kernels
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.spec import LARGEST_COUNT, resolve
 from gradserve_server.config import EngineConfig
@@ -377,10 +376,6 @@ def test_adam_arrives_at_the_kernels_as_adam():
     batch, gradient = got.feeds["x"], np.full((1, 3, 4, 5), 1000, np.float32)
     *_, last = ascend(got, again_and_again(lambda: None), batch, np.zeros(1, np.float32), gradient)
     np.testing.assert_allclose(last.image, 0.125, rtol=TOLERANCE["float32 operator"])
-
-
-def test_the_kernels_normalizations_are_the_clients():
-    assert {member.value for member in kernels.GradientNormalization} == {member.value for member in GradientNormalization}
 
 
 @pytest.mark.parametrize(("steps", "every", "expected"), [(3, 1, [0, 1, 2, 3]), (5, 2, [0, 2, 4, 5]), (2, 10, [0, 2])])
