@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from gradserve.checkpoints import Checkpoint
 from gradserve.optimizers import Optimizer
+from gradserve.parameterizations import Parameterization
+from gradserve.transforms import Transform
 
 __all__ = ["AscentSettings", "GradientNormalization", "Noise", "Step", "StopReason"]
 
@@ -112,6 +114,14 @@ class AscentSettings(TypedDict, total=False):
     """Largest random shift in pixels, each way, with wrap-around (0)."""
     bounds: tuple[float, float] | None
     """Values are kept within these; the described range by default. Infinite means free."""
+    parameterization: Parameterization
+    """What changes: `Pixels()`, the image itself, by default (`gradserve.parameterizations`)."""
+    transforms: Sequence[Transform]
+    """What happens to an image on its way to the model in each step but the last (`gradserve.transforms`; none)."""
+    resample_each: bool
+    """Whether each transform samples anew, as in Lucid; else affine ones next to each other are sampled once (False)."""
+    image_size: tuple[int, int]
+    """Rows and columns of the image that is made; it is resized to the model's input (the model's own size)."""
     report_every: int
     """A report every so many steps, and always the first and the last (1)."""
     image_every: int

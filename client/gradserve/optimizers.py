@@ -47,7 +47,7 @@ class Adam:
 
 @dataclass(frozen=True)
 class AdamW:
-    """Adam, before which learning_rate * weight_decay of the distance to the mean is taken away (Loshchilov & Hutter 2019)."""
+    """Adam after learning_rate * weight_decay of the distance to the mean is taken away (Loshchilov & Hutter 2019)."""
 
     learning_rate: Schedule = 0.05
     beta1: float = 0.9

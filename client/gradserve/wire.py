@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from gradserve import mirror
 from gradserve.ascents import AscentSettings, GradientNormalization, Noise, Step, StopReason
 from gradserve.checkpoints import Checkpoint, checkpoint_from_wire, checkpoint_to_wire
 from gradserve.descriptions import (
@@ -33,10 +34,12 @@ from gradserve.objectives import (
     Unit,
     terms_of,
 )
-from gradserve.optimizers import Adam, Sgd
+from gradserve.optimizers import Optimizer
+from gradserve.parameterizations import Parameterization
 from gradserve.tensors import Array, add_named, from_wire, named_from_wire, to_wire
+from gradserve.transforms import Transform
 from gradserve.v1 import gradient_service_pb2 as pb
-from gradserve.v1 import model_service_pb2, objective_pb2
+from gradserve.v1 import model_service_pb2, objective_pb2, transform_pb2
 from gradserve.v1.tensor_pb2 import Tensor
 
 # ---- objectives ------------------------------------------------------------------------------------------------------
@@ -109,6 +112,7 @@ _PLAIN_SETTINGS = (
     "report_every",
     "image_every",
     "checkpoint_every",
+    "resample_each",
 )
 _NORMALIZATION_PREFIX = "GRADIENT_NORMALIZATION_"
 _STOP_PREFIX = "STOP_REASON_"
@@ -173,13 +177,14 @@ def ascent_from_wire(request: pb.AscendRequest) -> AscentSettings:
             settings["start"] = Noise(request.start.noise.standard_deviation)
         case "image":
             settings["start"] = from_wire(request.start.image, what="start image")
-    match request.optimizer.WhichOneof("kind"):
-        case "sgd":
-            settings["optimizer"] = Sgd(request.optimizer.sgd.learning_rate)
-        case "adam":
-            adam = request.optimizer.adam
-            optional = {k: getattr(adam, k) for k in ("beta1", "beta2", "epsilon") if adam.HasField(k)}
-            settings["optimizer"] = Adam(adam.learning_rate, **optional)
+    if request.HasField("optimizer"):
+        settings["optimizer"] = mirror.read_kind(Optimizer, request.optimizer)
+    if request.HasField("parameterization"):
+        settings["parameterization"] = mirror.read_kind(Parameterization, request.parameterization)
+    if request.transforms:
+        settings["transforms"] = tuple(mirror.read_kind(Transform, transform) for transform in request.transforms)
+    if request.HasField("image_size"):
+        settings["image_size"] = (request.image_size.height, request.image_size.width)
     if request.gradient_normalization:
         settings["gradient_normalization"] = _normalization_from_wire(request.gradient_normalization)
     if request.HasField("bounds"):
@@ -223,12 +228,10 @@ def _start_to_wire(start: Any) -> pb.Start:
     return pb.Start(image=to_wire(np.asarray(start, np.float32), what="start image"))
 
 
-def _optimizer_to_wire(optimizer: Sgd | Adam) -> pb.Optimizer:
-    if not isinstance(optimizer, (Sgd, Adam)):
-        msg = f"optimizer: expected Sgd or Adam, got {type(optimizer).__name__}"
-        raise InvalidAscent(msg)
-    fields = vars(optimizer)
-    return pb.Optimizer(adam=pb.Adam(**fields)) if isinstance(optimizer, Adam) else pb.Optimizer(sgd=pb.Sgd(**fields))
+def _transform_to_wire(transform: Transform) -> transform_pb2.Transform:
+    message = transform_pb2.Transform()
+    mirror.fill_kind(message, transform)
+    return message
 
 
 def _normalization_to_wire(normalization: str) -> Any:
@@ -263,7 +266,10 @@ def _resume_to_wire(checkpoint: Checkpoint | None) -> Any:
 _SETTING_TO_WIRE: dict[str, Callable[[pb.AscendRequest, Any], object]] = {
     "shape": lambda request, value: request.shape.extend(value),
     "start": lambda request, value: request.start.CopyFrom(_start_to_wire(value)),
-    "optimizer": lambda request, value: request.optimizer.CopyFrom(_optimizer_to_wire(value)),
+    "optimizer": lambda request, value: mirror.fill_kind(request.optimizer, value),
+    "parameterization": lambda request, value: mirror.fill_kind(request.parameterization, value),
+    "transforms": lambda request, value: request.transforms.extend(map(_transform_to_wire, value)),
+    "image_size": lambda request, value: request.image_size.MergeFrom(pb.ImageSize(height=value[0], width=value[1])),
     "gradient_normalization": lambda request, value: setattr(
         request, "gradient_normalization", _normalization_to_wire(value)
     ),

@@ -1,6 +1,9 @@
 from gradserve.v1 import checkpoint_pb2 as _checkpoint_pb2
 from gradserve.v1 import objective_pb2 as _objective_pb2
+from gradserve.v1 import optimizer_pb2 as _optimizer_pb2
+from gradserve.v1 import parameterization_pb2 as _parameterization_pb2
 from gradserve.v1 import tensor_pb2 as _tensor_pb2
+from gradserve.v1 import transform_pb2 as _transform_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -163,7 +166,7 @@ class ActivationsResponse(_message.Message):
     def __init__(self, activations: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ...) -> None: ...
 
 class AscendRequest(_message.Message):
-    __slots__ = ("model", "objective", "input", "inputs", "steps", "seed", "count", "shape", "start", "optimizer", "gradient_normalization", "weight_decay", "jitter", "bounds", "report_every", "image_every", "resume", "checkpoint_every")
+    __slots__ = ("model", "objective", "input", "inputs", "steps", "seed", "count", "shape", "start", "optimizer", "gradient_normalization", "weight_decay", "jitter", "bounds", "report_every", "image_every", "resume", "checkpoint_every", "parameterization", "transforms", "resample_each", "image_size")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -182,6 +185,10 @@ class AscendRequest(_message.Message):
     IMAGE_EVERY_FIELD_NUMBER: _ClassVar[int]
     RESUME_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_EVERY_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERIZATION_FIELD_NUMBER: _ClassVar[int]
+    TRANSFORMS_FIELD_NUMBER: _ClassVar[int]
+    RESAMPLE_EACH_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     objective: _objective_pb2.Objective
     input: str
@@ -191,7 +198,7 @@ class AscendRequest(_message.Message):
     count: int
     shape: _containers.RepeatedScalarFieldContainer[int]
     start: Start
-    optimizer: Optimizer
+    optimizer: _optimizer_pb2.Optimizer
     gradient_normalization: GradientNormalization
     weight_decay: float
     jitter: int
@@ -200,7 +207,19 @@ class AscendRequest(_message.Message):
     image_every: int
     resume: _checkpoint_pb2.Checkpoint
     checkpoint_every: int
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., objective: _Optional[_Union[_objective_pb2.Objective, _Mapping]] = ..., input: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ..., steps: _Optional[int] = ..., seed: _Optional[int] = ..., count: _Optional[int] = ..., shape: _Optional[_Iterable[int]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., optimizer: _Optional[_Union[Optimizer, _Mapping]] = ..., gradient_normalization: _Optional[_Union[GradientNormalization, str]] = ..., weight_decay: _Optional[float] = ..., jitter: _Optional[int] = ..., bounds: _Optional[_Union[Bounds, _Mapping]] = ..., report_every: _Optional[int] = ..., image_every: _Optional[int] = ..., resume: _Optional[_Union[_checkpoint_pb2.Checkpoint, _Mapping]] = ..., checkpoint_every: _Optional[int] = ...) -> None: ...
+    parameterization: _parameterization_pb2.Parameterization
+    transforms: _containers.RepeatedCompositeFieldContainer[_transform_pb2.Transform]
+    resample_each: bool
+    image_size: ImageSize
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., objective: _Optional[_Union[_objective_pb2.Objective, _Mapping]] = ..., input: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ..., steps: _Optional[int] = ..., seed: _Optional[int] = ..., count: _Optional[int] = ..., shape: _Optional[_Iterable[int]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., optimizer: _Optional[_Union[_optimizer_pb2.Optimizer, _Mapping]] = ..., gradient_normalization: _Optional[_Union[GradientNormalization, str]] = ..., weight_decay: _Optional[float] = ..., jitter: _Optional[int] = ..., bounds: _Optional[_Union[Bounds, _Mapping]] = ..., report_every: _Optional[int] = ..., image_every: _Optional[int] = ..., resume: _Optional[_Union[_checkpoint_pb2.Checkpoint, _Mapping]] = ..., checkpoint_every: _Optional[int] = ..., parameterization: _Optional[_Union[_parameterization_pb2.Parameterization, _Mapping]] = ..., transforms: _Optional[_Iterable[_Union[_transform_pb2.Transform, _Mapping]]] = ..., resample_each: bool = ..., image_size: _Optional[_Union[ImageSize, _Mapping]] = ...) -> None: ...
+
+class ImageSize(_message.Message):
+    __slots__ = ("height", "width")
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    height: int
+    width: int
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
 class Start(_message.Message):
     __slots__ = ("constant", "noise", "image")
@@ -217,32 +236,6 @@ class Noise(_message.Message):
     STANDARD_DEVIATION_FIELD_NUMBER: _ClassVar[int]
     standard_deviation: float
     def __init__(self, standard_deviation: _Optional[float] = ...) -> None: ...
-
-class Optimizer(_message.Message):
-    __slots__ = ("sgd", "adam")
-    SGD_FIELD_NUMBER: _ClassVar[int]
-    ADAM_FIELD_NUMBER: _ClassVar[int]
-    sgd: Sgd
-    adam: Adam
-    def __init__(self, sgd: _Optional[_Union[Sgd, _Mapping]] = ..., adam: _Optional[_Union[Adam, _Mapping]] = ...) -> None: ...
-
-class Sgd(_message.Message):
-    __slots__ = ("learning_rate",)
-    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
-    learning_rate: float
-    def __init__(self, learning_rate: _Optional[float] = ...) -> None: ...
-
-class Adam(_message.Message):
-    __slots__ = ("learning_rate", "beta1", "beta2", "epsilon")
-    LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
-    BETA1_FIELD_NUMBER: _ClassVar[int]
-    BETA2_FIELD_NUMBER: _ClassVar[int]
-    EPSILON_FIELD_NUMBER: _ClassVar[int]
-    learning_rate: float
-    beta1: float
-    beta2: float
-    epsilon: float
-    def __init__(self, learning_rate: _Optional[float] = ..., beta1: _Optional[float] = ..., beta2: _Optional[float] = ..., epsilon: _Optional[float] = ...) -> None: ...
 
 class Bounds(_message.Message):
     __slots__ = ("low", "high")

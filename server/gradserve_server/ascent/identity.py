@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from gradserve import ModelDescription
 from gradserve.objectives import Term
+from gradserve.parameterizations import Pixels
 from gradserve_server.ascent.spec import AscentSpec
 
-_SAME_NAME = ("shape", "count", "seed", "optimizer", "gradient_normalization", "weight_decay", "jitter", "bounds")
+_SAME_NAME = ("count", "seed", "optimizer", "gradient_normalization", "weight_decay", "jitter", "bounds")
 
 
 def identity(
@@ -42,8 +43,22 @@ def identity(
         "shape": spec.pixels.model_shape,
     }
     described |= {name: getattr(spec, name) for name in _SAME_NAME if name not in described}
+    described |= {name: value for name, (value, default) in _added(spec).items() if value != default}
     described |= {f"inputs: {name}": array for name, array in feeds.items() if name != spec.input}
     return {name: text(value) for name, value in described.items()}
+
+
+def _added(spec: AscentSpec) -> dict[str, tuple[Any, Any]]:
+    """Settings that came later, with their defaults."""
+    scheduled = any("Linear(" in text(numbers) for numbers in (spec.optimizer, spec.transforms))
+    return {
+        "parameterization": (text(spec.parameterization), text(Pixels())),
+        "transforms": (spec.transforms, ()),
+        "resample_each": (spec.resample_each, False),
+        "image_size": (spec.image.model_shape, spec.pixels.model_shape),
+        # How far a number has come depends on them.
+        "steps": (spec.steps if scheduled else None, None),
+    }
 
 
 def text(value: Any) -> str:

@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from gradserve import Step, StopReason
 from gradserve.errors import CallCancelled
+from gradserve_server.ascent.canvas import canvas_of
 from gradserve_server.ascent.spec import AscentSpec
 from gradserve_server.ascent.state import State
-from gradserve_server.kernels import Ascender, Layout
 
 Float32 = npt.NDArray[np.float32]
 
@@ -73,11 +73,10 @@ def ascend(
     Raises:
         InvalidAscent: The checkpoint in `spec.resume` is of another ascent, or damaged.
     """
-    ascender = _ascender(spec)
-    state = State.start(spec, ascender)
+    state = State(canvas_of(spec, batch, gradient), np.ones(spec.count, np.bool_))
     if spec.resume is not None:
         state.restore(spec.resume, identity(), spec)
-    return _steps(_Climb(spec, ascender, state, batch, values, gradient, identity, signals), run)
+    return _steps(_Climb(spec, state, values, gradient, identity, signals), run)
 
 
 def _steps(climb: "_Climb", run: Callable[[Callable[[], bool]], None]) -> Iterator[Step]:
@@ -99,21 +98,16 @@ class _Climb:
     def __init__(
         self,
         spec: AscentSpec,
-        ascender: Ascender,
         state: State,
-        batch: Float32,
         values: Float32,
         gradient: Float32,
         identity: Callable[[], Mapping[str, str]],
         signals: Signals,
     ) -> None:
-        self._spec, self._ascender, self._state = spec, ascender, state
+        self._spec, self._state = spec, state
         self._values, self._gradient = values, gradient
         self._identity, self._signals = identity, signals
-        self._model_batch, self._model_gradient = spec.pixels.buffer(batch), spec.pixels.buffer(gradient)
         self._first = self._index = state.index
-        self._jitter = spec.offsets(self._first)
-        self._offsets: npt.NDArray[np.int32] | None = None
         self.report: Step | None = None
         """What there is to tell of the last run."""
 
@@ -123,8 +117,7 @@ class _Climb:
         if self._signals.stop():
             return False
         self._index = self._state.index
-        self._offsets = None if self._index == self._spec.steps else next(self._jitter)
-        self._ascender.prepare(self._state.image, self._offsets, self._model_batch)
+        self._state.canvas.show(self._index)
         return True
 
     def advance(self) -> bool:
@@ -143,21 +136,18 @@ class _Climb:
         self.report = self._step(interrupted=True)
 
     def _step(self, *, interrupted: bool) -> Step | None:
-        spec, state, index, pixels = self._spec, self._state, self._index, self._spec.pixels
+        spec, state, canvas, index = self._spec, self._state, self._state.canvas, self._index
         done = index == spec.steps
         last = done or interrupted
         # A copy of each before the step, which changes them in place.
         saved = interrupted or _due(index, spec.checkpoint_every) or (done and spec.checkpoint_every > 0)
         checkpoint = state.save(self._identity()) if saved else None
-        picture = pixels.from_planar(state.image) if last or _due(index, spec.image_every) else None
-        if last:
-            norms = _norms(pixels.to_planar(self._gradient), pixels.scale)
-        else:
-            norms = state.step(self._ascender, self._model_gradient, self._offsets)
+        picture = spec.image.from_planar(canvas.picture()) if last or _due(index, spec.image_every) else None
+        norms = canvas.norms() if last else canvas.step()
         state.finite &= np.isfinite(norms) & np.isfinite(self._values)
         reason = _reason(state, done=done, interrupted=interrupted)
         if reason is not None and picture is None:
-            picture = pixels.from_planar(state.image)
+            picture = spec.image.from_planar(canvas.picture())
         if reason or saved or picture is not None or index == self._first or _due(index, spec.report_every):
             return Step(index, self._values.astype(np.float64), norms, picture, reason, checkpoint)
         return None
@@ -173,25 +163,3 @@ def _reason(state: State, *, done: bool, interrupted: bool) -> StopReason | None
 
 def _due(index: int, every: int) -> bool:
     return every > 0 and index % every == 0
-
-
-def _ascender(spec: AscentSpec) -> Ascender:
-    low, high = spec.bounds
-    return Ascender(
-        spec.pixels.planar_shape,
-        rule=spec.optimizer,
-        mean=spec.pixels.mean,
-        scale=spec.pixels.scale,
-        layout=Layout(spec.pixels.layout),
-        normalization=spec.gradient_normalization,
-        weight_decay=spec.weight_decay,
-        low=low,
-        high=high,
-    )
-
-
-def _norms(gradient: Float32, scale: Float32) -> npt.NDArray[np.float64]:
-    """The length of the pixel gradient of each image, as `Ascender.step` returns it."""
-    pixel_gradient = gradient.astype(np.float64) * np.float64(scale).reshape(-1, 1, 1)
-    norms: npt.NDArray[np.float64] = np.sqrt(np.square(pixel_gradient).sum(axis=(1, 2, 3)))
-    return norms

@@ -3,8 +3,8 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +16,19 @@ from gradserve import (
     GradientNormalization,
     ImageDescription,
     Noise,
-    Sgd,
     TensorDescription,
 )
 from gradserve.errors import InvalidAscent, NotDifferentiable, TooLarge, UnknownInput
+from gradserve.numbers import Linear
+from gradserve.optimizers import Optimizer
+from gradserve.parameterizations import Parameterization, Pixels, Squash
+from gradserve.transforms import Transform
 from gradserve.wire import check_settings
 from gradserve_server.ascent.pixels import PixelSpace
+from gradserve_server.ascent.transforms.checks import check_transforms
+from gradserve_server.ascent.transforms.draws import scheduled, stream
 from gradserve_server.config import EngineConfig
+from gradserve_server.kernels import Ascender
 
 LARGEST_COUNT = 2**32 - 1
 """What the wire has room for."""
@@ -30,8 +36,8 @@ LARGEST_COUNT = 2**32 - 1
 STEPS_DRAWN = 64
 """Jitter is drawn for so many steps at a time; another number would give other jitter for the same seed."""
 
-_NOISE, _JITTER = range(2)
-"""The streams of random numbers that each image has."""
+NOISE, JITTER = range(2)
+"""The streams of random numbers that each image has, beside those of its transforms."""
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -45,6 +51,9 @@ class AscentSpec:
     feeds: Mapping[str, npt.NDArray[Any]]
     """Every input of the model, each with `count` samples; that of `input` is a buffer yet to be filled."""
     pixels: PixelSpace
+    """Of the model's input."""
+    image: PixelSpace
+    """Of what is made, which may have another size."""
     start: npt.NDArray[np.float32]
     """[count, C, H, W], within the bounds."""
     origin: float | Noise | npt.NDArray[np.float32]
@@ -54,7 +63,10 @@ class AscentSpec:
     jitter: int
     """Largest shift, each way."""
     seed: int
-    optimizer: Sgd | Adam
+    optimizer: Optimizer
+    parameterization: Parameterization
+    transforms: tuple[Transform, ...]
+    resample_each: bool
     gradient_normalization: GradientNormalization
     weight_decay: float
     bounds: tuple[float, float]
@@ -63,6 +75,14 @@ class AscentSpec:
     checkpoint_every: int
     resume: Checkpoint | None
     """Where to go on; not checked yet."""
+
+    def progress(self, index: int) -> float:
+        """The share of the steps that a step begins with: 0 at the first, 1 at the last."""
+        return index / max(self.steps - 1, 1)
+
+    def learning_rate(self, index: int) -> float:
+        """Of a step."""
+        return scheduled(self.optimizer.learning_rate, self.progress(index))
 
     def offsets(self, first: int = 0) -> Iterator[npt.NDArray[np.int32] | None]:
         """The jitter of each step without end, [count, 2] (rows, columns); None where there is none.
@@ -73,7 +93,7 @@ class AscentSpec:
         """
         if not self.jitter:
             yield from itertools.repeat(None)
-        streams = [np.random.Philox(_stream(self.seed, image, _JITTER)) for image in range(self.count)]
+        streams = [np.random.Philox(stream(self.seed, image, JITTER)) for image in range(self.count)]
         block, skip = divmod(first, STEPS_DRAWN)
         while True:
             generators = [np.random.Generator(stream.jumped(block)) for stream in streams]
@@ -113,18 +133,28 @@ def resolve(
     if jitter and not pixels.is_image:
         msg = f"jitter: expected 0, because input '{tensor.name}' is not an image [N,C,H,W], got {jitter}"
         raise InvalidAscent(msg)
+    image = _image_space(settings.get("image_size"), pixels, tensor.name)
+    transforms = tuple(settings.get("transforms", ()))
+    check_transforms(transforms)
+    if transforms and not pixels.is_image:
+        msg = f"transforms: expected none, because input '{tensor.name}' is not an image [N,C,H,W], got {len(transforms)}"
+        raise InvalidAscent(msg)
     origin = _origin(settings.get("start", Noise()))
     return AscentSpec(
         input=tensor.name,
         feeds=_feeds(tensor.name, settings.get("inputs", {}), inputs, pixels, count),
         pixels=pixels,
-        start=_start(origin, bounds, pixels, [_stream(seed, image, _NOISE) for image in range(count)]),
+        image=image,
+        start=_start(origin, bounds, image, [stream(seed, number, NOISE) for number in range(count)]),
         origin=origin,
         steps=steps,
         count=count,
         jitter=jitter,
         seed=seed,
         optimizer=_optimizer(settings.get("optimizer", Adam())),
+        parameterization=_parameterization(settings.get("parameterization", Pixels())),
+        transforms=transforms,
+        resample_each=bool(settings.get("resample_each", False)),
         gradient_normalization=_normalization(settings.get("gradient_normalization", GradientNormalization.NONE)),
         weight_decay=_number("weight_decay", settings.get("weight_decay", 0.0), 0.0, 1.0),
         bounds=bounds,
@@ -133,11 +163,6 @@ def resolve(
         checkpoint_every=_whole("checkpoint_every", settings.get("checkpoint_every", 0), 0, LARGEST_COUNT),
         resume=_resume(settings.get("resume")),
     )
-
-
-def _stream(seed: int, image: int, purpose: int) -> np.random.SeedSequence:
-    """Each image has streams of its own, so that it comes out the same alone and in company."""
-    return np.random.SeedSequence(seed, spawn_key=(image, purpose))
 
 
 # ---- the model's side ------------------------------------------------------------------------------------------------
@@ -199,6 +224,18 @@ def _feeds(
         batched = other in known and bool(known[other].shape) and not isinstance(known[other].shape[0], int)
         feeds[other] = np.repeat(array, count, axis=0) if batched and array.shape[:1] == (1,) else array
     return feeds
+
+
+def _image_space(given: tuple[int, int] | None, pixels: PixelSpace, name: str) -> PixelSpace:
+    if given is None:
+        return pixels
+    if not pixels.is_image:
+        msg = f"image_size: expected none, because input '{name}' is not an image [N,C,H,W], got {list(given)}"
+        raise InvalidAscent(msg)
+    height, width = (_whole("image_size", size, 1, 2**14) for size in given)
+    channels = pixels.planar_shape[0]
+    shape = (height, width, channels) if pixels.layout == "NHWC" else (channels, height, width)
+    return replace(pixels, model_shape=shape)
 
 
 # ---- the caller's side -----------------------------------------------------------------------------------------------
@@ -274,19 +311,36 @@ def _resume(checkpoint: Any) -> Checkpoint | None:
     return checkpoint
 
 
-def _optimizer(optimizer: Any) -> Sgd | Adam:
-    if not isinstance(optimizer, (Sgd, Adam)):
-        msg = f"optimizer: expected Sgd or Adam, got {type(optimizer).__name__}"
+def _optimizer(optimizer: Any) -> Optimizer:
+    known = get_args(Optimizer)
+    if type(optimizer) not in known:
+        msg = f"optimizer: expected one of {', '.join(kind.__name__ for kind in known)}, got {type(optimizer).__name__}"
         raise InvalidAscent(msg)
     rate = optimizer.learning_rate
-    if not isinstance(rate, (int, float, np.number)) or not 0 < rate <= _LARGEST:
-        msg = f"learning_rate: expected a number above 0, got {rate}"
+    rates = (rate.start, rate.end) if isinstance(rate, Linear) else (rate,)
+    for number in rates:
+        # At its end, and only there, a rate may have come down to 0.
+        if not isinstance(number, (int, float, np.number)) or not 0 <= number <= _LARGEST or not any(rates):
+            msg = f"learning_rate: expected a number above 0, got {rate}"
+            raise InvalidAscent(msg)
+    try:
+        Ascender((1, 1, 1), rule=optimizer)
+    except (TypeError, ValueError) as error:
+        raise InvalidAscent(str(error)) from error
+    return cast("Optimizer", optimizer)
+
+
+def _parameterization(given: Any) -> Parameterization:
+    known = get_args(Parameterization)
+    if type(given) not in known:
+        msg = f"parameterization: expected one of {', '.join(kind.__name__ for kind in known)}, got {type(given).__name__}"
         raise InvalidAscent(msg)
-    if isinstance(optimizer, Adam):
-        for name in ("beta1", "beta2"):
-            _number(name, getattr(optimizer, name), 0.0, math.nextafter(1.0, 0.0))
-        _number("epsilon", optimizer.epsilon, float(np.finfo(np.float32).smallest_subnormal), _LARGEST)
-    return optimizer
+    try:
+        Squash(given.squash)
+    except ValueError:
+        msg = f"squash: expected one of {', '.join(Squash)}, got {given.squash!r}"
+        raise InvalidAscent(msg) from None
+    return cast("Parameterization", given)
 
 
 def _normalization(normalization: str) -> GradientNormalization:

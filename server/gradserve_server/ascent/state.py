@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +10,8 @@ import numpy.typing as npt
 from gradserve import Checkpoint
 from gradserve.checkpoints import FORMAT
 from gradserve.errors import InvalidAscent
+from gradserve_server.ascent.canvas import Canvas
 from gradserve_server.ascent.spec import AscentSpec
-from gradserve_server.kernels import Ascender, AscentState
 
 _SHOWN = 100
 """Characters of a setting in an error."""
@@ -21,32 +21,19 @@ _SHOWN = 100
 class State:
     """Changes with each step, in place."""
 
-    image: npt.NDArray[np.float32]
-    """[count, C, H, W]."""
+    canvas: Canvas
+    """What changes, and what the optimizer remembers of it."""
     finite: npt.NDArray[np.bool_]
     """Which images have never met a value or gradient that is not, [count]."""
-    optimizer: AscentState
-
-    @classmethod
-    def start(cls, spec: AscentSpec, ascender: Ascender) -> Self:
-        """Before the first step."""
-        return cls(spec.start.copy(), np.ones(spec.count, np.bool_), ascender.new_state(spec.count))
 
     @property
     def index(self) -> int:
         """Updates made so far."""
-        return self.optimizer.steps
-
-    def step(
-        self, ascender: Ascender, gradient: npt.NDArray[np.float32], offsets: npt.NDArray[np.int32] | None
-    ) -> npt.NDArray[np.float64]:
-        """Takes one, and returns the length of each gradient."""
-        return ascender.step(self.image, gradient, offsets, self.optimizer)
+        return self.canvas.optimizer.steps
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Every array in it by name, to be read and written. What an ascent comes to remember later joins here."""
-        optimizer = {f"optimizer: {name}": array for name, array in self.optimizer.arrays().items()}
-        return {"image": self.image, "finite": self.finite, **optimizer}
+        return {"finite": self.finite, **self.canvas.arrays()}
 
     def save(self, identity: Mapping[str, str]) -> Checkpoint:
         """A copy that nothing changes any more.
@@ -78,12 +65,11 @@ class State:
             raise InvalidAscent(msg)
         for name, array in ours.items():
             _check_array(name, checkpoint.arrays[name], array)
-        low, high = spec.bounds
-        image = checkpoint.arrays["image"]
-        if not np.array_equal(np.clip(image, low, high), image):
-            msg = f"resume: 'image': expected values from {low:g} to {high:g}, got others"
-            raise InvalidAscent(msg)
-        self.optimizer.steps = checkpoint.index
+            wrong = self.canvas.fits(name, checkpoint.arrays[name])
+            if wrong:
+                msg = f"resume: '{name}': {wrong}"
+                raise InvalidAscent(msg)
+        self.canvas.optimizer.steps = checkpoint.index
         for name, array in ours.items():
             array[...] = checkpoint.arrays[name]
 

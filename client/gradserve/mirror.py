@@ -1,0 +1,139 @@
+"""Dataclasses as the messages that mirror them: the same name, the same names of fields.
+
+A union of dataclasses is a message with a oneof `kind`: `AdamW` is its field `adam_w`, and a plain number its field
+`constant`. An array, or a matrix of tuples, is a Tensor. None stays unset; what is unset has the dataclass's default.
+"""
+
+import re
+from dataclasses import fields
+from enum import StrEnum
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import numpy as np
+from google.protobuf.message import Message
+
+from gradserve.errors import InvalidAscent
+from gradserve.tensors import from_wire, to_wire
+from gradserve.v1.tensor_pb2 import Tensor
+
+T = TypeVar("T")
+
+_CONSTANT = "constant"
+
+
+def fill(message: Message, value: Any) -> None:
+    """Fills a message from the dataclass that it mirrors.
+
+    Raises:
+        TypeError, ValueError: A value that no field of the message can hold.
+    """
+    for field in fields(value):
+        _put(message, field.name, getattr(value, field.name), get_type_hints(type(value))[field.name])
+
+
+def fill_kind(message: Message, value: Any) -> None:
+    """Fills a message with a oneof `kind` from one of the dataclasses, or from a number.
+
+    Raises:
+        TypeError, ValueError: Another value.
+    """
+    if isinstance(value, (int, float, np.number)) and _CONSTANT in message.DESCRIPTOR.fields_by_name:
+        setattr(message, _CONSTANT, float(value))
+        return
+    name = _snake(type(value).__name__)
+    if name not in message.DESCRIPTOR.fields_by_name or name == _CONSTANT:
+        known = ", ".join(field for field in message.DESCRIPTOR.fields_by_name)
+        msg = f"expected one of {known}, got {type(value).__name__}"
+        raise TypeError(msg)
+    inner = getattr(message, name)
+    inner.SetInParent()
+    fill(inner, value)
+
+
+def read(cls: type[T], message: Message) -> T:
+    """The dataclass that a message mirrors.
+
+    Raises:
+        InvalidAscent: A number of an enum that this version does not know.
+        InvalidTensor: A tensor that cannot be read.
+    """
+    hints, values = get_type_hints(cls), dict[str, Any]()
+    for name, descriptor in message.DESCRIPTOR.fields_by_name.items():
+        if descriptor.has_presence and not message.HasField(name):
+            continue
+        value = getattr(message, name)
+        if descriptor.enum_type is not None:
+            if value:
+                values[name] = _enum_of(hints[name], descriptor.enum_type, value)
+        elif isinstance(value, Tensor):
+            array = from_wire(value, what=name)
+            values[name] = array if np.ndarray in _origins(hints[name]) else _as_tuples(array, name)
+        elif isinstance(value, Message):
+            values[name] = read_kind(hints[name], value)
+        else:
+            values[name] = value if isinstance(value, (int, float, str, bool)) else tuple(value)
+    return cls(**values)
+
+
+def read_kind(union: Any, message: Message) -> Any:
+    """The dataclass, or the number, that a message with a oneof `kind` holds.
+
+    Raises:
+        InvalidAscent: It holds none.
+    """
+    name = message.WhichOneof("kind")
+    if name is None:
+        msg = f"{_snake(message.DESCRIPTOR.name)}: expected a kind, got none"
+        raise InvalidAscent(msg)
+    value = getattr(message, name)
+    if name == _CONSTANT:
+        return value
+    return read({_snake(cls.__name__): cls for cls in get_args(union)}[name], value)
+
+
+def _put(message: Message, name: str, value: Any, hint: Any) -> None:
+    if value is None:
+        return
+    descriptor = message.DESCRIPTOR.fields_by_name[name]
+    if descriptor.enum_type is not None:
+        enum: type[StrEnum] = hint
+        number = descriptor.enum_type.values_by_name[_prefix(descriptor.enum_type.name) + enum(value).name].number
+        setattr(message, name, number)
+    elif descriptor.message_type is Tensor.DESCRIPTOR:
+        array = np.asarray(value) if len(value) else np.zeros((0, 0))
+        getattr(message, name).CopyFrom(to_wire(array, what=name))
+    elif descriptor.message_type is not None:
+        fill_kind(getattr(message, name), value)
+    elif isinstance(value, tuple):
+        getattr(message, name).extend(value)
+    else:
+        setattr(message, name, value)
+
+
+def _enum_of(hint: Any, descriptor: Any, number: int) -> StrEnum:
+    enum: type[StrEnum] = hint
+    known = descriptor.values_by_number.get(number)
+    if known is None:
+        msg = f"{_snake(descriptor.name)}: expected one of {', '.join(enum)}, got number {number}"
+        raise InvalidAscent(msg)
+    return enum[known.name.removeprefix(_prefix(descriptor.name))]
+
+
+def _as_tuples(array: Any, name: str) -> tuple[tuple[float, ...], ...]:
+    if array.ndim != 2:
+        msg = f"{name}: expected a matrix, got shape {list(array.shape)}"
+        raise InvalidAscent(msg)
+    return tuple(map(tuple, array.tolist()))
+
+
+def _origins(hint: Any) -> set[Any]:
+    return {getattr(hint, "__origin__", hint)}
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def _prefix(name: str) -> str:
+    """Of the values of an enum."""
+    return _snake(name).upper() + "_"

@@ -1,0 +1,230 @@
+"""What an ascent changes, and how the model sees it: a canvas writes the model's input and steps by the gradient of it.
+
+`PixelCanvas` is the fast one: the image has the model's size, and all around the model is two fused kernels. `PaintedCanvas`
+is for everything else: numbers that pixels are made of, transforms, another size.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gradserve import Noise
+from gradserve.parameterizations import Pixels, Squash
+from gradserve.transforms import Jitter, JitterKind
+from gradserve_server.ascent.parameters.image import Painter
+from gradserve_server.ascent.spec import NOISE, AscentSpec
+from gradserve_server.ascent.transforms.draws import stream
+from gradserve_server.ascent.transforms.geometry import Range
+from gradserve_server.ascent.transforms.view import View, Views
+from gradserve_server.kernels import Ascender, AscentState, Layout
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+
+class Canvas(Protocol):
+    """What an ascent changes."""
+
+    optimizer: AscentState
+
+    def show(self, index: int) -> None:
+        """Writes the model's input for a step; after the last step without transforms."""
+
+    def step(self) -> Float64:
+        """Changes everything by the gradient of what was shown, and returns the length of each image's."""
+
+    def norms(self) -> Float64:
+        """Those lengths, without a step."""
+
+    def picture(self) -> Float32:
+        """The image as it is now, in pixel space, [count, C, H, W]."""
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All that a step reads and writes, by name."""
+
+    def fits(self, name: str, array: npt.NDArray[Any]) -> str:
+        """What is wrong with an array that should take the place of one of `arrays`; "" for nothing."""
+
+
+def canvas_of(spec: AscentSpec, batch: Float32, gradient: Float32) -> Canvas:
+    """The canvas of an ascent.
+
+    Args:
+        spec: What to do.
+        batch: The model's input, to be written.
+        gradient: With respect to it, to be read.
+
+    Raises:
+        InvalidAscent: Settings that do not go together.
+    """
+    return PixelCanvas(spec, batch, gradient) if _is_plain(spec) else PaintedCanvas(spec, batch, gradient)
+
+
+def _is_plain(spec: AscentSpec) -> bool:
+    return spec.parameterization == Pixels() and not spec.transforms and spec.image.planar_shape == spec.pixels.planar_shape
+
+
+def _ascender(spec: AscentSpec, *, decay: bool = True) -> Ascender:
+    """Around the model: pixels to its input, and steps of pixels."""
+    low, high = spec.bounds
+    return Ascender(
+        spec.pixels.planar_shape,
+        rule=spec.optimizer,
+        mean=spec.pixels.mean,
+        scale=spec.pixels.scale,
+        layout=Layout(spec.pixels.layout),
+        normalization=spec.gradient_normalization,
+        weight_decay=spec.weight_decay if decay else 0.0,
+        low=low,
+        high=high,
+    )
+
+
+class PixelCanvas:
+    """An image as large as the model's input, rolled at most."""
+
+    def __init__(self, spec: AscentSpec, batch: Float32, gradient: Float32) -> None:
+        self._spec, self._ascender = spec, _ascender(spec)
+        self._batch, self._raw = spec.pixels.buffer(batch), gradient
+        self._gradient = spec.pixels.buffer(gradient)
+        self._image = spec.start.copy()
+        self.optimizer = self._ascender.new_state(spec.count)
+        self._offsets: npt.NDArray[np.int32] | None = None
+        self._jitter, self._next = spec.offsets(), 0
+
+    def show(self, index: int) -> None:
+        """See `Canvas`."""
+        if index != self._next:
+            self._jitter = self._spec.offsets(index)
+        self._next = index + 1
+        self._offsets = None if index == self._spec.steps else next(self._jitter)
+        self._ascender.prepare(self._image, self._offsets, self._batch)
+
+    def step(self) -> Float64:
+        """See `Canvas`."""
+        rate = self._spec.learning_rate(self.optimizer.steps)
+        return self._ascender.step(self._image, self._gradient, self._offsets, self.optimizer, rate)
+
+    def norms(self) -> Float64:
+        """See `Canvas`."""
+        pixels = self._spec.pixels
+        return lengths(pixels.to_planar(self._raw).astype(np.float64) * np.float64(pixels.scale).reshape(-1, 1, 1))
+
+    def picture(self) -> Float32:
+        """See `Canvas`."""
+        return self._image
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """See `Canvas`."""
+        return {"image": self._image, **_named(self.optimizer)}
+
+    def fits(self, name: str, array: npt.NDArray[Any]) -> str:
+        """See `Canvas`."""
+        return within(array, self._spec.bounds) if name == "image" else ""
+
+
+class PaintedCanvas:
+    """Numbers of any kind, and transforms on the way to the model."""
+
+    def __init__(self, spec: AscentSpec, batch: Float32, gradient: Float32) -> None:
+        self._spec, self._batch, self._gradient = spec, spec.pixels.buffer(batch), gradient
+        self._around = _ascender(spec, decay=False)
+        height, width = spec.image.planar_shape[1:]
+        roll = (Jitter(spec.jitter, JitterKind.ROLL),) if spec.jitter else ()
+        self._views = Views(
+            (*roll, *spec.transforms),
+            seed=spec.seed,
+            count=spec.count,
+            size=(height, width),
+            target=spec.pixels.planar_shape[1:],
+            pixels=Range(*spec.bounds),
+            fuse=not spec.resample_each,
+        )
+        self._view: View = self._views.plain()
+        squash = Squash(spec.parameterization.squash)
+        is_image = isinstance(spec.parameterization, Pixels) and squash is Squash.CLIP and not spec.parameterization.colours
+        self._painter = None if is_image else Painter(spec.parameterization, spec.image.planar_shape, Range(*spec.bounds))
+        self._bounds = spec.bounds if is_image else (-np.inf, np.inf)
+        self._numbers = spec.start.copy() if self._painter is None else _first_numbers(spec, self._painter)
+        self._ascender = Ascender(
+            self._numbers.shape[1:],
+            rule=spec.optimizer,
+            mean=spec.pixels.mean if is_image else 0.0,
+            normalization=spec.gradient_normalization,
+            weight_decay=spec.weight_decay,
+            low=self._bounds[0],
+            high=self._bounds[1],
+        )
+        self.optimizer = self._ascender.new_state(spec.count)
+        self._painted = self._paint()
+
+    def show(self, index: int) -> None:
+        """See `Canvas`."""
+        last = index == self._spec.steps
+        self._view = self._views.plain() if last else self._views.at(index, self._spec.progress(index))
+        self._painted = self._paint()
+        self._around.prepare(self._view.forward(self._painted), None, self._batch)
+
+    def step(self) -> Float64:
+        """See `Canvas`."""
+        rate = self._spec.learning_rate(self.optimizer.steps)
+        return self._ascender.step(self._numbers, self._slope(), None, self.optimizer, rate)
+
+    def norms(self) -> Float64:
+        """See `Canvas`."""
+        return lengths(self._slope().astype(np.float64))
+
+    def picture(self) -> Float32:
+        """See `Canvas`."""
+        return self._paint()
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """See `Canvas`."""
+        return {"numbers": self._numbers, **_named(self.optimizer)}
+
+    def fits(self, name: str, array: npt.NDArray[Any]) -> str:
+        """See `Canvas`."""
+        return within(array, self._bounds) if name == "numbers" else ""
+
+    def _paint(self) -> Float32:
+        if self._painter is None:
+            return self._numbers
+        return self._painter.paint(self._numbers.reshape(self._spec.count, -1))
+
+    def _slope(self) -> Float32:
+        """The gradient with respect to the numbers, shaped like them."""
+        pixels = self._spec.pixels
+        seen = pixels.to_planar(self._gradient) * np.asarray(pixels.scale, np.float32).reshape(-1, 1, 1)
+        gradient = self._view.adjoint(np.ascontiguousarray(seen, np.float32))
+        if self._painter is not None:
+            gradient = self._painter.pull_back(self._numbers.reshape(self._spec.count, -1), self._painted, gradient)
+        return np.ascontiguousarray(gradient).reshape(self._numbers.shape)
+
+
+def _first_numbers(spec: AscentSpec, painter: Painter) -> Float32:
+    """[count, 1, 1, K]: of an image that was given, or random ones."""
+    if isinstance(spec.origin, Noise):
+        seeds = [stream(spec.seed, image, NOISE) for image in range(spec.count)]
+        drawn = [np.random.Generator(np.random.Philox(seed)).standard_normal(painter.length, np.float32) for seed in seeds]
+        numbers = np.stack(drawn) * np.float32(spec.origin.standard_deviation)
+    else:
+        numbers = painter.numbers(spec.start)
+    return np.ascontiguousarray(numbers, np.float32).reshape(spec.count, 1, 1, -1)
+
+
+def _named(state: AscentState) -> dict[str, npt.NDArray[Any]]:
+    return {f"optimizer: {name}": array for name, array in state.arrays().items()}
+
+
+def lengths(gradient: Float64) -> Float64:
+    """Euclidean, of each image's."""
+    norms: Float64 = np.sqrt(np.square(gradient).sum(axis=(1, 2, 3)))
+    return norms
+
+
+def within(array: npt.NDArray[Any], bounds: tuple[float, float]) -> str:
+    """What is wrong with values that should lie within bounds."""
+    low, high = bounds
+    inside = np.array_equal(np.clip(array, low, high), array)
+    return "" if inside else f"expected values from {low:g} to {high:g}, got others"
