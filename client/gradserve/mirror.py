@@ -31,20 +31,21 @@ def fill(message: Message, value: Any) -> None:
         _put(message, field.name, getattr(value, field.name), get_type_hints(type(value))[field.name])
 
 
-def fill_kind(message: Message, value: Any) -> None:
+def fill_kind(message: Message, value: Any, what: str = "") -> None:
     """Fills a message with a oneof `kind` from one of the dataclasses, or from a number.
 
     Raises:
-        TypeError, ValueError: Another value.
+        InvalidAscent: Another value.
+        TypeError, ValueError: As `fill`.
     """
     if isinstance(value, (int, float, np.number)) and _CONSTANT in message.DESCRIPTOR.fields_by_name:
         setattr(message, _CONSTANT, float(value))
         return
     name = _snake(type(value).__name__)
     if name not in message.DESCRIPTOR.fields_by_name or name == _CONSTANT:
-        known = ", ".join(field for field in message.DESCRIPTOR.fields_by_name)
-        msg = f"expected one of {known}, got {type(value).__name__}"
-        raise TypeError(msg)
+        known = ", ".join(message.DESCRIPTOR.fields_by_name)
+        msg = f"{what or _snake(message.DESCRIPTOR.name)}: expected one of {known}, got {type(value).__name__}"
+        raise InvalidAscent(msg)
     inner = getattr(message, name)
     inner.SetInParent()
     fill(inner, value)
@@ -103,7 +104,7 @@ def _put(message: Message, name: str, value: Any, hint: Any) -> None:
         array = np.asarray(value) if len(value) else np.zeros((0, 0))
         getattr(message, name).CopyFrom(to_wire(array, what=name))
     elif descriptor.message_type is not None:
-        fill_kind(getattr(message, name), value)
+        fill_kind(getattr(message, name), value, name)
     elif isinstance(value, tuple):
         getattr(message, name).extend(value)
     else:

@@ -20,7 +20,7 @@ from gradserve import (
 )
 from gradserve.errors import InvalidAscent, NotDifferentiable, TooLarge, UnknownInput
 from gradserve.numbers import Linear
-from gradserve.optimizers import Optimizer
+from gradserve.optimizers import AdamW, Optimizer
 from gradserve.parameterizations import Parameterization, Pixels, Squash
 from gradserve.transforms import Transform
 from gradserve.wire import check_settings
@@ -139,6 +139,11 @@ def resolve(
     if transforms and not pixels.is_image:
         msg = f"transforms: expected none, because input '{tensor.name}' is not an image [N,C,H,W], got {len(transforms)}"
         raise InvalidAscent(msg)
+    optimizer = _optimizer(settings.get("optimizer", Adam()))
+    weight_decay = _number("weight_decay", settings.get("weight_decay", 0.0), 0.0, 1.0)
+    if isinstance(optimizer, AdamW) and weight_decay:
+        msg = f"weight_decay: expected 0, because AdamW has its own, got {weight_decay:g}"
+        raise InvalidAscent(msg)
     origin = _origin(settings.get("start", Noise()))
     return AscentSpec(
         input=tensor.name,
@@ -151,12 +156,12 @@ def resolve(
         count=count,
         jitter=jitter,
         seed=seed,
-        optimizer=_optimizer(settings.get("optimizer", Adam())),
+        optimizer=optimizer,
         parameterization=_parameterization(settings.get("parameterization", Pixels())),
         transforms=transforms,
         resample_each=bool(settings.get("resample_each", False)),
         gradient_normalization=_normalization(settings.get("gradient_normalization", GradientNormalization.NONE)),
-        weight_decay=_number("weight_decay", settings.get("weight_decay", 0.0), 0.0, 1.0),
+        weight_decay=weight_decay,
         bounds=bounds,
         report_every=_whole("report_every", settings.get("report_every", 0) or 1, 1, LARGEST_COUNT),
         image_every=_whole("image_every", settings.get("image_every", 0), 0, LARGEST_COUNT),

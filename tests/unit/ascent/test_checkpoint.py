@@ -19,6 +19,8 @@ from gradserve import (
     TensorDescription,
 )
 from gradserve.errors import CallCancelled, GradserveError, InvalidAscent, InvalidTensor
+from gradserve.numbers import Linear
+from gradserve.optimizers import AdamW, Momentum, NAdam, RmsProp
 from gradserve.v1 import checkpoint_pb2 as pb
 from gradserve_server import EngineConfig, kernels
 from gradserve_server.ascent.loop import Signals, ascend
@@ -29,7 +31,7 @@ LAYOUTS = {
     "NCHW": TensorDescription("x", "float32", ("N", 3, 4, 5), ImageDescription("NCHW", mean=MEAN, std=STD)),
     "NHWC": TensorDescription("x", "float32", ("N", 4, 5, 3), ImageDescription("NHWC", mean=MEAN, std=STD)),
 }
-OPTIMIZERS = [Sgd(0.03), Adam(0.01)]
+OPTIMIZERS = [Sgd(0.03), Momentum(0.01), RmsProp(), Adam(0.01), AdamW(0.01), NAdam(Linear(0.01, 0.001))]
 STEPS = STEPS_DRAWN + 6
 IDENTITY = {"seed": "3", "model": "m"}
 
@@ -90,7 +92,7 @@ def test_it_goes_on_with_the_same_bytes(optimizer, normalization, jitter, layout
             "gradient_normalization": normalization,
             "jitter": jitter,
             "count": count,
-            "weight_decay": 0.01,
+            "weight_decay": 0.0 if isinstance(optimizer, AdamW) else 0.01,
             "bounds": (-100, 100),
             "image_every": 1,
             "checkpoint_every": 1,

@@ -17,6 +17,9 @@ from gradserve import (
     TensorDescription,
 )
 from gradserve import objectives as O
+from gradserve.numbers import Linear
+from gradserve.parameterizations import Fourier
+from gradserve.transforms import Pad
 from gradserve_server import EngineConfig
 from gradserve_server.ascent.identity import identity, text
 from gradserve_server.ascent.spec import resolve
@@ -69,6 +72,10 @@ DECIDES = {
     "weight_decay": 0.1,
     "jitter": 1,
     "bounds": (0.0, 0.5),
+    "parameterization": Fourier(colours=()),
+    "transforms": (Pad(1),),
+    "resample_each": True,
+    "image_size": (7, 6),
 }
 """Each setting that decides what follows, at another value."""
 TOLD_BY_THE_MODEL = {"version", "input", "shape"}
@@ -88,12 +95,18 @@ def test_every_setting_is_in_this_test_of_identity():
     assert who().keys() >= TOLD_BY_THE_MODEL
 
 
+def test_numbers_that_change_depend_on_the_steps():
+    moving = Sgd(Linear(1.0, 0.5))
+    assert who(optimizer=moving, steps=5) != who(optimizer=moving, steps=6)
+    assert who(optimizer=Sgd(1.0), steps=5) == who(optimizer=Sgd(1.0), steps=6)
+
+
 @pytest.mark.parametrize("name", DECIDES)
 def test_a_setting_that_decides_is_told_by_its_name(name):
     then, now = who(), who(**{name: DECIDES[name]})
     # `count` repeats the other inputs.
     expected = {"inputs": {"inputs: other"}, "count": {"count", "inputs: other"}}.get(name, {name})
-    assert {key for key in then if now[key] != then[key]} == expected
+    assert {key for key in then | now if now.get(key) != then.get(key)} == expected
 
 
 @pytest.mark.parametrize("name", MAY_CHANGE)

@@ -20,6 +20,10 @@ from gradserve import (
     TensorDescription,
 )
 from gradserve.errors import InvalidAscent, NotDifferentiable, TooLarge, UnknownInput
+from gradserve.numbers import Choice, Linear, Normal
+from gradserve.optimizers import AdamW, Momentum
+from gradserve.parameterizations import Laplacian, Pixels
+from gradserve.transforms import Blur, Crop, Flip, Pad, Rotate, Scale
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.spec import LARGEST_COUNT, resolve
 from gradserve_server.config import EngineConfig
@@ -71,7 +75,8 @@ def test_zero_means_the_default_as_on_the_wire():
 
 
 @pytest.mark.parametrize(
-    "name", sorted(AscentSettings.__annotations__.keys() - {"version", "input", "inputs", "shape", "seed", "start"})
+    "name",
+    sorted(AscentSettings.__annotations__.keys() - {"version", "input", "inputs", "shape", "seed", "start", "image_size"}),
 )
 def test_a_setting_arrives(name):
     values = {
@@ -81,10 +86,19 @@ def test_a_setting_arrives(name):
         "bounds": (0.0, 1.0),
         "jitter": 2,
         "resume": Checkpoint(0, {}, {}),
+        "parameterization": Laplacian(2, colours=()),
+        "transforms": (Flip(),),
+        "resample_each": True,
     }
     value = values.get(name, 3)
     got = spec(**{name: value})
     assert getattr(got, name) == value
+
+
+def test_the_size_of_the_image_is_not_the_models():
+    got = spec(image_size=(7, 9))
+    assert got.start.shape == (1, 3, 7, 9)
+    assert got.feeds["x"].shape == (1, 3, 4, 5)
 
 
 def test_a_setting_that_does_not_exist_is_refused():
@@ -129,7 +143,7 @@ def test_whole_numbers(name, low, high):
         ({"bounds": (1.0,)}, "^bounds: "),
         ({"bounds": (1e39, 1e40)}, "^bounds: "),
         ({"bounds": ("a", "b")}, "^bounds: "),
-        ({"optimizer": "adam"}, "^optimizer: expected Sgd or Adam, got str$"),
+        ({"optimizer": "adam"}, "^optimizer: expected one of Sgd, Momentum, RmsProp, Adam, AdamW, NAdam, got str$"),
         ({"optimizer": None}, "^optimizer: "),
         ({"optimizer": Sgd(0.0)}, "^learning_rate: expected a number above 0, got 0.0$"),
         ({"optimizer": Sgd(-1.0)}, "^learning_rate: "),
@@ -140,6 +154,32 @@ def test_whole_numbers(name, low, high):
         ({"optimizer": Adam(1.0, 0.5, -0.1)}, "^beta2: "),
         ({"optimizer": Adam(1.0, 0.5, 0.5, 0.0)}, "^epsilon: "),
         ({"optimizer": Adam(1.0, 0.5, 0.5, 1e-60)}, "^epsilon: "),
+        ({"optimizer": Momentum(1.0, 1.0)}, "^momentum: "),
+        ({"optimizer": Sgd(Linear(0.0, 0.0))}, "^learning_rate: "),
+        ({"optimizer": Sgd(Linear(1.0, -0.5))}, "^learning_rate: "),
+        ({"optimizer": AdamW(), "weight_decay": 0.5}, "^weight_decay: expected 0, because AdamW has its own, got 0.5$"),
+        ({"parameterization": "fourier"}, "^parameterization: expected one of Pixels, Fourier, Laplacian, Phases, got str$"),
+        ({"parameterization": Pixels("cut")}, "^squash: expected one of clip, sigmoid, tanh, got 'cut'$"),
+        ({"image_size": (0, 4)}, "^image_size: "),
+        ({"image_size": (4, 2**20)}, "^image_size: "),
+        ({"transforms": ["pad"]}, "^transforms: expected each to be one of Pad, .*, got str$"),
+        ({"transforms": [Flip()] * 65}, "^transforms: expected at most 64, got 65$"),
+        ({"transforms": [Pad(-1)]}, r"^transforms: Pad.size: expected a whole number from 0 to 16384, got -1$"),
+        ({"transforms": [Pad(1.5)]}, "^transforms: Pad.size: "),
+        (
+            {"transforms": [Pad(1, "mirror")]},
+            "^transforms: Pad.border: expected one of fill, wrap, edge, reflect, got",
+        ),
+        ({"transforms": [Pad(1, fill=math.nan)]}, "^transforms: Pad.fill: expected a finite number, got nan$"),
+        ({"transforms": [Flip(-0.5)]}, "^transforms: Flip.probability: expected a finite number of 0 or more, got -0.5$"),
+        (
+            {"transforms": [Scale(Choice(()))]},
+            "^transforms: Scale.factor: expected finite numbers, at least one",
+        ),
+        ({"transforms": [Scale("big")]}, "^transforms: Scale.factor: expected finite numbers, at least one, got 'big'$"),
+        ({"transforms": [Rotate(Normal(Linear(0.0, math.inf), 1.0))]}, "^transforms: Rotate.degrees: "),
+        ({"transforms": [Crop(0, 3)]}, "^transforms: Crop.height: expected a whole number from 1 to 16384, got 0$"),
+        ({"transforms": [Blur(1.0, 300)]}, "^transforms: Blur.radius: expected a whole number from 0 to 256, got 300$"),
         ({"gradient_normalization": "softmax"}, "^gradient_normalization: expected one of none, .*, got 'softmax'$"),
         ({"start": Noise(-1.0)}, "^start: standard deviation: "),
         ({"start": Noise(math.inf)}, "^start: standard deviation: "),

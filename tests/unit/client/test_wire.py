@@ -24,7 +24,11 @@ from gradserve import (
     wire,
 )
 from gradserve import objectives as O
+from gradserve import transforms as T
 from gradserve.errors import GradserveError, InvalidAscent, InvalidObjective, InvalidTensor
+from gradserve.numbers import Choice, Linear, Normal, Uniform
+from gradserve.optimizers import AdamW, Momentum, NAdam, RmsProp
+from gradserve.parameterizations import Fourier, Laplacian, Pixels, Squash
 from gradserve.tensors import to_wire
 from gradserve.v1 import gradient_service_pb2 as pb
 from gradserve.v1 import model_service_pb2, objective_pb2
@@ -56,7 +60,31 @@ SETTINGS: dict[str, list] = {
     "count": [5],
     "shape": [(3, 8, 8)],
     "start": [0.0, 0.5, Noise(0.0), Noise(0.25), np.ones((1, 3), np.float32)],
-    "optimizer": [Sgd(0.25), Adam(), Adam(0.5, 0.0, 0.5, 1e-3)],
+    "optimizer": [
+        *(
+            Sgd(0.25),
+            Sgd(Linear(1.0, 0.0)),
+            Momentum(0.5),
+            Momentum(0.5, 0.0, nesterov=True),
+            RmsProp(),
+            RmsProp(0.5, 0.0, 1e-3),
+        ),
+        *(Adam(), Adam(0.5, 0.0, 0.5, 1e-3), AdamW(), AdamW(weight_decay=0.0), NAdam(), NAdam(momentum_decay=0.0)),
+    ],
+    "parameterization": [
+        *(Pixels(), Pixels(Squash.TANH, ((1.0, 0.5), (0.25, 2.0)))),
+        *(Fourier(), Fourier(0.0, Squash.CLIP, ()), Laplacian(), Laplacian(0, colours=())),
+    ],
+    "transforms": [
+        tuple(T.LUCID),
+        (T.Affine(), T.Affine(1.5, Uniform(0, 1), Normal(Linear(0, 1), 2), Choice((1.0, 2.0)), -1.0, T.Border.WRAP, 0.0)),
+        (T.Pad(0, T.Border.REFLECT, 0.0), T.Jitter(0, T.JitterKind.ROLL), T.Jitter(1, T.JitterKind.TRANSLATE, 0.5)),
+        (T.Crop(3, 4), T.RandomCrop(Normal(0.5, 0.1), Uniform(0, 1), 0.25), T.Resize(5, 6, T.Alignment.CORNERS)),
+        (T.Flip(), T.Flip(0.0), T.Blur(1.0), T.Blur(Uniform(0, 1), 0, T.Border.FILL), T.Noisy(0.5, 0.25)),
+        (T.Rotate(0.0), T.Scale(1.0)),
+    ],
+    "resample_each": [True],
+    "image_size": [(3, 5)],
     "gradient_normalization": list(GradientNormalization),
     "weight_decay": [0.5],
     "jitter": [4],
@@ -202,7 +230,7 @@ def test_a_number_is_a_constant_start(start):
         ({"input": 3}, "^input: expected str"),
         ({"weight_decay": "much"}, "^weight_decay: expected float"),
         ({"gradient_normalization": "softmax"}, "^gradient_normalization: expected one of none, std, .*, got 'softmax'$"),
-        ({"optimizer": "adam"}, "^optimizer: expected Sgd or Adam, got str"),
+        ({"optimizer": "adam"}, "^optimizer: expected one of sgd, adam, momentum, rms_prop, adam_w, n_adam, got str"),
         ({"optimizer": Sgd("fast")}, "learning_rate"),
         ({"start": None}, "^start: "),
         ({"start": "noise"}, "^start: "),
@@ -237,7 +265,8 @@ def test_a_request_that_cannot_be_read(request_, error):
 
 
 def test_unset_numbers_of_adam_get_their_defaults():
-    request = pb.AscendRequest(optimizer=pb.Optimizer(adam=pb.Adam(learning_rate=0.25)))
+    request = pb.AscendRequest()
+    request.optimizer.adam.learning_rate.constant = 0.25
     assert wire.ascent_from_wire(request)["optimizer"] == Adam(0.25)
 
 
