@@ -3,7 +3,7 @@
 `Client` and `aio.Client` ask a server; `gradserve_server.Engine` has the same verbs in process.
 """
 
-from gradserve import aio, checks, errors, numbers, objectives, optimizers, parameterizations, transforms
+from gradserve import aio, checks, errors, numbers, objectives, optimizers, parameterizations, presets, transforms
 from gradserve._calls import GradientResult, HessianResult
 from gradserve._metadata import metadata
 from gradserve.ascents import AscentSettings, GradientNormalization, Noise, Step, StopReason
@@ -51,5 +51,6 @@ __all__ = [
     "objectives",
     "optimizers",
     "parameterizations",
+    "presets",
     "transforms",
 ]

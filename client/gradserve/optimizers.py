@@ -43,6 +43,8 @@ class Adam:
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
+    epsilon_hat: bool = False
+    """Whether epsilon is added before v is corrected for its start at 0: the end of their section 2, and TensorFlow."""
 
 
 @dataclass(frozen=True)

@@ -176,8 +176,8 @@ class Ascender {
 
 Ascender make_ascender(const std::array<Index, 3>& sample_shape, const std::string& layout, py::handle mean,
                        py::handle scale, const std::string& normalization, const std::string& optimizer,
-                       double beta1, double beta2, double epsilon, bool nesterov, double momentum_decay,
-                       double low, double high, const std::optional<std::string>& simd,
+                       double beta1, double beta2, double epsilon, bool epsilon_hat, bool nesterov,
+                       double momentum_decay, double low, double high, const std::optional<std::string>& simd,
                        std::optional<int> threads) {
   const SampleShape shape = checked_shape(sample_shape);
   return {{.shape = shape,
@@ -189,6 +189,7 @@ Ascender make_ascender(const std::array<Index, 3>& sample_shape, const std::stri
            .beta1 = beta1,
            .beta2 = beta2,
            .epsilon = epsilon,
+           .epsilon_hat = epsilon_hat,
            .nesterov = nesterov,
            .momentum_decay = momentum_decay,
            .low = static_cast<float>(low),
@@ -202,8 +203,9 @@ void register_ascender(py::module_& module) {
   py::class_<Ascender>(module, "Ascender")
       .def(py::init(&make_ascender), py::kw_only(), py::arg("sample_shape"), py::arg("layout"),
            py::arg("mean"), py::arg("scale"), py::arg("normalization"), py::arg("optimizer"),
-           py::arg("beta1"), py::arg("beta2"), py::arg("epsilon"), py::arg("nesterov"),
-           py::arg("momentum_decay"), py::arg("low"), py::arg("high"), py::arg("simd"), py::arg("threads"))
+           py::arg("beta1"), py::arg("beta2"), py::arg("epsilon"), py::arg("epsilon_hat"),
+           py::arg("nesterov"), py::arg("momentum_decay"), py::arg("low"), py::arg("high"), py::arg("simd"),
+           py::arg("threads"))
       .def("prepare", &Ascender::prepare, py::arg("image"), py::arg("offsets"), py::arg("out"))
       .def("step", &Ascender::step, py::arg("image"), py::arg("gradient"), py::arg("offsets"),
            py::arg("first_moment"), py::arg("second_moment"), py::arg("step_number"),

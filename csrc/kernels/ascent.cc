@@ -179,7 +179,8 @@ StepRule step_rule(const AscentConfig& config, StepNumbers numbers) {
       .beta2 = static_cast<float>(config.beta2),
       .one_minus_beta2 = static_cast<float>(1 - config.beta2),
       // Never 0: a gradient that has always been 0 would become 0 / 0.
-      .epsilon = std::max(static_cast<float>(config.epsilon * correction2), FLT_TRUE_MIN),
+      .epsilon =
+          std::max(static_cast<float>(config.epsilon * (config.epsilon_hat ? 1 : correction2)), FLT_TRUE_MIN),
       .decays = numbers.weight_decay != 0,
       .keep = static_cast<float>(1 - numbers.weight_decay),
       .low = config.low,

@@ -15,7 +15,8 @@
 //           momentum: m = beta1 m + g; u = m, or by Nesterov u = g + beta1 m
 //           rmsprop: v = beta2 v + (1 - beta2) g²; u = g / (sqrt(v) + epsilon)
 //           adam (Kingma & Ba, 2014): m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g²,
-//                 u = m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon)
+//                 u = m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon); with epsilon_hat
+//                 u = m / (1 - beta1^t) sqrt(1 - beta2^t) / (sqrt(v) + epsilon)
 //           nadam (Dozat, 2016, as in torch): m and v as adam; with b(t) = beta1 (1 - 0.96^(t momentum_decay)
 //           / 2),
 //                 B(t) = b(1) ... b(t): u = ((1 - b(t)) / (1 - B(t)) g + b(t + 1) / (1 - B(t + 1)) m)
@@ -43,6 +44,7 @@ struct AscentConfig {
   double beta1;
   double beta2;
   double epsilon;
+  bool epsilon_hat;
   bool nesterov;
   double momentum_decay;
   float low;

@@ -20,6 +20,7 @@ class Ascender:
         beta1: float,
         beta2: float,
         epsilon: float,
+        epsilon_hat: bool,
         nesterov: bool,
         momentum_decay: float,
         low: float,

@@ -96,6 +96,14 @@ def test_same_bits_on_every_target(rule):
     assert len(images) == 1
 
 
+def test_epsilon_hat_is_added_before_the_correction():
+    image = np.zeros((1, 1, 1, 1), np.float32)
+    ascender = Ascender((1, 1, 1), rule=Adam(1.0, epsilon=1e-4, epsilon_hat=True))
+    ascender.step(image, np.full_like(image, 1e-3), None, ascender.new_state(1))
+    root = np.sqrt(1 - 0.999)
+    np.testing.assert_allclose(image, root * 1e-3 / (root * 1e-3 + 1e-4), rtol=1e-5)
+
+
 def test_adamws_decay_pulls_to_the_mean():
     image = np.zeros((1, 1, 1, 2), np.float32)
     ascender = Ascender((1, 1, 2), rule=AdamW(0.5, weight_decay=0.5), mean=4.0)

@@ -49,16 +49,18 @@ class RmsProp(_message.Message):
     def __init__(self, learning_rate: _Optional[_Union[_number_pb2.Schedule, _Mapping]] = ..., decay: _Optional[float] = ..., epsilon: _Optional[float] = ...) -> None: ...
 
 class Adam(_message.Message):
-    __slots__ = ("learning_rate", "beta1", "beta2", "epsilon")
+    __slots__ = ("learning_rate", "beta1", "beta2", "epsilon", "epsilon_hat")
     LEARNING_RATE_FIELD_NUMBER: _ClassVar[int]
     BETA1_FIELD_NUMBER: _ClassVar[int]
     BETA2_FIELD_NUMBER: _ClassVar[int]
     EPSILON_FIELD_NUMBER: _ClassVar[int]
+    EPSILON_HAT_FIELD_NUMBER: _ClassVar[int]
     learning_rate: _number_pb2.Schedule
     beta1: float
     beta2: float
     epsilon: float
-    def __init__(self, learning_rate: _Optional[_Union[_number_pb2.Schedule, _Mapping]] = ..., beta1: _Optional[float] = ..., beta2: _Optional[float] = ..., epsilon: _Optional[float] = ...) -> None: ...
+    epsilon_hat: bool
+    def __init__(self, learning_rate: _Optional[_Union[_number_pb2.Schedule, _Mapping]] = ..., beta1: _Optional[float] = ..., beta2: _Optional[float] = ..., epsilon: _Optional[float] = ..., epsilon_hat: bool = ...) -> None: ...
 
 class AdamW(_message.Message):
     __slots__ = ("learning_rate", "beta1", "beta2", "epsilon", "weight_decay")

@@ -118,7 +118,8 @@ class Ascender:
         _check_rule(rule)
         kind = _RULES[type(rule)]
         self._sample_shape, self._rule, self._decay, self._moments = sample_shape, rule, weight_decay, kind.moments
-        numbers: dict[str, Any] = {"beta1": 0.0, "beta2": 0.0, "epsilon": 1.0, "nesterov": False, "momentum_decay": 0.0}
+        numbers: dict[str, Any] = {"beta1": 0.0, "beta2": 0.0, "epsilon": 1.0, "momentum_decay": 0.0}
+        numbers |= {"epsilon_hat": False, "nesterov": False}
         numbers |= {name: getattr(rule, field) for name, field in kind.numbers.items()}
         self._kernel = _core.Ascender(
             sample_shape=sample_shape,
@@ -228,7 +229,7 @@ _RULES: Mapping[type[Any], _Rule] = {
     Sgd: _Rule("sgd", (False, False), {}),
     Momentum: _Rule("momentum", (True, False), {"beta1": "momentum", "nesterov": "nesterov"}),
     RmsProp: _Rule("rmsprop", (False, True), {"beta2": "decay", "epsilon": "epsilon"}),
-    Adam: _Rule("adam", (True, True), _ADAM),
+    Adam: _Rule("adam", (True, True), _ADAM | {"epsilon_hat": "epsilon_hat"}),
     AdamW: _Rule("adam", (True, True), _ADAM),
     NAdam: _Rule("nadam", (True, True), _ADAM | {"momentum_decay": "momentum_decay"}),
 }

@@ -69,7 +69,14 @@ SETTINGS: dict[str, list] = {
             RmsProp(),
             RmsProp(0.5, 0.0, 1e-3),
         ),
-        *(Adam(), Adam(0.5, 0.0, 0.5, 1e-3), AdamW(), AdamW(weight_decay=0.0), NAdam(), NAdam(momentum_decay=0.0)),
+        *(
+            Adam(),
+            Adam(0.5, 0.0, 0.5, 1e-3, epsilon_hat=True),
+            AdamW(),
+            AdamW(weight_decay=0.0),
+            NAdam(),
+            NAdam(momentum_decay=0.0),
+        ),
     ],
     "parameterization": [
         *(Pixels(), Pixels(Squash.TANH, ((1.0, 0.5), (0.25, 2.0)))),
