@@ -2,13 +2,13 @@
 
 from gradserve.ascents import AscentSettings, Noise
 from gradserve.optimizers import Adam
-from gradserve.parameterizations import Fourier
+from gradserve.parameterizations import IMAGENET_COLOURS, Fourier
 from gradserve.transforms import LUCID, Crop
 
 __all__ = ["lucid"]
 
 
-def lucid(height: int, width: int | None = None) -> AscentSettings:
+def lucid(height: int, width: int | None = None, channels: int = 3) -> AscentSettings:
     """Lucid's feature visualization (optvis/render.py, optvis/transform.py): spectrum, colours, transforms, Adam.
 
     One thing differs: each image of a batch draws its own transforms.
@@ -16,9 +16,10 @@ def lucid(height: int, width: int | None = None) -> AscentSettings:
     Args:
         height: Of the model's input.
         width: Of the model's input; by default the same.
+        channels: Of the model's input; only three are mixed as the colours of photographs are.
     """
     return {
-        "parameterization": Fourier(),
+        "parameterization": Fourier() if channels == len(IMAGENET_COLOURS) else Fourier(colours=()),
         "start": Noise(0.01),
         # The last one makes the result as large as the model's input, as Lucid's recipes do.
         "transforms": (*LUCID, Crop(height, width or height, fill=0.0)),

@@ -207,7 +207,7 @@ def test_a_call_stays_with_the_version_that_it_began_with(tmp_path):
         put(tmp_path, "a", 100)
         engine.load("a")
         assert answer(engine, "a") == 100
-        assert engine.infer(held, {"x": np.ones((1, 2), np.float32)})["y"][0, 0] == 2
+        assert engine.infer_with(held, {"x": np.ones((1, 2), np.float32)}, ())["y"][0, 0] == 2
         later = list(steps)
         np.testing.assert_allclose(first.gradient_norm, 2)
         assert all(step.gradient_norm == first.gradient_norm for step in later)

@@ -9,19 +9,25 @@ import numpy.typing as npt
 
 from gradserve import (
     Adam,
+    AdamW,
     AscentSettings,
     GradientNormalization,
     ModelDescription,
+    Momentum,
+    NAdam,
     Noise,
+    RmsProp,
     Sgd,
     StopReason,
     TensorDescription,
     images,
+    presets,
 )
 from gradserve.cli import ascent_view, ascents, checkpoint_file, console, going_on, inputs, options, targets
 from gradserve.cli.ascents import Ascent
 from gradserve.cli.backend import open_model
 from gradserve.errors import InvalidTensor, ServerUnavailable
+from gradserve.parameterizations import IMAGENET_COLOURS, Fourier, Laplacian, Pixels
 
 _EPILOG = f"""\
 {options.OBJECTIVES}
@@ -30,6 +36,7 @@ range, never stretched; where the model describes none, each picture is, and a l
 
 examples:
   gradserve ascend models/digits --objective logits:7 -o seven.png
+  gradserve ascend models/digits --objective logits:7 --preset lucid --steps 512 -o robust.png
   gradserve ascend models/digits --objective logits:{{0..9}} --count 2 --jitter 2 -o digits.png
   gradserve ascend models/digits --objective relu5:4 --steps 100000 -o long.png --checkpoint long.ckpt
   gradserve ascend models/digits --objective relu5:4 --steps 100000 -o long.png --resume long.ckpt
@@ -37,7 +44,15 @@ examples:
       --gradient-normalization std -o channel.png
 """
 _STEPS = 256
-_OPTIMIZERS = {"adam": Adam, "sgd": Sgd}
+_OPTIMIZERS = {
+    "adam": Adam,
+    "adamw": AdamW,
+    "momentum": Momentum,
+    "nadam": NAdam,
+    "rmsprop": RmsProp,
+    "sgd": Sgd,
+}
+_PARAMETERIZATIONS = {"pixels": Pixels, "fourier": Fourier, "laplacian": Laplacian}
 _IMAGE_RANK = 4
 _PLAIN = ("steps", "seed", "count", "weight_decay", "jitter", "shape", "report_every", "image_every")
 """Options that are settings of the same name."""
@@ -117,6 +132,17 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
 def _add_steps(parser: argparse.ArgumentParser) -> None:
     option = parser.add_argument_group("steps").add_argument
     option("--steps", type=options.whole(1), default=_STEPS, metavar="N", help="updates to make (default: %(default)s)")
+    option(
+        "--preset",
+        choices=("lucid",),
+        help="parameterization, transforms, optimizer and start of Lucid's feature visualization (it made 512 steps)",
+    )
+    option(
+        "--parameterization",
+        choices=_PARAMETERIZATIONS,
+        default="pixels",
+        help="what changes: pixels, their spectrum, or a pyramid of sizes (default: %(default)s)",
+    )
     option("--optimizer", choices=_OPTIMIZERS, default="adam", help="update rule (default: %(default)s)")
     option(
         "--learning-rate",
@@ -270,6 +296,13 @@ def _settings(arguments: argparse.Namespace, description: ModelDescription, tens
     }
     if arguments.bounds:
         settings["bounds"] = tuple(arguments.bounds)
+    channels, *size = _picture_shape(tensor)
+    if arguments.parameterization != "pixels":
+        colours = IMAGENET_COLOURS if channels == len(IMAGENET_COLOURS) else ()
+        settings["parameterization"] = _PARAMETERIZATIONS[arguments.parameterization](colours=colours)
+    if arguments.preset:
+        height, width = _given_size(arguments, tensor) or size
+        settings |= {**presets.lucid(height, width, channels), "steps": arguments.steps}
     return cast("AscentSettings", settings)
 
 
@@ -298,6 +331,15 @@ def _start_image(arguments: argparse.Namespace, tensor: TensorDescription) -> fl
             return constant
         case _:
             return Noise(arguments.noise)
+
+
+def _picture_shape(tensor: TensorDescription) -> tuple[int, int, int]:
+    """Channels, height and width; 0 for what the model leaves open or does not have."""
+    sizes = [size if isinstance(size, int) else 0 for size in tensor.shape[1:]]
+    if len(sizes) != _IMAGE_RANK - 1:
+        return 0, 0, 0
+    first, second, third = sizes
+    return (third, first, second) if tensor.image and tensor.image.layout == "NHWC" else (first, second, third)
 
 
 def _given_size(arguments: argparse.Namespace, tensor: TensorDescription) -> tuple[int, int] | None:
