@@ -18,8 +18,8 @@ hundred kB, and all calls of the load together hold about 20 MiB."""
 
 MAX_GROWTH_MIB = 16.0
 """Of memory from the first to the last third, by their medians. Sessions of plans that come and go leave holes in what the
-allocator holds: over 920 plans in a row, 16 kept at a time, the medians went up and down by 12 MiB, and did not grow. The longer
-a run, the smaller the leak that comes to 16."""
+allocator holds: over 920 plans in a row, 16 kept at a time, the medians went up and down by 12 MiB, and did not grow. The
+longer a run, the smaller the leak that comes to 16."""
 
 MAX_GROWTH_COUNT = 2.0
 """The same of threads and open files, which come and go with the load."""
