@@ -5,7 +5,7 @@ import random
 import pytest
 from support.server_process import ServerProcess
 
-from soak.__main__ import PLANS, module
+from soak.__main__ import ARGUMENTS, module
 from soak.criterion import Sample, judge
 from soak.drive import drive
 from soak.report import draw
@@ -20,7 +20,7 @@ LEAK_KIB = "256"
 @pytest.mark.parametrize("leak", [False, True], ids=["as it is", "with a leak"])
 def test_growth_of_a_server(leak, tmp_path):
     environment = {"GRADSERVE_LEAK_KIB": LEAK_KIB}
-    with ServerProcess("--max-plans", str(PLANS), module=module(leak=leak), environment=environment) as server:
+    with ServerProcess(*ARGUMENTS, module=module(leak=leak), environment=environment) as server:
         run = drive(server, SECONDS, seed=0)
     assert run.failures == []
     grows = {verdict.measure for verdict in judge(run.samples) if not verdict.passed}
