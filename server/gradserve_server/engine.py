@@ -368,7 +368,8 @@ def _check_size(model: Model, layers: Sequence[str], feeds: dict[str, Array], mo
     shapes = model.known_shapes(layers, feeds)
     size = sum(math.prod(shapes[layer]) * DTYPES[model.dtype(layer)].bytes for layer in layers if layer in shapes)
     if size > most:
-        msg = f"layers: expected at most {most:.0f} bytes of values, got {size}; ask for fewer samples or layers at a time"
+        limit = f"at most {most:.0f} bytes of values in an answer (max_message_mib)"
+        msg = f"layers: expected {limit}, got {size}; ask for fewer samples or layers at a time"
         raise TooLarge(msg)
 
 

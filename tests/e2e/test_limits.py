@@ -129,7 +129,8 @@ def test_activations_that_cannot_be_sent_are_not_computed(small, monkeypatch):
     plans = []
     monkeypatch.setattr(Model, "plan", lambda *arguments: plans.append(arguments))
     with gradserve.Client(small.address) as client:
-        text = r"^layers: expected at most 1048576 bytes of values, got 7526400; ask for fewer samples or layers at a time$"
+        limit = r"at most 1048576 bytes of values in an answer \(max_message_mib\)"
+        text = rf"^layers: expected {limit}, got 7526400; ask for fewer samples or layers at a time$"
         with pytest.raises(errors.TooLarge, match=text):
             client.activations("digits", images, ["relu1"])
     assert plans == []

@@ -56,3 +56,10 @@ def _the_next_good_request_gets_the_right_bytes(request):
 def channel(served):
     with grpc.insecure_channel(served.address) as channel:
         yield channel
+
+
+@pytest.fixture(scope="session")
+def loading():
+    """A server whose models come and go on request, so that nobody predicts there all the time."""
+    with ServerProcess("--model-control-mode", "explicit", "--load-model", "*") as process:
+        yield process

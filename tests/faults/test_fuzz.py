@@ -3,6 +3,7 @@
 A few for each RPC, always the same; `--fuzz 10000` (or GRADSERVE_FUZZ=10000) makes as many others.
 """
 
+import grpc
 import pytest
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from hypothesis import HealthCheck, given, settings
@@ -11,11 +12,16 @@ from support.fuzz.messages import GARBAGE, Texts, mangled, nearly_valid, random_
 from support.fuzz.rpcs import RPCS, call
 from support.fuzz.seeds import NAMES, VALID, valid
 from support.fuzz.statuses import documented
+from support.purity import Purity
 
+import gradserve
 from gradserve_server.rpc.oip.service import UNIMPLEMENTED
 
 FEW = 100
 """Requests for each RPC where nobody asks for more."""
+
+FEW_LOADS = 20
+"""The same, where each may load a model."""
 
 CHECK_EVERY = 50
 """Requests after which the predictions are compared, beside the thread that does so all the time."""
@@ -24,6 +30,12 @@ STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 
 
 NOT_DONE = {f"/inference.GRPCInferenceService/{rpc}" for rpc in UNIMPLEMENTED}
+LOADING = [
+    "/gradserve.v1.ModelService/LoadModel",
+    "/gradserve.v1.ModelService/UnloadModel",
+    "/inference.GRPCInferenceService/RepositoryModelLoad",
+    "/inference.GRPCInferenceService/RepositoryModelUnload",
+]
 UNREGISTER = "/inference.GRPCInferenceService/SystemSharedMemoryUnregister"
 
 
@@ -47,15 +59,21 @@ def requests(rpc, texts):
     return st.lists(one, max_size=4) if rpc.takes_stream else one.map(lambda data: [data])
 
 
-@pytest.mark.timeout(0)
-@pytest.mark.parametrize("path", RPCS)
-def test_requests(path, channel, watched, texts, request):
-    rpc, many = RPCS[path], request.config.getoption("--fuzz")
-    allowed = documented(rpc) | {"OK"}
-    sent = 0
+def fuzz(channel, rpc, texts, many, check, few=FEW):
+    """Sends requests, and calls `check` after some.
+
+    Args:
+        channel: To the server.
+        rpc: What is called.
+        texts: For its requests.
+        many: How many; 0: a few, always the same.
+        check: Makes sure that the server answers as before.
+        few: How many are a few.
+    """
+    allowed, sent = documented(rpc) | {"OK"}, 0
 
     @settings(
-        max_examples=many or FEW,
+        max_examples=many or few,
         derandomize=not many,
         database=None,
         deadline=None,
@@ -64,16 +82,45 @@ def test_requests(path, channel, watched, texts, request):
     @given(data=requests(rpc, texts), statuses=st.booleans())
     def send(data, statuses):
         nonlocal sent
-        metadata = (("triton_grpc_error", "true"),) if path == STREAM and statuses else ()
+        metadata = (("triton_grpc_error", "true"),) if rpc.path == STREAM and statuses else ()
         outcome = call(channel, rpc, data, metadata)
         assert outcome.code.name in allowed, f"{outcome.code.name}: {outcome.details}"
         # What goes wrong in the stream is told in a message.
-        assert not any(b"internal error" in response for response in outcome.responses)
+        assert not any(b"internal error" in told for told in (outcome.details.encode(), *outcome.responses))
         sent += 1
         if sent % CHECK_EVERY == 0:
-            watched.check()
+            check()
 
     send()
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("path", [path for path in RPCS if path not in LOADING])
+def test_requests(path, channel, watched, texts, pytestconfig):
+    fuzz(channel, RPCS[path], texts, pytestconfig.getoption("--fuzz"), watched.check)
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("path", LOADING)
+def test_requests_that_load_and_unload(path, loading, texts, pytestconfig):
+    """Whatever they did, the models load again, and predict as they did."""
+    with gradserve.Client(loading.address) as client, grpc.insecure_channel(loading.address) as channel:
+
+        def load():
+            for model in ("digits", "digits_batchnorm", "scenario_a"):
+                client.load(model)
+
+        load()
+        purity = Purity(loading.address)
+
+        def check():
+            load()
+            purity.check()
+
+        fuzz(channel, RPCS[path], texts, pytestconfig.getoption("--fuzz"), check, few=FEW_LOADS)
+        check()
+        purity.close()
+    assert loading.alive, loading.log()
 
 
 # ---- nothing is left out ---------------------------------------------------------------------------------------------
@@ -94,9 +141,11 @@ def test_every_rpc_that_the_server_describes_is_fuzzed(channel):
 
 
 @pytest.mark.parametrize("path", RPCS)
-def test_valid_requests_are_answered(path, channel):
+def test_valid_requests_are_answered(path, channel, loading):
     """But for what is not done."""
     call(channel, RPCS[UNREGISTER], [b""])  # what the tests above have registered
+    if path in LOADING:
+        channel = grpc.insecure_channel(loading.address)
     for message in valid(RPCS[path]):
         outcome = call(channel, RPCS[path], [message.SerializeToString()])
         expected = "UNIMPLEMENTED" if path in NOT_DONE else "OK"
@@ -113,5 +162,5 @@ def test_statuses_are_read_from_the_documents():
     assert got["Gradient"] == got["Infer"] | {"FAILED_PRECONDITION", "UNIMPLEMENTED"}
     assert got["HessianVectorProduct"] == got["Ascend"] == got["Gradient"]
     assert got["ServerLive"] == common
-    assert got["ModelInfer"] == common | {"NOT_FOUND", "UNIMPLEMENTED", "UNAVAILABLE"}
+    assert got["ModelInfer"] == common | {"NOT_FOUND", "UNIMPLEMENTED", "UNAVAILABLE", "INTERNAL"}
     assert got["CudaSharedMemoryStatus"] == got["CudaSharedMemoryUnregister"] == common | {"UNIMPLEMENTED"}

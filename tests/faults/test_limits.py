@@ -1,5 +1,6 @@
 """Every limit, reached: the answer is the documented status and names the limit, and below the limit all goes on."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields
 from queue import Queue
@@ -105,6 +106,22 @@ def max_queue():
             answered(channel, path)
 
 
+def max_queue_per_caller():
+    """A caller without a token or a certificate is its connection."""
+    with serving(max_queue_per_caller=1) as (server, engine, channel), gradserve.Client(server.address) as client:
+        client.infer("digits", IMAGE)
+        with Crowd(engine._scheduler) as crowd, ThreadPoolExecutor(2) as pool:
+            waiting = [pool.submit(answered, channel, INFER), crowd.join(client.infer, "digits", IMAGE)]
+            wait_for(lambda: crowd.scheduler.waiting == 2)
+            text = "queue: at most 1 runs of one caller wait at a time (max_queue_per_caller)"
+            yield refused(channel, f"{OURS}/Infer"), EXHAUSTED, text
+            yield refused(channel, INFER), UNAVAILABLE, text
+            crowd.let_go()
+            for one in waiting:
+                one.result(WAIT)
+        answered(channel, INFER)
+
+
 # ---- at most so large ------------------------------------------------------------------------------------------------
 
 
@@ -113,26 +130,73 @@ def max_message_mib():
         for path, rpc in RPCS.items():
             outcome = call(channel, rpc, [bytes(2 * MIB)])
             yield (outcome.code, f"{path}: {outcome.details}"), EXHAUSTED, f"larger than max ({2 * MIB} vs. {MIB})"
-        for request in large_answers():
-            yield refused(channel, f"{OURS}/{request.rpc}", request.request), EXHAUSTED, "larger than max"
+        # Requests below 1 MiB whose answers are above.
+        values = _calls.activations("digits", {"image": np.zeros((100, 1, 28, 28), np.float32)}, ["relu1"], "")
+        yield refused(channel, f"{OURS}/Activations", values.request), EXHAUSTED, "(max_message_mib)"
+        yield refused(channel, ASCEND, ascent(count=400).request), EXHAUSTED, "(--max-message-mib)"
 
 
-def large_answers():
-    """Requests below 1 MiB whose answers are above."""
-    images = {"image": np.zeros((100, 1, 28, 28), np.float32)}
-    yield _calls.activations("digits", images, ["relu1"], "")
-    yield _calls.vjp("digits", images, {"relu1": np.zeros((100, 24, 28, 28), np.float16)}, [], "")
-    yield _calls.ascend("digits", O.unit("logits", 7), {"steps": 1, "count": 400})
+def ascent(**settings):
+    return _calls.ascend("digits", O.unit("logits", 7), {"steps": 1} | settings)
 
 
-LIMITS = {limit.__name__: limit for limit in (max_ascents, max_streams, max_queue, max_message_mib)}
+def refused_ascent(limit, most, asked):
+    """An ascent that asks for more than there may be."""
+    with serving(**{limit: most}) as (_, _, channel):
+        more, enough = (ascent(**{asked: number}).request for number in (most + 1, most))
+        yield refused(channel, ASCEND, more), EXHAUSTED, f"at most {most} ({limit})"
+        assert refused(channel, ASCEND, enough)[0] is grpc.StatusCode.OK
+
+
+def max_steps():
+    yield from refused_ascent("max_steps", 3, "steps")
+
+
+def max_images():
+    yield from refused_ascent("max_images", 3, "count")
+
+
+def max_ascent_mib():
+    with serving(max_ascent_mib=1) as (_, _, channel):
+        yield refused(channel, ASCEND, ascent(count=400).request), EXHAUSTED, "1 MiB for all images (max_ascent_mib)"
+
+
+def max_inputs():
+    with serving(max_inputs=1) as (_, _, channel):
+        more = _calls.infer("digits", IMAGE | {"other": IMAGE["image"]}, [], "")
+        yield refused(channel, f"{OURS}/Infer", more.request), EXHAUSTED, "inputs: expected at most 1 (--max-inputs)"
+
+
+def max_layers():
+    with serving(max_layers=2) as (_, _, channel):
+        more = _calls.activations("digits", IMAGE, ["relu1", "relu3", "relu6"], "")
+        yield refused(channel, f"{OURS}/Activations", more.request), EXHAUSTED, "layers: expected at most 2 (--max-layers)"
+
+
+def max_shared_memory_mib():
+    with serving(allow_shared_memory=True, max_shared_memory_mib=1) as (_, _, channel):
+        path = f"{OIP}/SystemSharedMemoryRegister"
+        more = RPCS[path].request(name="r", key="/nowhere", byte_size=2 * MIB)
+        yield (
+            refused(channel, path, more),
+            UNAVAILABLE,
+            f"at most {MIB} bytes of regions on this server (max_shared_memory_mib)",
+        )
+
+
+AT_A_TIME = (max_ascents, max_streams, max_queue, max_queue_per_caller)
+SO_LARGE = (max_message_mib, max_steps, max_images, max_ascent_mib, max_inputs, max_layers, max_shared_memory_mib)
+LIMITS = {limit.__name__: limit for limit in (*AT_A_TIME, *SO_LARGE)}
 
 NONE_IS_REFUSED = {
     "max_plans": "the one unused for longest goes",
     "max_batch": "what does not fit runs in another batch",
     "max_calls": "more wait",
+    "max_connection_age_seconds": "its client opens another",
+    "max_connection_age_grace_seconds": "it may be the longest ascent's",
+    "max_connection_idle_seconds": "its client opens another",
 }
-"""Limits that no caller sees, and why."""
+"""Limits that no request meets, and why."""
 
 
 @pytest.mark.parametrize("limit", LIMITS)

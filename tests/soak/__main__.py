@@ -14,8 +14,8 @@ from soak.criterion import judge
 from soak.drive import Run, drive
 from soak.report import draw, show
 
-PLANS = 8
-"""Kept ready by the server for each model: fewer than are asked for, so that plans come and go."""
+ARGUMENTS = ("--max-plans", "8", "--model-control-mode", "explicit", "--load-model", "*")
+"""Of the server: fewer plans than are asked for, so that they come and go, and models that can be loaded again."""
 
 
 def main() -> int:
@@ -31,7 +31,7 @@ def main() -> int:
     console, seconds = Console(), options.minutes * 60
     columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[state]}")
     with (
-        ServerProcess("--max-plans", str(PLANS), module=module(leak=options.leak)) as server,
+        ServerProcess(*ARGUMENTS, module=module(leak=options.leak)) as server,
         Progress(*columns, console=console) as progress,
     ):
         task = progress.add_task("soaking", total=seconds, state="")

@@ -16,9 +16,10 @@ MAX_SPREAD_MIB = 32.0
 """Memory's trimmed maximum above its mean. Triton allows 100 MB for models of that size; the models here are of a few
 hundred kB, and all calls of the load together hold about 20 MiB."""
 
-MAX_GROWTH_MIB = 8.0
-"""Of memory from the first to the last third, by their medians. Those of runs that leak nothing differ by a few MiB; the
-longer a run, the smaller the leak that comes to 8."""
+MAX_GROWTH_MIB = 16.0
+"""Of memory from the first to the last third, by their medians. Sessions of plans that come and go leave holes in what the
+allocator holds: over 920 plans in a row, 16 kept at a time, the medians went up and down by 12 MiB, and did not grow. The
+longer a run, the smaller the leak that comes to 16."""
 
 MAX_GROWTH_COUNT = 2.0
 """The same of threads and open files, which come and go with the load."""

@@ -143,7 +143,12 @@ def watch_health(world: World) -> None:
 
 
 def scrape(world: World) -> None:
-    assert world.server.scrape()["gradserve_calls_total"] > 0
+    assert world.server.scrape()["process_resident_memory_bytes"] > 0
+
+
+def reload(world: World) -> None:
+    """While others use it."""
+    world.ours.load(world.model())
 
 
 def describe(world: World) -> None:
@@ -185,6 +190,7 @@ SCENARIOS: dict[Callable[[World], None], int] = {
     too_late: 5,
     watch_health: 3,
     scrape: 1,
+    reload: 1,
     describe: 3,
     new_connection: 3,
     broken_connection: 3,

