@@ -3,7 +3,8 @@
 Two stages, so that the second can be checked against the first by running both:
 
 1. *Switch*: what the file left in training form is put into inference form (`switch_mode`), or refused; an opset that the
-   runtime does not load is lowered, and the operator Gradient expanded, for without that nothing runs.
+   runtime does not load is lowered, and the operator Gradient expanded, for without that nothing runs; integers are divided
+   by 0 without a crash (`guard_integer_division`).
 2. *Rewrite*: constants lifted, Dropout and Identity gone, BatchNormalization folded or made one Mul and one Add, an opset
    without gradient rules raised. No output may change by more than rounding.
 """
@@ -24,6 +25,7 @@ from gradserve_server.graph.inference_form.drop_identities import drop_identitie
 from gradserve_server.graph.inference_form.expand_gradient import expand_gradient, has_gradient
 from gradserve_server.graph.inference_form.fold_batchnorm import fold_batchnorm
 from gradserve_server.graph.inference_form.fold_integers import fold_integers
+from gradserve_server.graph.inference_form.guard_integer_division import guard_integer_division
 from gradserve_server.graph.inference_form.loop_shapes import loop_shapes
 from gradserve_server.graph.inference_form.switch_mode import switch_mode
 from gradserve_server.graph.values import opset_of
@@ -88,6 +90,7 @@ def _rewritten(source: ir.Model, newest_opset: int | None) -> InferenceForm:
     if has_gradient(reference):
         rewrites += _raised(reference)
         rewrites += expand_gradient(reference)
+    rewrites += _guarded(reference)
     model = reference.clone()
     renames = Renames()
     rewrites += drop_identities(model, renames.same)
@@ -107,6 +110,12 @@ def _lowered(model: ir.Model, newest: int) -> list[str]:
         msg = f"expected a model for opset {newest}, the newest of the installed onnxruntime, or older: {error}"
         raise InvalidModel(msg) from error
     infer_shapes(model)
+    return done
+
+
+def _guarded(model: ir.Model) -> list[str]:
+    if done := guard_integer_division(model):
+        infer_shapes(model)
     return done
 
 
