@@ -164,7 +164,7 @@ def tensor_scatter(g: Emitter, n: Pull) -> Sequence[Cotangent]:
         if index is not None:
             places = g.unsqueeze(index, [1]) + g.unsqueeze(places, [0])
             if mode == "circular":
-                places = g.op("Mod", places, g.size(n.x, axis))
+                places = g.op("Mod", places, g.op("Max", g.size(n.x, axis), 1))
             places = g.unsqueeze(places, range(1, axis))  # [batch, 1, ..., sequence]
         places = g.unsqueeze(places, range(-(n.x.rank - 1 - axis), 0))
         return g.op("GatherElements", n.dy, g.op("Expand", places, g.shape(update)), axis=axis)
