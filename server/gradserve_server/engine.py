@@ -29,7 +29,6 @@ from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.control import Mode, ModelControl
 from gradserve_server.runtime.device import Device, check_device
 from gradserve_server.runtime.events import Observer, Observers
-from gradserve_server.runtime.feeds import check_feeds
 from gradserve_server.runtime.loading import Loader
 from gradserve_server.runtime.memory import MemoryBudget
 from gradserve_server.runtime.model import Model
@@ -112,7 +111,7 @@ class Engine:
             if name not in known:
                 msg = f"output '{name}': expected one of {', '.join(map(repr, known))}"
                 raise InvalidTensor(msg)
-        return served.predict(check_feeds(served.inputs, inputs), outputs, caller)
+        return served.predict(served.check(inputs), outputs, caller)
 
     def gradient(
         self,
@@ -126,7 +125,7 @@ class Engine:
     ) -> GradientResult:
         """The objective for each sample and its gradient. See `gradserve.Client.gradient`."""
         served = self.model(model, version)
-        feeds = check_feeds(served.inputs, inputs)
+        feeds = served.check(inputs)
         terms = resolved(served, objective)
         layers = [term.layer for _, term in terms]
         plan = served.plan(Wanted(served.wrt(wrt, layers), heads(terms)))
@@ -145,7 +144,7 @@ class Engine:
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """The vector-Jacobian product. See `gradserve.Client.vjp`."""
         served = self.model(model, version)
-        feeds = check_feeds(served.inputs, inputs)
+        feeds = served.check(inputs)
         if not cotangents:
             msg = "cotangents: expected at least one, got none"
             raise InvalidTensor(msg)
@@ -173,7 +172,7 @@ class Engine:
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """The Jacobian-vector product. See `gradserve.Client.jvp`."""
         served = self.model(model, version)
-        feeds = check_feeds(served.inputs, inputs)
+        feeds = served.check(inputs)
         names = outputs or [tensor.name for tensor in served.description.outputs]
         asked = {name: served.resolve(name) for name in names}
         layers = tuple(sorted(set(asked.values())))
@@ -197,7 +196,7 @@ class Engine:
     ) -> HessianResult:
         """The Hessian-vector product of an objective. See `gradserve.Client.hvp`."""
         served = self.model(model, version)
-        feeds = check_feeds(served.inputs, inputs)
+        feeds = served.check(inputs)
         terms = resolved(served, objective)
         layers = [term.layer for _, term in terms]
         extra = _tangents(served, tangents, feeds)
@@ -221,7 +220,7 @@ class Engine:
         More than `max_bytes` of them are refused before the model runs, where the graph tells their shapes.
         """
         served = self.model(model, version)
-        feeds = check_feeds(served.inputs, inputs)
+        feeds = served.check(inputs)
         if not layers:
             msg = "layers: expected at least one, got none"
             raise InvalidTensor(msg)
@@ -256,7 +255,7 @@ class Engine:
         terms = resolved(served, objective)
         layers = [term.layer for _, term in terms]
         spec = resolve(settings, served.inputs, served.float_inputs, self._config)
-        feeds = check_feeds(served.inputs, spec.feeds)
+        feeds = served.check(spec.feeds)
         plan = served.plan(Wanted(served.wrt([spec.input], layers), heads(terms)))
         objective_weights = _weights(served, terms, feeds, spec.input)
         values = np.empty(spec.count, np.float32)

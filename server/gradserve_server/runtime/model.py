@@ -10,6 +10,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import numpy.typing as npt
 import onnx_ir as ir
 from cachetools import LRUCache
 
@@ -29,7 +30,7 @@ from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.device import Device
 from gradserve_server.runtime.dynamic_batching import dynamic_batching
 from gradserve_server.runtime.events import Observer, PlanBuilt, nobody
-from gradserve_server.runtime.feeds import describe_tensor, dtype_name
+from gradserve_server.runtime.feeds import check_feeds, crashes_on_empty, describe_tensor, dtype_name
 from gradserve_server.runtime.footprint import footprint
 from gradserve_server.runtime.memory import MemoryBudget
 from gradserve_server.runtime.plan import Plan, verb_of
@@ -100,6 +101,7 @@ class Model:
         _check_types(name, form)
         self._model, self._threads, self._device, self._scheduler = form.model, threads, device, scheduler
         self._names = Layers(name, form)
+        self._not_empty_for = crashes_on_empty(form.model)
         self._policy = policy
         self._predict, error, self._tunes = _checked(name, form, threads, device)
         self._description = ModelDescription(
@@ -151,6 +153,10 @@ class Model:
     def config(self) -> Any:
         """The `inference.ModelConfig` that it is served with: the repository's, completed from the graph."""
         return self._config
+
+    def check(self, given: Mapping[str, npt.ArrayLike]) -> dict[str, Array]:
+        """The arrays of a request as onnxruntime takes them. See `feeds.check_feeds`."""
+        return check_feeds(self.inputs, given, self._not_empty_for)
 
     def batch_size(self, feeds: Mapping[str, Array]) -> int:
         """Samples of a request: along the first axis where the configuration says that the model has batches, else 1."""

@@ -16,7 +16,6 @@ from gradserve.objectives import parse
 from gradserve.tensors import DTYPES, from_bytes
 from gradserve_server.graph.derivatives import Wanted
 from gradserve_server.graph.objectives import heads
-from gradserve_server.runtime.feeds import check_feeds
 from gradserve_server.runtime.model import Model
 from gradserve_server.runtime.session import Array
 from gradserve_server.runtime.terms import resolved
@@ -46,7 +45,7 @@ def warm_up(model: Model, folder: Path | None) -> None:
     for sample in model.config.model_warmup:
         where = f"model '{model.name}': config.pbtxt: model_warmup '{sample.name}'"
         try:
-            feeds = check_feeds(model.inputs, _feeds(sample, bool(model.config.max_batch_size), folder))
+            feeds = model.check(_feeds(sample, bool(model.config.max_batch_size), folder))
             for _ in range(max(1, sample.count)):
                 model.predict(feeds, ())
         except GradserveError as error:
