@@ -2,7 +2,7 @@
 
 Whoever maps a file that another process makes shorter is killed (SIGBUS) by the pages that are gone, and what another
 process may write can change between a check and its use. So a tensor is copied, by one `pread` or `pwrite`, which is an
-error where the file has become too short (docs/adr/shared-memory.md).
+error where the file has become too short (docs/adr/0015-shared-memory.md).
 """
 
 import os
