@@ -21,6 +21,7 @@ from gradserve._status import from_rpc_error
 from gradserve_server import Engine, ServerConfig
 from gradserve_server.rpc.app import Server
 from gradserve_server.runtime import model as runtime_model
+from gradserve_server.runtime.work import Priority
 
 IMAGE = {"image": golden.digits()}
 UNIT = O.unit("logits", 7)
@@ -73,35 +74,31 @@ def serving(engine, **settings):
         before.close()
 
 
-@contextmanager
-def counting(monkeypatch, engine):
-    """What is asked of the engine."""
-    asked = []
-    for verb in VERBS:
-        method = getattr(engine, verb)
-        monkeypatch.setattr(
-            engine, verb, lambda *args, verb=verb, method=method, **options: asked.append(verb) or method(*args, **options)
-        )
-    yield asked
+@pytest.fixture
+def runs(engine, monkeypatch):
+    """The priorities of what the engine was asked to run."""
+    asked, run = [], engine._scheduler.run
+    monkeypatch.setattr(engine._scheduler, "run", lambda work: asked.append(work.priority) or run(work))
+    return asked
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_waiting_for_a_thread(engine, monkeypatch, verb):
+def test_waiting_for_a_thread(engine, runs, verb):
     with (
         serving(engine, max_calls=1, max_ascents=1, max_streams=0) as (_, hurried, patient),
         Crowd(engine._scheduler) as crowd,
-        counting(monkeypatch, engine) as asked,
     ):
         holding = [crowd.join(VERBS["infer"], patient) for _ in range(2)]  # both threads
         with pytest.raises(errors.DeadlineExceeded):
             VERBS[verb](hurried)
         with pytest.raises(errors.DeadlineExceeded):
             hurried.inspect("digits")  # waits too; when it gives up, the server knows of the first
+        runs.clear()
         crowd.let_go()
         for call in holding:
             call.result(WAIT)
         VERBS["activations"](patient)
-        assert asked == ["infer", "infer", "activations"]  # nothing was done for the one that had given up
+        assert runs == [Priority.PREDICTION]  # of these activations: nothing for the one that had given up
 
 
 @pytest.mark.parametrize("verb", VERBS)

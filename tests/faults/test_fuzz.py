@@ -9,7 +9,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.fuzz.messages import GARBAGE, Texts, mangled, nearly_valid, random_message, serialized, texts_in
-from support.fuzz.rpcs import RPCS, call
+from support.fuzz.rpcs import LOADING, RPCS, call
 from support.fuzz.seeds import NAMES, VALID, valid
 from support.fuzz.statuses import documented
 from support.purity import Purity
@@ -27,15 +27,7 @@ CHECK_EVERY = 50
 """Requests after which the predictions are compared, beside the thread that does so all the time."""
 
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
-
-
 NOT_DONE = {f"/inference.GRPCInferenceService/{rpc}" for rpc in UNIMPLEMENTED}
-LOADING = [
-    "/gradserve.v1.ModelService/LoadModel",
-    "/gradserve.v1.ModelService/UnloadModel",
-    "/inference.GRPCInferenceService/RepositoryModelLoad",
-    "/inference.GRPCInferenceService/RepositoryModelUnload",
-]
 UNREGISTER = "/inference.GRPCInferenceService/SystemSharedMemoryUnregister"
 
 

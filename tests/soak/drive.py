@@ -44,7 +44,7 @@ def drive(server: ServerProcess, seconds: float, seed: int, tell: Callable[[Run]
         seed: Of what is random.
         tell: Called after each sample.
     """
-    run, over = Run(), threading.Event()
+    run, over, purity = Run(), threading.Event(), Purity(server.address)
 
     def client(number: int, choose: Callable[[World], Callable[[World], None]]) -> None:
         world = World(server, seed + number)
@@ -59,18 +59,20 @@ def drive(server: ServerProcess, seconds: float, seed: int, tell: Callable[[Run]
 
     threads = [threading.Thread(target=client, args=(number, pick)) for number in range(CLIENTS)]
     threads.append(threading.Thread(target=client, args=(CLIENTS, lambda _: killed_client)))
-    with Purity(server.address) as purity:
+    with purity:
         started = time.monotonic()
         for thread in threads:
             thread.start()
-        while (passed := time.monotonic() - started) < seconds:
-            run.samples.append(_sample(server, passed, run))
-            tell(run)
-            over.wait(max(0.5, seconds / SAMPLES))
-        over.set()
-        for thread in threads:
-            thread.join()
-        purity.check()
+        try:
+            while (passed := time.monotonic() - started) < seconds:
+                purity.check()
+                run.samples.append(_sample(server, passed, run))
+                tell(run)
+                over.wait(max(0.5, seconds / SAMPLES))
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
     return run
 
 

@@ -70,6 +70,15 @@ RPCS = _rpcs()
 """By path."""
 
 
+LOADING = (
+    "/gradserve.v1.ModelService/LoadModel",
+    "/gradserve.v1.ModelService/UnloadModel",
+    "/inference.GRPCInferenceService/RepositoryModelLoad",
+    "/inference.GRPCInferenceService/RepositoryModelUnload",
+)
+"""Those after which a model may not be there any more."""
+
+
 def call(
     channel: grpc.Channel,
     rpc: Rpc,

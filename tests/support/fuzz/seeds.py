@@ -1,5 +1,6 @@
 """Valid requests of every RPC, from which nearly valid ones are made."""
 
+import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -34,7 +35,7 @@ ASCENTS = (
     {"steps": 2, "count": 3, "start": Noise(0.05), "report_every": 2, "image_every": 1, "input": "image", "seed": 7},
 )
 
-SHARED_MEMORY = "/gradserve_faults"
+SHARED_MEMORY = f"/gradserve_faults_{os.getpid()}"
 """The key of a region of 16 KiB, that the suite makes."""
 
 NAMES = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size", "binary_data_output", "headers")
