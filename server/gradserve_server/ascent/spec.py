@@ -26,15 +26,12 @@ from gradserve.transforms import Transform
 from gradserve.wire import check_settings
 from gradserve_server.ascent.pixels import PixelSpace
 from gradserve_server.ascent.transforms.checks import check_transforms
-from gradserve_server.ascent.transforms.draws import scheduled, stream
+from gradserve_server.ascent.transforms.draws import STEPS_DRAWN, scheduled, stream
 from gradserve_server.config import EngineConfig
 from gradserve_server.kernels import Ascender
 
 LARGEST_COUNT = 2**32 - 1
 """What the wire has room for."""
-
-STEPS_DRAWN = 64
-"""Jitter is drawn for so many steps at a time; another number would give other jitter for the same seed."""
 
 NOISE, JITTER = range(2)
 """The streams of random numbers that each image has, beside those of its transforms."""

@@ -24,7 +24,8 @@ from gradserve.optimizers import AdamW, Momentum, NAdam, RmsProp
 from gradserve.v1 import checkpoint_pb2 as pb
 from gradserve_server import EngineConfig, kernels
 from gradserve_server.ascent.loop import Signals, ascend
-from gradserve_server.ascent.spec import STEPS_DRAWN, resolve
+from gradserve_server.ascent.spec import resolve
+from gradserve_server.ascent.transforms.draws import STEPS_DRAWN
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 1.0, 2.0)
 LAYOUTS = {
