@@ -148,16 +148,17 @@ Rates nadam_rates(const AscentConfig& config, Index t) {
 Rates rates(const AscentConfig& config, Index t) {
   switch (config.optimizer) {
     case Optimizer::momentum:
-      return config.nesterov ? Rates{config.beta1, 1} : Rates{1, 0};
+      return config.nesterov ? Rates{.moment = config.beta1, .gradient = 1}
+                             : Rates{.moment = 1, .gradient = 0};
     case Optimizer::adam:
-      return {1 / (1 - std::pow(config.beta1, static_cast<double>(t))), 0};
+      return {.moment = 1 / (1 - std::pow(config.beta1, static_cast<double>(t))), .gradient = 0};
     case Optimizer::nadam:
       return nadam_rates(config, t);
     case Optimizer::sgd:
     case Optimizer::rmsprop:
-      return {1, 0};
+      return {.moment = 1, .gradient = 0};
   }
-  return {1, 0};
+  return {.moment = 1, .gradient = 0};
 }
 
 StepRule step_rule(const AscentConfig& config, StepNumbers numbers) {
