@@ -5,9 +5,9 @@ A union of dataclasses is a message with a oneof `kind`: `AdamW` is its field `a
 """
 
 import re
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from enum import StrEnum
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import numpy as np
 from google.protobuf.message import Message
@@ -55,7 +55,7 @@ def read(cls: type[T], message: Message) -> T:
     """The dataclass that a message mirrors.
 
     Raises:
-        InvalidAscent: A number of an enum that this version does not know.
+        InvalidAscent: A number of an enum that this version does not know, or something that has no default is unset.
         InvalidTensor: A tensor that cannot be read.
     """
     hints, values = get_type_hints(cls), dict[str, Any]()
@@ -73,6 +73,10 @@ def read(cls: type[T], message: Message) -> T:
             values[name] = read_kind(hints[name], value)
         else:
             values[name] = value if isinstance(value, (int, float, str, bool)) else tuple(value)
+    for field in fields(cast("Any", cls)):
+        if field.name not in values and field.default is MISSING:
+            msg = f"{_snake(cls.__name__)}: expected {field.name}, got none"
+            raise InvalidAscent(msg)
     return cls(**values)
 
 

@@ -6,7 +6,7 @@ from support.fuzz.rpcs import RPCS, call
 from support.fuzz.seeds import valid
 
 GRADIENT = "/gradserve.v1.GradientService"
-OURS = [path for path in RPCS if path.startswith("/gradserve.v1.")]
+OURS = [path for path, rpc in RPCS.items() if "/gradserve.v1." in path and "model" in rpc.request.DESCRIPTOR.fields_by_name]
 TRITONS = [f"/inference.GRPCInferenceService/{name}" for name in ("ModelMetadata", "ModelConfig", "ModelStatistics")]
 SINGLE = [path for path, rpc in RPCS.items() if not rpc.takes_stream]
 

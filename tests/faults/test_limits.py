@@ -195,8 +195,11 @@ NONE_IS_REFUSED = {
     "max_connection_age_seconds": "its client opens another",
     "max_connection_age_grace_seconds": "it may be the longest ascent's",
     "max_connection_idle_seconds": "its client opens another",
+    "max_model_mib": "of files: tests/faults/test_model_files.py",
+    "max_nodes": "of files: tests/faults/test_model_files.py",
+    "max_load_mib": "of files: tests/unit/runtime/test_trial.py",
 }
-"""Limits that no request meets, and why."""
+"""Limits that no request meets, and why, or where their tests are."""
 
 
 @pytest.mark.parametrize("limit", LIMITS)

@@ -19,6 +19,7 @@ COUNTED = {
     "cotangents": "max_layers",
     "tangents": "max_layers",
     "wrt": "max_layers",
+    "transforms": "max_layers",
 }
 """Repeated fields of requests, and the setting that says how many there may be. One table for both protocols."""
 
