@@ -4,8 +4,8 @@ import argparse
 import os
 import signal
 import sys
-import threading
 from collections.abc import Sequence
+from queue import SimpleQueue
 from types import FrameType
 
 from gradserve.errors import GradserveError
@@ -70,24 +70,29 @@ def serve(repository: str, engine_config: EngineConfig, server_config: ServerCon
         SettingsError: Settings that cannot be used, or would let others in by accident.
         OSError: The address cannot be bound.
     """
-    stop, loaded = threading.Event(), threading.Event()
+    # A handler runs in the middle of whatever this thread does. This queue may be filled in the middle of being waited for;
+    # an event would wait for its own lock, and the server for ever.
+    signals: SimpleQueue[int] = SimpleQueue()
+    told = loaded = False
 
     def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        if stop.is_set():
+        nonlocal told
+        if told:
             os._exit(128 + number)  # as process 1 of a container, a signal's default would not end this one
-        stop.set()
-        if not loaded.is_set():
+        told = True
+        signals.put(number)
+        if not loaded:
             raise _StoppedLoading(number)
 
     check_exposure(server_config)  # before the models load, which may take minutes
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
     with Engine(repository, config=engine_config) as engine:
-        loaded.set()
+        loaded = True
         with Server(engine, server_config) as server:
             metrics = [f"metrics on http://{server.metrics_address}/metrics"] if server.metrics_address else []
             _say(*_models(engine), *metrics, f"listening on {server.address}")
-            stop.wait()
+            signals.get()
             _say(f"stopping: running calls have {server_config.drain_seconds:g} s to finish")
         _say("stopped")
 
