@@ -17,8 +17,8 @@ from support.purity import Purity
 import gradserve
 from gradserve_server.rpc.oip.service import UNIMPLEMENTED
 
-FEW = 100
-"""Requests for each RPC where nobody asks for more."""
+FEW = 50
+"""Requests for each RPC where nobody asks for more: they are the longest file of the gate."""
 
 FEW_LOADS = 20
 """The same, where each may load a model."""
