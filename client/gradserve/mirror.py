@@ -75,7 +75,7 @@ def read(cls: type[T], message: Message) -> T:
             values[name] = value if isinstance(value, (int, float, str, bool)) else tuple(value)
     for field in fields(cast("Any", cls)):
         if field.name not in values and field.default is MISSING:
-            msg = f"{_snake(cls.__name__)}: expected {field.name}, got none"
+            msg = f"{_snake(cls.__name__)}: expected a {field.name}, got none"
             raise InvalidAscent(msg)
     return cls(**values)
 

@@ -189,15 +189,15 @@ SO_LARGE = (max_message_mib, max_steps, max_images, max_ascent_mib, max_inputs, 
 LIMITS = {limit.__name__: limit for limit in (*AT_A_TIME, *SO_LARGE)}
 
 NONE_IS_REFUSED = {
+    "max_model_mib": "of model files",
+    "max_nodes": "of model files",
+    "max_load_mib": "of model files",
     "max_plans": "the one unused for longest goes",
     "max_batch": "what does not fit runs in another batch",
     "max_calls": "more wait",
     "max_connection_age_seconds": "its client opens another",
     "max_connection_age_grace_seconds": "it may be the longest ascent's",
     "max_connection_idle_seconds": "its client opens another",
-    "max_model_mib": "of files: tests/faults/test_model_files.py",
-    "max_nodes": "of files: tests/faults/test_model_files.py",
-    "max_load_mib": "of files: tests/unit/runtime/test_trial.py",
 }
 """Limits that no request meets, and why, or where their tests are."""
 

@@ -139,6 +139,7 @@ class PaintedCanvas:
             size=(height, width),
             target=spec.pixels.planar_shape[1:],
             pixels=Range(*spec.bounds),
+            max_pixels=spec.max_pixels,
             fuse=not spec.resample_each,
         )
         self._view: View = self._views.plain()

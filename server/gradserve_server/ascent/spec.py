@@ -63,6 +63,8 @@ class AscentSpec:
     optimizer: Optimizer
     parameterization: Parameterization
     transforms: tuple[Transform, ...]
+    max_pixels: int
+    """Of an image on its way through the transforms."""
     resample_each: bool
     gradient_normalization: GradientNormalization
     weight_decay: float
@@ -130,7 +132,7 @@ def resolve(
     if jitter and not pixels.is_image:
         msg = f"jitter: expected 0, because input '{tensor.name}' is not an image [N,C,H,W], got {jitter}"
         raise InvalidAscent(msg)
-    image = _image_space(settings.get("image_size"), pixels, tensor.name)
+    image = _image_space(settings.get("image_size"), pixels, tensor.name, count, limits.max_ascent_mib)
     transforms = tuple(settings.get("transforms", ()))
     check_transforms(transforms)
     if transforms and not pixels.is_image:
@@ -156,6 +158,7 @@ def resolve(
         optimizer=optimizer,
         parameterization=_parameterization(settings.get("parameterization", Pixels())),
         transforms=transforms,
+        max_pixels=(limits.max_ascent_mib << 20) // (4 * count * pixels.planar_shape[0]),
         resample_each=bool(settings.get("resample_each", False)),
         gradient_normalization=_normalization(settings.get("gradient_normalization", GradientNormalization.NONE)),
         weight_decay=weight_decay,
@@ -200,10 +203,14 @@ def _sample_shape(tensor: TensorDescription, given: Sequence[int], count: int, m
         spelled = ",".join("?" if size is None else str(size) for size in known)
         msg = f"shape: expected [{spelled}] with every size given, for input '{tensor.name}', got {list(given)}"
         raise InvalidAscent(msg)
-    if count * math.prod(shape) * 4 > max_mib << 20:
-        msg = f"shape: expected at most {max_mib} MiB for all images (max_ascent_mib), got {count} of {list(shape)} float32"
-        raise TooLarge(msg)
+    _check_bytes("shape", count, shape, max_mib)
     return tuple(int(size) for size in shape)
+
+
+def _check_bytes(name: str, count: int, shape: Sequence[int], max_mib: int) -> None:
+    if count * math.prod(shape) * 4 > max_mib << 20:
+        msg = f"{name}: expected at most {max_mib} MiB for all images (max_ascent_mib), got {count} of {list(shape)} float32"
+        raise TooLarge(msg)
 
 
 def _feeds(
@@ -228,7 +235,7 @@ def _feeds(
     return feeds
 
 
-def _image_space(given: tuple[int, int] | None, pixels: PixelSpace, name: str) -> PixelSpace:
+def _image_space(given: tuple[int, int] | None, pixels: PixelSpace, name: str, count: int, max_mib: int) -> PixelSpace:
     if given is None:
         return pixels
     if not pixels.is_image:
@@ -236,6 +243,7 @@ def _image_space(given: tuple[int, int] | None, pixels: PixelSpace, name: str) -
         raise InvalidAscent(msg)
     height, width = (_whole("image_size", size, 1, 2**14) for size in given)
     channels = pixels.planar_shape[0]
+    _check_bytes("image_size", count, (channels, height, width), max_mib)
     shape = (height, width, channels) if pixels.layout == "NHWC" else (channels, height, width)
     return replace(pixels, model_shape=shape)
 

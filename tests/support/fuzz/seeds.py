@@ -12,8 +12,9 @@ from support.fuzz.rpcs import Rpc
 from support.paths import MODELS
 from tritonclient.grpc import service_pb2
 
-from gradserve import Adam, Noise, Sgd, _calls
+from gradserve import Adam, Noise, Sgd, _calls, numbers, optimizers, transforms
 from gradserve import objectives as O
+from gradserve.parameterizations import Fourier, Laplacian, Phases
 
 X = golden.digits()[:2]
 IMAGE = {"image": X}
@@ -28,11 +29,34 @@ OBJECTIVES = (
     O.direction("logits", np.arange(10, dtype=np.float32)),
     O.cotangent("logits", LOGITS["logits"]),
 )
+TRANSFORMS = (
+    transforms.Pad(3, transforms.Border.EDGE),
+    transforms.Jitter(2, transforms.JitterKind.ROLL),
+    transforms.Scale(numbers.Uniform(0.9, 1.1)),
+    transforms.Rotate(numbers.Uniform(-10.0, 10.0), fill=0.5),
+    transforms.Affine(0.9, 0.1, degrees=5.0, down=1.0, right=2.0),
+    transforms.Resize(20, 24),
+    transforms.Crop(20, 20),
+    transforms.RandomCrop(16, 0.4),
+    transforms.Flip(0.3),
+    transforms.Blur(numbers.Choice((1.0, 0.2)), 3),
+    transforms.Noisy(0.1, 0.05),
+)
 ASCENTS = (
     {"steps": 2},
     {"steps": 3, "optimizer": Sgd(0.02), "gradient_normalization": "std", "weight_decay": 0.01, "jitter": 2},
     {"steps": 2, "start": np.full((1, 28, 28), 0.5), "optimizer": Adam(0.01, 0.8, 0.99, 1e-6), "bounds": (0.1, 0.9)},
     {"steps": 2, "count": 3, "start": Noise(0.05), "report_every": 2, "image_every": 1, "input": "image", "seed": 7},
+    {"steps": 2, "optimizer": optimizers.NAdam(numbers.Linear(0.1, 0.01), 0.8, 0.9, 1e-7, 0.01), "checkpoint_every": 1},
+    {"steps": 2, "optimizer": optimizers.Momentum(0.1, 0.5, True), "image_size": (20, 40)},
+    {
+        "steps": 2,
+        "parameterization": Fourier(colours=()),
+        "transforms": TRANSFORMS[:6],
+        "resample_each": True,
+    },
+    {"steps": 2, "parameterization": Laplacian(3, colours=()), "transforms": TRANSFORMS[6:]},
+    {"steps": 2, "parameterization": Phases(np.ones((1, 28, 15), np.float32), colours=())},
 )
 
 SHARED_MEMORY = f"/gradserve_faults_{os.getpid()}"

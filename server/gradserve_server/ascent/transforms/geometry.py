@@ -18,6 +18,12 @@ from gradserve_server.kernels import Border
 Matrix = npt.NDArray[np.float64]
 Size = tuple[int, int]
 
+FARTHEST = 1e9
+"""Pixels from the first one to where a map may look: as the kernel has it."""
+
+LARGEST = 2**31
+"""Of a side that is computed: more than any image may have."""
+
 
 @dataclass(frozen=True)
 class Map:
@@ -31,6 +37,11 @@ class Map:
     fill: float = 0.0
 
     @property
+    def is_near(self) -> bool:
+        """Whether its positions are some, and not so far away that they could not be counted."""
+        return bool((np.abs(self.matrix) @ [*self.size, 1] <= FARTHEST).all())
+
+    @property
     def stays_inside(self) -> bool:
         """Whether no position lies beyond the source's outermost pixels, whose centres are half a pixel from the edge."""
         # An affine map is furthest out at a corner.
@@ -42,7 +53,8 @@ class Map:
         if not after.stays_inside and not (self.border is after.border is Border.FILL):
             return None
         square = np.vstack([after.matrix, [0, 0, 1]])
-        return Map(self.matrix @ square, self.source, after.size, self.border, self.fill)
+        both = Map(self.matrix @ square, self.source, after.size, self.border, self.fill)
+        return both if both.is_near else None
 
 
 @dataclass(frozen=True)
@@ -112,8 +124,8 @@ def _reach(jitter: T.Jitter) -> int:
 
 
 def _scale(scale: T.Scale, drawn: Sequence[float], size: Size, _: Range) -> Operation:
-    new = max(1, int(size[0] * drawn[0])), max(1, int(size[1] * drawn[0]))
-    return resized(size, new, scale.alignment)
+    rows, columns = (int(min(max(side * drawn[0], 1), LARGEST)) for side in size)
+    return resized(size, (rows, columns), scale.alignment)
 
 
 def _rotate(rotate: T.Rotate, drawn: Sequence[float], size: Size, pixels: Range) -> Operation:
@@ -124,7 +136,7 @@ def _affine(affine: T.Affine, drawn: Sequence[float], size: Size, pixels: Range)
     scale, shear, degrees, down, right = drawn
     # From the result back to the source: not moved, not rotated, not sheared, not enlarged.
     lean = np.array([[1.0, 0], [tan(shear * pi / 180), 1.0]])
-    linear = lean @ _rotation(degrees) / scale
+    linear = lean @ _rotation(degrees) / np.float64(scale)
     return _around_centre(size, linear, (down, right), Border(affine.border), _colour(affine.fill, pixels))
 
 

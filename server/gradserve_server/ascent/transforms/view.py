@@ -6,12 +6,13 @@ is interpolated once. Images that go through the same sizes are worked on togeth
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gradserve.errors import InvalidAscent
+from gradserve.errors import InvalidAscent, TooLarge
 from gradserve.transforms import Noisy, Transform
 from gradserve_server.ascent.transforms.draws import FIRST_PURPOSE, SPREADS, Draws, stream
 from gradserve_server.ascent.transforms.geometry import (
@@ -32,6 +33,9 @@ Stages = list[tuple[Operation, ...]]
 """In order; of each, the operation for every image of a group."""
 Table = dict[type[Any], Callable[[Float32, Any], Float32]]
 
+MAX_PIXELS = 2**30
+"""Of an image on its way, whatever its memory: what int32 counts, and room for a frame."""
+
 
 class Views:
     """What a sequence of transforms makes of the images of one ascent.
@@ -43,10 +47,12 @@ class Views:
         size: Of an image.
         target: Of the model's input.
         pixels: Their range.
+        max_pixels: Of an image on its way.
         fuse: Whether neighbouring maps become one. Without, each interpolates anew, as in the libraries that came before.
 
     Raises:
-        InvalidAscent: An image would become smaller than a pixel.
+        InvalidAscent: An image would become smaller than a pixel, or be looked at from too far away.
+        TooLarge: An image would become larger than it may be.
     """
 
     def __init__(
@@ -58,9 +64,11 @@ class Views:
         size: Size,
         target: Size,
         pixels: Range,
+        max_pixels: int = MAX_PIXELS,
         fuse: bool = True,
     ) -> None:
         self._transforms, self._size, self._target, self._pixels, self._fuse = transforms, size, target, pixels, fuse
+        self._max_pixels = min(max_pixels, MAX_PIXELS)
         self._draws = [
             [
                 Draws(SPREADS[type(transform)](transform), stream(seed, image, FIRST_PURPOSE + position))
@@ -69,7 +77,7 @@ class Views:
             for image in range(count)
         ]
         self._plain: list[list[Operation]] = [[resized(size, target)] if size != target else [] for _ in range(count)]
-        self.at(0, 0.0)  # to find out now what is too small
+        self.at(0, 0.0)  # to find out now what is too small or too large
 
     def plain(self) -> "View":
         """Without transforms: only resized."""
@@ -81,25 +89,42 @@ class Views:
         Args:
             index: Of the step.
             progress: The share of the steps before it.
+
+        Raises:
+            InvalidAscent: As at the start, of numbers that are drawn for this step.
+            TooLarge: The same.
         """
         return View([self._operations(draws, index, progress) for draws in self._draws])
 
+    @np.errstate(all="ignore")  # what overflows is found by what comes of it
     def _operations(self, draws: Sequence[Draws], index: int, progress: float) -> list[Operation]:
         size, operations = self._size, list[Operation]()
         for transform, numbers in zip(self._transforms, draws, strict=True):
             if isinstance(transform, Noisy):
                 operations.append(noisy(transform, self._pixels, partial(numbers.arrays, index)))
                 continue
-            operation = OPERATIONS[type(transform)](transform, numbers.at(index, progress), size, self._pixels)
+            drawn = numbers.at(index, progress)
+            if not all(map(isfinite, drawn)):
+                raise _far(transform, drawn)
+            operation = OPERATIONS[type(transform)](transform, drawn, size, self._pixels)
             if isinstance(operation, Map):
+                self._check(transform, drawn, operation)
                 size = operation.size
-                if min(size) < 1:
-                    msg = f"transforms: {transform}: expected an image of a pixel or more after it, got {list(size)}"
-                    raise InvalidAscent(msg)
             self._append(operations, operation)
         if size != self._target:
             self._append(operations, resized(size, self._target))
         return operations
+
+    def _check(self, transform: Transform, drawn: Sequence[float], one: Map) -> None:
+        if min(one.size) < 1:
+            msg = f"transforms: {transform}: expected an image of a pixel or more after it, got {list(one.size)}"
+            raise InvalidAscent(msg)
+        if prod(one.size) > self._max_pixels:
+            limit = f"at most {self._max_pixels} pixels of an image after it (max_ascent_mib)"
+            msg = f"transforms: {transform}: expected {limit}, got {list(one.size)}"
+            raise TooLarge(msg)
+        if not one.is_near:
+            raise _far(transform, drawn)
 
     def _append(self, operations: list[Operation], operation: Operation) -> None:
         last = operations[-1] if operations else None
@@ -141,6 +166,10 @@ class View:
         for (members, _), part in zip(self._parts, done, strict=True):
             result[members] = part
         return result
+
+
+def _far(transform: Transform, drawn: Sequence[float]) -> InvalidAscent:
+    return InvalidAscent(f"transforms: {transform}: expected numbers that lead to positions near the image, got {drawn}")
 
 
 def _alike(rows: Sequence[Sequence[Operation]]) -> list[list[tuple[int, Sequence[Operation]]]]:
