@@ -302,3 +302,11 @@ def test_what_leaves_nothing_is_refused():
         InvalidAscent, match=r"transforms: Jitter\(size=12.*\): expected an image of a pixel or more after it, got \[0, 3\]"
     ):
         views([T.Jitter(12)])
+
+
+@pytest.mark.parametrize("transform", [T.Rotate(1e308), T.Affine(shear=1e308), T.Affine(degrees=-1e308)])
+def test_angles_of_any_size_are_angles(transform):
+    try:
+        assert np.isfinite(one(transform, images(1), (12, 15))).all()
+    except InvalidAscent as error:
+        assert "positions near the image" in str(error)  # noqa: PT017

@@ -5,7 +5,7 @@ A map sends a pixel (y, x) of the result to the position (v, u) that it looks at
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import cos, floor, pi, sin, tan
+from math import cos, floor, fmod, pi, sin, tan
 from typing import Any
 
 import numpy as np
@@ -135,15 +135,20 @@ def _rotate(rotate: T.Rotate, drawn: Sequence[float], size: Size, pixels: Range)
 def _affine(affine: T.Affine, drawn: Sequence[float], size: Size, pixels: Range) -> Operation:
     scale, shear, degrees, down, right = drawn
     # From the result back to the source: not moved, not rotated, not sheared, not enlarged.
-    lean = np.array([[1.0, 0], [tan(shear * pi / 180), 1.0]])
+    lean = np.array([[1.0, 0], [tan(_radians(shear)), 1.0]])
     linear = lean @ _rotation(degrees) / np.float64(scale)
     return _around_centre(size, linear, (down, right), Border(affine.border), _colour(affine.fill, pixels))
 
 
 def _rotation(degrees: float) -> Matrix:
     """From a result that is turned counterclockwise (rows count downwards) back to its source."""
-    angle = degrees * pi / 180
+    angle = _radians(degrees)
     return np.array([[cos(angle), sin(angle)], [-sin(angle), cos(angle)]])
+
+
+def _radians(degrees: float) -> float:
+    """Of any finite number: a multiple of it may be none."""
+    return fmod(degrees, 360.0) * pi / 180
 
 
 def _around_centre(size: Size, linear: Matrix, moved: tuple[float, float], border: Border, fill: float) -> Map:
