@@ -65,7 +65,7 @@ def _is_plain(spec: AscentSpec) -> bool:
     return spec.parameterization == Pixels() and not spec.transforms and spec.image.planar_shape == spec.pixels.planar_shape
 
 
-def _ascender(spec: AscentSpec, *, decay: bool = True) -> Ascender:
+def _ascender(spec: AscentSpec) -> Ascender:
     """Around the model: pixels to its input, and steps of pixels."""
     low, high = spec.bounds
     return Ascender(
@@ -75,7 +75,7 @@ def _ascender(spec: AscentSpec, *, decay: bool = True) -> Ascender:
         scale=spec.pixels.scale,
         layout=Layout(spec.pixels.layout),
         normalization=spec.gradient_normalization,
-        weight_decay=spec.weight_decay if decay else 0.0,
+        weight_decay=spec.weight_decay,
         low=low,
         high=high,
     )
@@ -129,7 +129,7 @@ class PaintedCanvas:
 
     def __init__(self, spec: AscentSpec, batch: Float32, gradient: Float32) -> None:
         self._spec, self._batch, self._gradient = spec, spec.pixels.buffer(batch), gradient
-        self._around = _ascender(spec, decay=False)
+        self._around = _ascender(spec)
         height, width = spec.image.planar_shape[1:]
         roll = (Jitter(spec.jitter, JitterKind.ROLL),) if spec.jitter else ()
         self._views = Views(
@@ -158,19 +158,20 @@ class PaintedCanvas:
             high=self._bounds[1],
         )
         self.optimizer = self._ascender.new_state(spec.count)
-        self._painted = self._paint()
+        self._painted: Float32 | None = None  # until the numbers change
 
     def show(self, index: int) -> None:
         """See `Canvas`."""
         last = index == self._spec.steps
         self._view = self._views.plain() if last else self._views.at(index, self._spec.progress(index))
-        self._painted = self._paint()
-        self._around.prepare(self._view.forward(self._painted), None, self._batch)
+        self._around.prepare(self._view.forward(self.picture()), None, self._batch)
 
     def step(self) -> Float64:
         """See `Canvas`."""
         rate = self._spec.learning_rate(self.optimizer.steps)
-        return self._ascender.step(self._numbers, self._slope(), None, self.optimizer, rate)
+        norms = self._ascender.step(self._numbers, self._slope(), None, self.optimizer, rate)
+        self._painted = None
+        return norms
 
     def norms(self) -> Float64:
         """See `Canvas`."""
@@ -178,7 +179,11 @@ class PaintedCanvas:
 
     def picture(self) -> Float32:
         """See `Canvas`."""
-        return self._paint()
+        if self._painter is None:
+            return self._numbers
+        if self._painted is None:
+            self._painted = self._painter.paint(self._numbers.reshape(self._spec.count, -1))
+        return self._painted
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """See `Canvas`."""
@@ -188,18 +193,12 @@ class PaintedCanvas:
         """See `Canvas`."""
         return within(array, self._bounds) if name == "numbers" else ""
 
-    def _paint(self) -> Float32:
-        if self._painter is None:
-            return self._numbers
-        return self._painter.paint(self._numbers.reshape(self._spec.count, -1))
-
     def _slope(self) -> Float32:
         """The gradient with respect to the numbers, shaped like them."""
         pixels = self._spec.pixels
-        seen = pixels.to_planar(self._gradient) * np.asarray(pixels.scale, np.float32).reshape(-1, 1, 1)
-        gradient = self._view.adjoint(np.ascontiguousarray(seen, np.float32))
+        gradient = self._view.adjoint(pixels.to_planar(self._gradient) * pixels.scale.reshape(-1, 1, 1))
         if self._painter is not None:
-            gradient = self._painter.pull_back(self._numbers.reshape(self._spec.count, -1), self._painted, gradient)
+            gradient = self._painter.pull_back(self._numbers.reshape(self._spec.count, -1), self.picture(), gradient)
         return np.ascontiguousarray(gradient).reshape(self._numbers.shape)
 
 

@@ -63,7 +63,7 @@ def decode(request: Any, memory: SharedMemory) -> Asked:
         InvalidParameter: A parameter with a value that it cannot have, or a place that shared memory has not.
         NotSupported: Shared memory, where it is not allowed.
         RegionNotFound: Shared memory that is not registered.
-        LimitExceeded: More inputs in shared memory than a message may be long.
+        TooLarge: More inputs in shared memory than a message may be long.
     """
     parameters = request_parameters(request.parameters)
     outputs: dict[str, int] = {}

@@ -18,7 +18,7 @@ def override_of(parameters: Mapping[str, Any]) -> Override | None:
 
     Raises:
         InvalidParameter: One that a load has not, or of another type; or as `Override`.
-        LimitExceeded: As `Override`.
+        TooLarge: As `Override`.
     """
     config, files = "", {}
     for name in parameters:
