@@ -58,7 +58,7 @@ class Engine:
     Raises:
         ModelNotFound: No model there, or none of a name to be loaded.
         InvalidModel: A model that cannot be served.
-        TooLarge: The models do not fit into the memory that they may take.
+        LimitExceeded: The models do not fit into the memory that they may take.
         BackendMissing: No onnxruntime, or more than one.
     """
 
