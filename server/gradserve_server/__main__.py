@@ -1,12 +1,8 @@
 """`python -m gradserve_server REPOSITORY`: the same as `gradserve serve`."""
 
 import argparse
-import os
-import signal
 import sys
 from collections.abc import Sequence
-from queue import SimpleQueue
-from types import FrameType
 
 from gradserve.errors import GradserveError
 from gradserve_server.config import EngineConfig, LogConfig, ServerConfig
@@ -15,6 +11,7 @@ from gradserve_server.rpc import logs
 from gradserve_server.rpc.app import Server
 from gradserve_server.rpc.listening import check_exposure
 from gradserve_server.settings import SettingsError, add_flags, from_flags, parse
+from gradserve_server.stopping import StoppedLoading, stop_signals
 
 _EPILOG = """\
 REPOSITORY is a folder in Triton's layout, <repository>/<model>/[config.pbtxt]/<version>/model.onnx, the folder of one such
@@ -49,17 +46,9 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m grads
     except (GradserveError, SettingsError, OSError) as error:
         sys.stderr.write(f"gradserve: error: {error}\n")
         return 1
-    except _StoppedLoading as stopped:
-        return 0 if stopped.number == signal.SIGTERM else 128 + stopped.number
+    except StoppedLoading as stopped:
+        return stopped.exit_code
     return 0
-
-
-class _StoppedLoading(BaseException):
-    """A signal while the models were loading: there is nobody to finish anything for."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
 
 
 def serve(repository: str, engine_config: EngineConfig, server_config: ServerConfig) -> None:
@@ -70,29 +59,13 @@ def serve(repository: str, engine_config: EngineConfig, server_config: ServerCon
         SettingsError: Settings that cannot be used, or would let others in by accident.
         OSError: The address cannot be bound.
     """
-    # A handler runs in the middle of whatever this thread does. This queue may be filled in the middle of being waited for;
-    # an event would wait for its own lock, and the server for ever.
-    signals: SimpleQueue[int] = SimpleQueue()
-    told = loaded = False
-
-    def on_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        nonlocal told
-        if told:
-            os._exit(128 + number)  # as process 1 of a container, a signal's default would not end this one
-        told = True
-        signals.put(number)
-        if not loaded:
-            raise _StoppedLoading(number)
-
     check_exposure(server_config)  # before the models load, which may take minutes
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
-    with Engine(repository, config=engine_config) as engine:
-        loaded = True
+    with stop_signals() as signals, Engine(repository, config=engine_config) as engine:
+        signals.finish_first()
         with Server(engine, server_config) as server:
             metrics = [f"metrics on http://{server.metrics_address}/metrics"] if server.metrics_address else []
             _say(*_models(engine), *metrics, f"listening on {server.address}")
-            signals.get()
+            signals.wait()
             _say(f"stopping: running calls have {server_config.drain_seconds:g} s to finish")
         _say("stopped")
 
