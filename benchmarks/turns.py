@@ -3,7 +3,6 @@
 import math
 import multiprocessing
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -14,7 +13,7 @@ Ready = tuple[Callable[[int], float], Callable[[], Any]]
 Contender = Callable[[], Ready]
 """Sets itself up."""
 
-MOST_STEPS = 1000
+MOST_STEPS = 5000
 """Of one turn."""
 
 
@@ -77,9 +76,7 @@ def _serve(contender: Contender, seconds: float, connection: Connection) -> None
     try:
         run, report = contender()
         run(2)  # the first steps allocate
-        started = time.perf_counter()
-        run(1)
-        steps = max(1, min(MOST_STEPS, round(seconds / (time.perf_counter() - started))))
+        steps = _steps_in(run, seconds)
     except Exception as error:
         connection.send(f"{type(error).__name__}: {error}".splitlines()[0])
         return
@@ -90,3 +87,11 @@ def _serve(contender: Contender, seconds: float, connection: Connection) -> None
             connection.send(run(steps) / steps if wanted == "turn" else report())
     except EOFError:
         return
+
+
+def _steps_in(run: Callable[[int], float], seconds: float) -> int:
+    """How many steps fill a turn: found by more and more of them, because some begin with what is done once."""
+    steps = 1
+    while (taken := run(steps)) < seconds / 4 and steps < MOST_STEPS:
+        steps *= 2
+    return max(1, min(MOST_STEPS, round(steps * seconds / taken)))

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
+from math import isfinite
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -144,7 +147,8 @@ class _Climb:
         checkpoint = state.save(self._identity()) if saved else None
         picture = spec.image.from_planar(canvas.picture()) if last or _due(index, spec.image_every) else None
         norms = canvas.norms() if last else canvas.step()
-        state.finite &= np.isfinite(norms) & np.isfinite(self._values)
+        if not _all_finite(norms, self._values):
+            state.finite &= np.isfinite(norms) & np.isfinite(self._values)
         reason = _reason(state, done=done, interrupted=interrupted)
         if reason is not None and picture is None:
             picture = spec.image.from_planar(canvas.picture())
@@ -156,9 +160,15 @@ class _Climb:
 def _reason(state: State, *, done: bool, interrupted: bool) -> StopReason | None:
     if interrupted:
         return StopReason.INTERRUPTED
-    if not state.finite.all() and (done or not state.finite.any()):
+    finite = state.finite.tolist()
+    if not all(finite) and (done or not any(finite)):
         return StopReason.NON_FINITE
     return StopReason.FINISHED if done else None
+
+
+def _all_finite(*few: npt.NDArray[Any]) -> bool:
+    """As `np.isfinite(x).all()`, which takes ten times as long for few numbers: 6 us of an ascent's 25."""
+    return all(map(isfinite, chain.from_iterable(array.tolist() for array in few)))
 
 
 def _due(index: int, every: int) -> bool:

@@ -7,6 +7,7 @@ batch of a session is run both ways, and only if the results agree is there ever
 
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -50,7 +51,7 @@ class Batch:
             The outputs of each, as views of what they have in common: to be copied, for who keeps one keeps all.
         """
         sizes = [self.samples(feeds) for feeds in runs]
-        ends = np.cumsum(sizes).tolist()
+        ends = list(accumulate(sizes))
         joined = {name: self._join(name, [feeds[name] for feeds in runs], sizes) for name in runs[0]}
         outputs = self._session.run(joined)
         for name, array in outputs.items():
