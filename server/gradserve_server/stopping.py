@@ -20,6 +20,7 @@ class StoppedLoading(BaseException):
 
     @property
     def exit_code(self) -> int:
+        """Of a process that was told to stop."""
         return 0 if self.number == signal.SIGTERM else 128 + self.number
 
 
@@ -53,10 +54,10 @@ class StopSignals:
 def stop_signals() -> Iterator[StopSignals]:
     """Takes over SIGTERM and SIGINT for a block in the main thread, and gives them back.
 
-    Python runs a signal's handler in the main thread, but the system may hand the signal to any thread, and then a main thread
-    that waits for a lock sleeps on: a server with busy threads missed one signal in three. So the handler of this block only
-    ends the loading of models; what tells the rest is the byte that C's part of Python's handler writes, in whatever thread
-    it runs, read by a thread of its own.
+    Python runs a signal's handler in the main thread, but the system may hand the signal to any thread, and then a main
+    thread that waits for a lock sleeps on: a server with busy threads missed one signal in three. So the handler of this
+    block only ends the loading of models; what tells the rest is the byte that C's part of Python's handler writes, in
+    whatever thread it runs, read by a thread of its own.
 
     Raises:
         StoppedLoading: A signal came before `StopSignals.finish_first`.
@@ -64,9 +65,9 @@ def stop_signals() -> Iterator[StopSignals]:
     signals = StopSignals()
     wakened, waker = socket.socketpair()
     waker.setblocking(False)
-    before = {number: signal.signal(number, signals._interrupt) for number in SIGNALS}  # noqa: SLF001
+    before = {number: signal.signal(number, signals._interrupt) for number in SIGNALS}
     wakeup = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
-    watcher = threading.Thread(target=signals._watch, args=(wakened,), name="gradserve-signals", daemon=True)  # noqa: SLF001
+    watcher = threading.Thread(target=signals._watch, args=(wakened,), name="gradserve-signals", daemon=True)
     watcher.start()
     try:
         yield signals
