@@ -24,7 +24,7 @@ BUSY = """
         threading.Thread(target=busy, daemon=True).start()
 """
 ROUNDS = 25
-"""Enough that a wait which misses one signal in ten passes once in fourteen runs; waiting for a queue missed one in three."""
+"""Enough that a wait which misses one signal in ten passes once in fourteen; waiting for a queue missed one in three."""
 
 
 def run(body):
