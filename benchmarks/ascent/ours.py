@@ -24,7 +24,7 @@ def steps(path: Path, image: NDArray[np.float32], case: str, loop: str, *, serve
 
     def run(count: int, _alive: object = server) -> float:
         # From the report on the start to the last one: a stream left open would run on during the others' turns.
-        ascent = verbs.ascend(path.stem, O.unit("logits", UNIT), steps=count, start=image, **settings)
+        ascent = verbs.ascend(path.stem, O.unit("logits", UNIT), steps=count, report_every=32, start=image, **settings)
         next(ascent)
         started = time.perf_counter()
         for _ in ascent:

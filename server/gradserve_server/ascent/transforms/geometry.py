@@ -5,7 +5,7 @@ A map sends a pixel (y, x) of the result to the position (v, u) that it looks at
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import cos, floor, fmod, pi, sin, tan
+from math import cos, floor, fmod, isfinite, pi, sin, tan
 from typing import Any
 
 import numpy as np
@@ -36,24 +36,32 @@ class Map:
     border: Border
     fill: float = 0.0
 
+    # Of so few numbers Python is several times faster than NumPy; a chain of six transforms asks for all of this six times.
+
     @property
     def is_near(self) -> bool:
         """Whether its positions are some, and not so far away that they could not be counted."""
-        return bool((np.abs(self.matrix) @ [*self.size, 1] <= FARTHEST).all())
+        rows, columns = self.size
+        return all(abs(y) * rows + abs(x) * columns + abs(one) <= FARTHEST for y, x, one in self.matrix.tolist())
 
     @property
     def stays_inside(self) -> bool:
         """Whether no position lies beyond the source's outermost pixels, whose centres are half a pixel from the edge."""
         # An affine map is furthest out at a corner.
-        corners = np.array([[y, x, 1] for y in (0, self.size[0] - 1) for x in (0, self.size[1] - 1)]) @ self.matrix.T
-        return bool((corners >= -0.5).all() and (corners <= np.subtract(self.source, 0.5)).all())
+        down, right = self.size[0] - 1, self.size[1] - 1
+        return all(
+            one + min(y * down, 0.0) + min(x * right, 0.0) >= -0.5
+            and one + max(y * down, 0.0) + max(x * right, 0.0) <= side - 0.5
+            for (y, x, one), side in zip(self.matrix.tolist(), self.source, strict=True)
+        )
 
     def then(self, after: "Map") -> "Map | None":
         """Both at once, or None where that would read other pixels beyond an edge."""
         if not after.stays_inside and not (self.border is after.border is Border.FILL):
             return None
-        square = np.vstack([after.matrix, [0, 0, 1]])
-        both = Map(self.matrix @ square, self.source, after.size, self.border, self.fill)
+        (a, b, c), (d, e, f) = after.matrix.tolist()
+        rows = [[y * a + x * d, y * b + x * e, y * c + x * f + one] for y, x, one in self.matrix.tolist()]
+        both = Map(np.array(rows), self.source, after.size, self.border, self.fill)
         return both if both.is_near else None
 
 
@@ -92,12 +100,16 @@ class Range:
     @property
     def middle(self) -> float:
         """Where there is no range, 0."""
-        return (self.low + self.high) / 2 if np.isfinite([self.low, self.high]).all() else 0.0
+        return (self.low + self.high) / 2 if self._is_finite else 0.0
 
     @property
     def width(self) -> float:
         """Where there is no range, 1."""
-        return self.high - self.low if np.isfinite([self.low, self.high]).all() else 1.0
+        return self.high - self.low if self._is_finite else 1.0
+
+    @property
+    def _is_finite(self) -> bool:
+        return isfinite(self.low) and isfinite(self.high)
 
 
 def _moved(size: Size, new: Size, down: float, right: float, border: Border, fill: float) -> Map:
