@@ -1,28 +1,24 @@
 """Scenario C: what does a network that tells 1 from 7 really look for?
 
-    python examples/scenarios/two_digits.py [--output out]
+    python examples/scenario_c_two_digits.py [--output out]
 
-Trains the network (convolutions of 20 and 50 channels, two dense layers, softmax; Adadelta, 8 epochs) on shifted ones and
+Trains the network (convolutions of 20 and 50 channels, two dense layers, softmax; Adadelta, 8 epochs) on the ones and
 sevens of scikit-learn's digits, exports it, and asks it by gradserve alone: about strokes drawn here, about a one on its way
 through the picture, about the image that each class wants, and which pixels of a stroke it goes by. Needs the `demo` and
 `torch` extras; a minute.
 """
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
+import digits_data
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import nn
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import digits_data
 
 import gradserve
 from gradserve import objectives as O
@@ -35,8 +31,8 @@ CLASSES = (1, 7)
 MODEL = "one_or_seven"
 SHIFTS = range(-6, 7)
 """Pixels, each way."""
-COPIES = 30
-"""Shifted copies of each digit that the network learns from."""
+COPIES = 20
+"""Copies of each digit that the network learns from, moved by a pixel at most."""
 
 Pixels = NDArray[np.float32]
 
@@ -50,7 +46,7 @@ def train() -> nn.Module:
         for digits in digits_data.load()
         for chosen in [np.isin(digits.labels, CLASSES)]
     )
-    shifts = random.integers(-3, 4, (COPIES, len(pixels), 2))
+    shifts = random.integers(-1, 2, (COPIES, len(pixels), 2))
     images = np.concatenate([[np.roll(x, shift, (1, 2)) for x, shift in zip(pixels, row, strict=True)] for row in shifts])
     x, y = torch.from_numpy(images), torch.from_numpy(np.tile(labels, COPIES))
     network = nn.Sequential(
