@@ -95,7 +95,7 @@ def distances(means: NDArray[np.float64], labels: NDArray[np.int64], own: NDArra
     for what, values in (
         ("within a class", apart[same & others]),
         ("between classes", apart[~same]),
-        (f"from the picture (nearest: a {nearest}, {from_picture.min():.2f})", from_picture),
+        (f"from the picture (nearest: {nearest}, {from_picture.min():.2f})", from_picture),
     ):
         table.add_row(what, f"{np.median(values):.2f}", f"{values.max():.2f}")
     return table
