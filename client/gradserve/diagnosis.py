@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-__all__ = ["Activity", "ChannelStatistics", "Diagnosis", "Finding", "Severity"]
+__all__ = ["Activity", "ChannelStatistics", "Diagnosis", "Finding", "Repaired", "Severity", "Treatment"]
 
 
 class Severity(StrEnum):
@@ -89,6 +89,32 @@ class Diagnosis:
     def has_errors(self) -> bool:
         """Whether anything is an error."""
         return any(finding.severity is Severity.ERROR for finding in self.findings)
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What became of one repair."""
+
+    repair: str
+    """Its name (docs/doctor.md lists all)."""
+    done: tuple[str, ...]
+    """In words; nothing where it could not be made."""
+    change: float
+    """The largest difference that it made to an output; NaN where the model does not run before or after."""
+    relative: float
+    """The same, relative to the largest value of that output."""
+    problem: str = ""
+    """Why it could not be made."""
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """A model before and after its repairs."""
+
+    before: Diagnosis
+    repairs: tuple[Repaired, ...]
+    """In the order in which they were made, or failed."""
+    after: Diagnosis
 
 
 def to_plain(diagnosis: Diagnosis) -> dict[str, Any]:

@@ -1,14 +1,16 @@
-"""The doctor, in process: what is wrong with a model file, before anybody serves it."""
+"""The doctor, in process: what is wrong with a model file, before anybody serves it, and a repaired copy of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy.typing as npt
 
 from gradserve.descriptions import ImageDescription
-from gradserve.diagnosis import Diagnosis
+from gradserve.diagnosis import Diagnosis, Treatment
+from gradserve.errors import InvalidParameter
 from gradserve_server.config import EngineConfig
+from gradserve_server.runtime.doctor.repair import repair as repair_file
 from gradserve_server.runtime.loading import Loader
 from gradserve_server.runtime.memory import MemoryBudget
 from gradserve_server.runtime.repository import Entry, scan
@@ -39,6 +41,58 @@ def diagnose(
     config = config or EngineConfig()
     entry = entry_at(model)
     entry = replace(entry, images=dict(entry.images) | dict(images or {}))
+    return _examine(entry, inputs, config)
+
+
+def repair(
+    model: str | Path,
+    output: str | Path,
+    repairs: Sequence[str] = (),
+    *,
+    inputs: Mapping[str, npt.ArrayLike] | None = None,
+    description: Mapping[str, str] | None = None,
+    config: EngineConfig | None = None,
+) -> Treatment:
+    """Writes a repaired copy of a model: `repair("model.onnx", "repaired.onnx", ["recalibrate"], inputs={"image": x})`.
+
+    Args:
+        model: As for `diagnose`.
+        output: The file to write; not the model's own.
+        repairs: Beyond those that its findings ask for (docs/doctor.md lists all).
+        inputs: Samples; "recalibrate" needs them.
+        description: Image descriptions to write into the file, as in `{"image.mean": "0.485 0.456 0.406"}`.
+        config: How to run it.
+
+    Raises:
+        InvalidParameter: An unknown repair, a description that is none, the same file, recalibration without samples.
+        GradserveError: As `diagnose` does, and where the file cannot be read.
+    """
+    config, entry, output = config or EngineConfig(), entry_at(model), Path(output)
+    file = entry.files[max(entry.files)]
+    if output.resolve() == file.resolve():
+        msg = f"output '{output}': expected another file than the model's own, which stays as it is"
+        raise InvalidParameter(msg)
+    before = _examine(entry, inputs, config)
+    done = repair_file(
+        file,
+        output,
+        codes=[finding.code for finding in before.findings],
+        asked=repairs,
+        inputs=inputs,
+        description=description,
+        threads=config.threads,
+    )
+    # Its descriptions come along, but for those that were written into the file.
+    images = {name: image for name, image in entry.images.items() if not _described(name, description)}
+    after = _examine(replace(entry, files={1: output}, images=images), inputs, config)
+    return Treatment(before, tuple(done), after)
+
+
+def _described(name: str, description: Mapping[str, str] | None) -> bool:
+    return any(key.rpartition(".")[0] == name for key in description or {})
+
+
+def _examine(entry: Entry, inputs: Mapping[str, npt.ArrayLike] | None, config: EngineConfig) -> Diagnosis:
     loader = Loader(config, Scheduler(max_batch=1, max_queue=1), MemoryBudget(config.memory_limit_mib))
     return loader.examine(entry, max(entry.files), inputs)
 

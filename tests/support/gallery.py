@@ -263,7 +263,7 @@ def _interface() -> list[Entry]:
     transposed = "i = Transpose<perm=[0, 3, 1, 2]>(x)"
     return [
         *(
-            Entry(f"{op} at the end", "softmax-at-end", Network(tail=f"y = {op}(l)", opset=opset).make())
+            Entry(f"{op} at the end, opset {opset}", "softmax-at-end", Network(tail=f"y = {op}(l)", opset=opset).make())
             for op, opset in (("Softmax", 17), ("Softmax", 11), ("LogSoftmax", 17), ("Sigmoid", 17))
         ),
         Entry(

@@ -39,8 +39,11 @@ from gradserve_server.runtime.warmup import warm_up
 START_SECONDS = 120.0
 """That the process has to start: a second, on a machine that does nothing else."""
 
-MAX_ANSWER = 16 * 2**20
-"""Bytes of what the process may say about a model: a diagnosis has some hundred for each layer and finding."""
+MAX_ANSWER = 64 * 2**10
+"""Bytes of what the process may say about a model that it loads."""
+
+MAX_DIAGNOSIS = 16 * 2**20
+"""The same where it is to examine it: some hundred for each layer and finding."""
 
 MAX_TEXT = 4096
 """Characters of an error's text; the rest is cut off."""
@@ -121,10 +124,12 @@ class Trial:
             msg = f"model '{name}': expected a diagnosis, got nonsense in a trial process"
             raise InvalidModel(msg) from error
 
-    def _answer(self, task: "_Task", name: str, config: Any, model: dict[str, Any], folder: Path | None = None) -> Any:
+    def _answer(self, task: "_Run", name: str, config: Any, model: dict[str, Any], folder: Path | None = None) -> Any:
         plain = config.SerializeToString() if config is not None else None
         with self, self._lock:
-            outcome = self._try(pickle.dumps((task.__name__, self._limits, plain, folder, model)))
+            outcome = self._try(
+                pickle.dumps((task.__name__, self._limits, plain, folder, model)), _TASKS[task.__name__].most
+            )
         if isinstance(outcome, str):
             msg = f"model '{name}': expected a file that loads, got {outcome} in a trial process"
             raise InvalidModel(msg)
@@ -132,20 +137,20 @@ class Trial:
             raise _error(name, outcome)
         return outcome.get("result")
 
-    def _try(self, request: bytes) -> dict[str, Any] | str:
+    def _try(self, request: bytes, most: int) -> dict[str, Any] | str:
         """What became of a model: a result, an error, or in words how the process ended."""
-        outcome = self._ask(request)
+        outcome = self._ask(request, most)
         if isinstance(outcome, str) and self._process is not None and self._process.died and self._process.tried > 1:
             # It may be for what an earlier model left behind.
             self._stop()
-            outcome = self._ask(request)
+            outcome = self._ask(request, most)
         if isinstance(outcome, str):
             self._stop()
         return outcome
 
-    def _ask(self, request: bytes) -> dict[str, Any] | str:
+    def _ask(self, request: bytes, most: int) -> dict[str, Any] | str:
         self._process = self._process or _Process()
-        return self._process.ask(request, self._limits.seconds)
+        return self._process.ask(request, self._limits.seconds, most)
 
     def _stop(self) -> None:
         if self._process is not None:
@@ -196,25 +201,25 @@ class _Process:
         """Whether it ended by itself."""
         return self._child.poll() is not None
 
-    def ask(self, request: bytes, seconds: float) -> dict[str, Any] | str:
+    def ask(self, request: bytes, seconds: float, most: int) -> dict[str, Any] | str:
         """Has it load a model, or examine it. Returns as `Trial._try`."""
         _learn_about_the_runtime()
         if not self._started:
-            if self._receive(START_SECONDS) != {}:
+            if self._receive(START_SECONDS, MAX_ANSWER) != {}:
                 raise _does_not_start(self._end())
             self._started = True
         self.tried += 1
         with suppress(OSError):  # it is gone: what it says is its end
             self._here.send_bytes(request)
-        answer = self._receive(seconds)
+        answer = self._receive(seconds, most)
         if answer is TimeoutError:
             return f"none after {seconds:g} s (load_timeout_seconds)"
         return answer if isinstance(answer, dict) else self._end()
 
-    def _receive(self, seconds: float) -> Any:
+    def _receive(self, seconds: float, most: int) -> Any:
         """What it says; TimeoutError if it says nothing in time, None if it says nothing any more."""
         with suppress(OSError, EOFError, ValueError):
-            return json.loads(self._here.recv_bytes(MAX_ANSWER)) if self._here.poll(seconds) else TimeoutError
+            return json.loads(self._here.recv_bytes(most)) if self._here.poll(seconds) else TimeoutError
         return None
 
     def _end(self) -> str:
@@ -293,7 +298,7 @@ def _outcome(
         if config is not None:
             settings["config"] = empty_config()
             settings["config"].ParseFromString(config)
-        return {"result": _TASKS[task](settings, folder)}
+        return {"result": _TASKS[task].run(settings, folder)}
     except Exception as error:
         return {"error": type(error).__name__, "text": str(error)[:MAX_TEXT]}
 
@@ -306,8 +311,19 @@ def _examine(settings: dict[str, Any], folder: Path | None) -> dict[str, Any]:  
     return to_plain(examine(**settings))
 
 
-_Task = Callable[[dict[str, Any], Path | None], Any]
-_TASKS: dict[str, _Task] = {task.__name__: task for task in (_load, _examine)}
+_Run = Callable[[dict[str, Any], Path | None], Any]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What the process can be told to do."""
+
+    run: _Run
+    most: int
+    """Bytes of its answer."""
+
+
+_TASKS = {task.run.__name__: task for task in (_Task(_load, MAX_ANSWER), _Task(_examine, MAX_DIAGNOSIS))}
 
 
 def _limit(limits: TrialLimits, threads: int) -> None:

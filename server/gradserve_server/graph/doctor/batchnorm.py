@@ -18,7 +18,7 @@ from gradserve_server.graph.inference_form.switch_mode import (
     is_untrained,
     used,
 )
-from gradserve_server.graph.values import attribute, constant
+from gradserve_server.graph.values import attribute
 
 VANISHING = 1e-3
 """Of epsilon: below it, epsilon alone is what a channel is divided by."""
@@ -56,7 +56,7 @@ def _spelling(node: ir.Node, opset: int) -> str:
 
 
 def _statistics(node: ir.Node) -> Iterator[Finding]:
-    known = [constant(value) for value in node.inputs[3:5]]
+    known = [constant_behind(value) for value in node.inputs[3:5]]
     if any(statistic is None for statistic in known):
         yield finding("batchnorm-statistics-not-constant", node)
         return
@@ -73,7 +73,7 @@ def _statistics(node: ir.Node) -> Iterator[Finding]:
     huge = ~invalid & (variance > HUGE)
     if huge.any():
         yield finding("batchnorm-variance-huge", node, f"{_channels(huge)}; largest {variance[huge].max():.1e}")
-    scale = constant(node.inputs[1])
+    scale = constant_behind(node.inputs[1])
     if scale is not None:
         size = np.abs(scale.astype(np.float64))
         dead = size <= DEAD * size.max(initial=0.0)
@@ -90,10 +90,10 @@ def _channels(which: npt.NDArray[np.bool_]) -> str:
 
 
 def _shared(nodes: list[ir.Node]) -> Iterator[Finding]:
-    users: dict[ir.Value, list[ir.Node]] = defaultdict(list)
+    """Of all parameters: exporters write equal constants once, so that sharing some of them says nothing."""
+    users: dict[tuple[ir.Value | None, ...], list[ir.Node]] = defaultdict(list)
     for node in nodes:
-        if node.inputs[3] is not None:
-            users[node.inputs[3]].append(node)
-    for value, sharing in users.items():
+        users[tuple(node.inputs[1:5])].append(node)
+    for sharing in users.values():
         if len(sharing) > 1:
-            yield finding("batchnorm-shared", sharing[0], f"'{value.name}' of {', '.join(map(label, sharing))}")
+            yield finding("batchnorm-shared", sharing[0], f"of {', '.join(map(label, sharing))}")

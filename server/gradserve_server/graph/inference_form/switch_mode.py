@@ -89,7 +89,7 @@ def is_untrained(mean: npt.ArrayLike, variance: npt.ArrayLike) -> bool:
 
 
 def _check_statistics(node: ir.Node, opset: int, *, untrained: bool) -> None:
-    mean, variance = (constant(value) for value in node.inputs[3:5])
+    mean, variance = (constant_behind(value) for value in node.inputs[3:5])
     if mean is None or variance is None:
         msg = f"{describe(node, opset)}: is in training form and its statistics are not constants; export in evaluation mode"
         raise InvalidModel(msg)

@@ -14,8 +14,9 @@ from gradserve.diagnosis import Activity, ChannelStatistics, Finding
 from gradserve_server.graph.doctor import finding
 from gradserve_server.graph.doctor.finding import label
 from gradserve_server.graph.inference_form.fold_batchnorm import EPSILON
+from gradserve_server.graph.inference_form.switch_mode import constant_behind
 from gradserve_server.graph.subgraph import cut
-from gradserve_server.graph.values import attribute, constant, is_op
+from gradserve_server.graph.values import attribute, is_op
 from gradserve_server.runtime.doctor.moments import Float64, Moments
 from gradserve_server.runtime.doctor.patient import Patient
 from gradserve_server.runtime.session import Array, Session
@@ -94,13 +95,13 @@ class _Units:
 
 def _running_mean(node: ir.Node) -> Array | None:
     """Of a BatchNormalization whose statistics are known."""
-    if not is_op(node, "BatchNormalization") or constant(node.inputs[4]) is None:
+    if not is_op(node, "BatchNormalization") or constant_behind(node.inputs[4]) is None:
         return None
-    return constant(node.inputs[3])
+    return constant_behind(node.inputs[3])
 
 
 def _statistics(node: ir.Node, seen: Moments) -> ChannelStatistics:
-    mean, variance = (np.asarray(constant(value), np.float64).ravel() for value in node.inputs[3:5])
+    mean, variance = (np.asarray(constant_behind(value), np.float64).ravel() for value in node.inputs[3:5])
     observed_mean, observed_variance = seen.mean.ravel(), seen.variance.ravel()
     apart = conflict(mean, variance, observed_mean, observed_variance, attribute(node, "epsilon", EPSILON))
     shown = np.unique(np.linspace(0, mean.size - 1, min(SHOWN, mean.size)).astype(int))
