@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy.typing as npt
 
-from gradserve.descriptions import ImageDescription
+from gradserve.descriptions import ImageDescription, ModelDescription
 from gradserve.diagnosis import Diagnosis, Treatment
 from gradserve.errors import InvalidParameter
 from gradserve_server.config import EngineConfig
+from gradserve_server.graph.load import load
+from gradserve_server.graph.values import opset_of
 from gradserve_server.runtime.doctor.repair import repair as repair_file
+from gradserve_server.runtime.feeds import describe_tensor
 from gradserve_server.runtime.loading import Loader
 from gradserve_server.runtime.memory import MemoryBudget
+from gradserve_server.runtime.model_config import PREFIX, images_of
 from gradserve_server.runtime.repository import Entry, scan
 from gradserve_server.runtime.scheduler import Scheduler
 
@@ -95,6 +99,33 @@ def _described(name: str, description: Mapping[str, str] | None) -> bool:
 def _examine(entry: Entry, inputs: Mapping[str, npt.ArrayLike] | None, config: EngineConfig) -> Diagnosis:
     loader = Loader(config, Scheduler(max_batch=1, max_queue=1), MemoryBudget(config.memory_limit_mib))
     return loader.examine(entry, max(entry.files), inputs)
+
+
+def describe(model: str | Path, description: Mapping[str, str] | None = None) -> ModelDescription:
+    """What a file says that it takes and gives, also one that cannot be served.
+
+    Args:
+        model: As for `diagnose`.
+        description: Image descriptions that count more than its own, as for `repair`.
+
+    Raises:
+        InvalidModel: It cannot be read, or a description is none.
+    """
+    entry = entry_at(model)
+    version = max(entry.files)
+    source = load(entry.files[version], oldest=1)
+    own = images_of(source.model.metadata_props, f"model '{entry.name}': metadata")
+    given = images_of({PREFIX + key: text for key, text in (description or {}).items()}, "description")
+    images = own | dict(entry.images) | given
+    graph = source.model.graph
+    return ModelDescription(
+        name=entry.name,
+        version=str(version),
+        sha256=source.sha256,
+        opset=opset_of(source.model),
+        inputs=tuple(replace(describe_tensor(value), image=images.get(value.name or "")) for value in graph.inputs),
+        outputs=tuple(map(describe_tensor, graph.outputs)),
+    )
 
 
 def entry_at(model: str | Path) -> Entry:

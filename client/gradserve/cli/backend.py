@@ -8,7 +8,19 @@ from typing import Any, Protocol, Unpack
 
 import numpy.typing as npt
 
-from gradserve import AscentSettings, Client, GradientResult, Layer, ModelDescription, Objective, Step, checks
+from gradserve import (
+    AscentSettings,
+    Client,
+    Diagnosis,
+    GradientResult,
+    ImageDescription,
+    Layer,
+    ModelDescription,
+    Objective,
+    Step,
+    Treatment,
+    checks,
+)
 from gradserve.cli import server
 from gradserve.errors import BackendMissing, ServerUnavailable
 
@@ -67,7 +79,7 @@ def open_model(arguments: argparse.Namespace) -> Iterator[tuple[Verbs, str]]:
     Raises:
         GradserveError: As the verbs do; a server that does not answer is named.
     """
-    if arguments.server is None and _is_local(arguments.model):
+    if is_local(arguments):
         with _server_package().Engine(arguments.model) as engine:
             yield engine, engine.models()[0].name
         return
@@ -97,6 +109,37 @@ def save_gradient_graph(model: str, output: Path, **settings: Any) -> Any:
 
     (entry,) = scan(Path(model))
     return package.save_gradient_graph(entry.files[max(entry.files)], output, **settings)
+
+
+def is_local(arguments: argparse.Namespace) -> bool:
+    """Whether a command's model is a file or folder here, not a name on a server."""
+    return arguments.server is None and _is_local(arguments.model)
+
+
+def describe(model: str, description: Mapping[str, str]) -> ModelDescription:
+    """What a file says that it takes; see `gradserve_server.doctor.describe`."""
+    _server_package()
+    from gradserve_server import doctor
+
+    return doctor.describe(model, description)
+
+
+def diagnose(model: str, inputs: Mapping[str, npt.ArrayLike] | None, images: Mapping[str, ImageDescription]) -> Diagnosis:
+    """`gradserve_server.diagnose`."""
+    found: Diagnosis = _server_package().diagnose(model, inputs, images=images)
+    return found
+
+
+def repair(
+    model: str,
+    output: Path,
+    repairs: Sequence[str],
+    inputs: Mapping[str, npt.ArrayLike] | None,
+    description: Mapping[str, str],
+) -> Treatment:
+    """`gradserve_server.repair`."""
+    done: Treatment = _server_package().repair(model, output, repairs, inputs=inputs, description=description)
+    return done
 
 
 def serve(arguments: Sequence[str]) -> int:
