@@ -63,10 +63,10 @@ def _layers(diagnosis: Diagnosis) -> Iterator[RenderableType]:
         worst = sorted(diagnosis.statistics, key=lambda one: -one.conflict)[:WORST]
         rows = [(one.node, one.conflict) for one in worst]
         yield ""
-        yield console.table("BatchNorm statistics furthest from the data", ["node", "conflict"], rows, right=["conflict"])
+        yield console.table("furthest from the data", ["node", "conflict"], rows, right=["conflict"])
     dead = [one for one in diagnosis.activity if one.dead]
     if dead:
         worst_dead = sorted(dead, key=lambda one: -one.dead)[:WORST]
         cells = [(one.node, f"{one.dead:.0%}", one.units) for one in worst_dead]
         yield ""
-        yield console.table("ReLUs with dead units", ["node", "dead", "units"], cells, right=["dead", "units"])
+        yield console.table("dead ReLUs", ["node", "dead", "units"], cells, right=["dead", "units"])

@@ -21,7 +21,7 @@ from gradserve_server.runtime.doctor.gradients import gradients
 from gradserve_server.runtime.doctor.patient import Patient
 from gradserve_server.runtime.doctor.predictions import predictions
 from gradserve_server.runtime.doctor.samples import Samples
-from gradserve_server.runtime.doctor.statistics import watch
+from gradserve_server.runtime.doctor.statistics import measure
 from gradserve_server.runtime.model_config import images_of
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.session import newest_opset
@@ -94,7 +94,7 @@ def _measure(patient: Patient) -> _Measured:
     measured.samples = patient.samples.count
     try:
         measured.findings += predictions(patient)
-        measured.statistics, measured.activity, seen = watch(patient)
+        measured.statistics, measured.activity, seen = measure(patient)
         measured.findings += seen
         measured.findings += gradients(patient)
     except InvalidRequest:

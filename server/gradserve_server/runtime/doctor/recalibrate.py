@@ -19,11 +19,11 @@ from gradserve_server.graph.autodiff.emitter import initializer
 from gradserve_server.graph.doctor.finding import label
 from gradserve_server.graph.inference_form.switch_mode import constant_behind
 from gradserve_server.graph.repairs import CannotRepair
-from gradserve_server.graph.subgraph import cut
 from gradserve_server.graph.values import is_op, unused_name
 from gradserve_server.runtime.doctor.moments import Moments
 from gradserve_server.runtime.doctor.samples import Samples
-from gradserve_server.runtime.session import Array, Session
+from gradserve_server.runtime.doctor.watch import Watch
+from gradserve_server.runtime.session import Array
 
 MEAN, VARIANCE = 3, 4
 """Inputs of a BatchNormalization."""
@@ -90,14 +90,9 @@ def _measure(model: ir.Model, groups: Groups, samples: Samples, threads: int) ->
     """The moments of what the nodes of each group normalize."""
     moments = {key: Moments(_statistic(nodes[0], MEAN)) for key, nodes in groups.items()}
     watched = [(moments[key], node.inputs[0]) for key, nodes in groups.items() for node in nodes]
-    inputs = {value.name for value in model.graph.inputs}
-    names = dict.fromkeys(value.name or "" for _, value in watched if value is not None)
-    computed = [name for name in names if name not in inputs]
-    session = Session(cut(model, computed), threads) if computed else None
+    watch = Watch(model, (value.name or "" for _, value in watched if value is not None), threads)
     for feeds in samples.runs():
-        values: dict[str, Array] = dict(feeds)
-        if session is not None:
-            values |= session.run({name: feeds[name] for name in session.inputs})
+        values = watch.run(feeds)
         for seen, value in watched:
             if value is not None:
                 seen.add(values[value.name or ""])

@@ -15,11 +15,11 @@ from gradserve_server.graph.doctor import finding
 from gradserve_server.graph.doctor.finding import label
 from gradserve_server.graph.inference_form.fold_batchnorm import EPSILON
 from gradserve_server.graph.inference_form.switch_mode import constant_behind
-from gradserve_server.graph.subgraph import cut
 from gradserve_server.graph.values import attribute, is_op
 from gradserve_server.runtime.doctor.moments import Float64, Moments
 from gradserve_server.runtime.doctor.patient import Patient
-from gradserve_server.runtime.session import Array, Session
+from gradserve_server.runtime.doctor.watch import Watch
+from gradserve_server.runtime.session import Array
 
 SHOWN = 64
 """Channels of a layer that a diagnosis tells of."""
@@ -32,7 +32,7 @@ DEAD = 0.9
 """Share of dead units from which a layer is: random features of a few samples are dead for half of the units by chance."""
 
 
-def watch(patient: Patient) -> tuple[list[ChannelStatistics], list[Activity], list[Finding]]:
+def measure(patient: Patient) -> tuple[list[ChannelStatistics], list[Activity], list[Finding]]:
     """Runs all samples, and looks at every BatchNormalization and ReLU of the main graph."""
     model, samples = patient.switched, patient.samples
     if model is None or samples is None:
@@ -40,13 +40,11 @@ def watch(patient: Patient) -> tuple[list[ChannelStatistics], list[Activity], li
     norms = [(node, Moments(mean)) for node in model.graph if (mean := _running_mean(node)) is not None]
     relus = [(node, _Units()) for node in model.graph if is_op(node, "Relu")]
     watched = [(node.inputs[0], seen) for node, seen in norms] + [(node.outputs[0], seen) for node, seen in relus]
-    names = dict.fromkeys(value.name or "" for value, _ in watched if value is not None)
-    if not names:
+    if not watched:
         return [], [], []
-    inputs = {value.name for value in model.graph.inputs}
-    session = Session(cut(model, [n for n in names if n not in inputs]), patient.settings["threads"]) if names else None
+    watch = Watch(model, (value.name or "" for value, _ in watched if value is not None), patient.settings["threads"])
     for feeds in samples.runs():
-        values = _run(session, feeds)
+        values = watch.run(feeds)
         for value, seen in watched:
             if value is not None:
                 seen.add(values[value.name or ""])
@@ -54,13 +52,6 @@ def watch(patient: Patient) -> tuple[list[ChannelStatistics], list[Activity], li
     activity = [Activity(label(node), seen.units, seen.dead, seen.zero) for node, seen in relus if seen.units]
     findings = [*(_conflicts(statistics) if samples.given else ()), *_dead(activity)]
     return statistics, activity, findings
-
-
-def _run(session: Session | None, feeds: dict[str, Array]) -> dict[str, Array]:
-    """The values watched; the inputs may be among them."""
-    if session is None or not session.outputs:
-        return feeds
-    return feeds | session.run({name: feeds[name] for name in session.inputs})
 
 
 class _Units:
