@@ -1,6 +1,7 @@
 """A diagnosis as one HTML file, with its charts inside. Whatever comes from the model is escaped."""
 
 import math
+import re
 from collections.abc import Iterator
 from html import escape
 
@@ -9,7 +10,7 @@ from gradserve.cli import console
 from gradserve.cli.doctor import svg
 from gradserve.cli.doctor.grouped import groups, samples, summary
 
-CONFLICT, MOST_CONFLICT = 1.0, 4.0
+CONFLICT, MOST_CONFLICT = 1.0, 2.5
 """Where the doctor's finding begins, and where bars end."""
 DEAD = 90.0
 MOST_LAYERS = 64
@@ -39,7 +40,7 @@ th { text-align: left; font-weight: 600; color: var(--dim); }
 td, th { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 summary { cursor: pointer; color: var(--dim); }
 svg { width: 100%; height: auto; }
-svg text { font: 11px system-ui, sans-serif; fill: var(--ink); }
+svg text { font: 11px system-ui, sans-serif; fill: var(--ink); paint-order: stroke; stroke: #fff; stroke-width: 3px; }
 svg .axis { fill: var(--dim); font-size: 10px; }
 .good { fill: var(--good); }
 .bad { fill: var(--error); }
@@ -99,15 +100,20 @@ def _findings(diagnosis: Diagnosis) -> Iterator[str]:
         first = group.first
         yield f'<div class="card {first.severity}"><p><span class="tag">{first.severity}</span>'
         yield f'<code>{escape(first.code)}</code><span class="where">{escape(group.where)}</span></p>'
-        yield f"<p>{escape(first.effect)}</p>"
+        yield f"<p>{_words(first.effect)}</p>"
         if group.detail:
             yield f'<p class="dim">{escape(group.detail)}</p>'
         if first.repair:
-            yield f"<p>Repair: {escape(first.repair)}</p>"
+            yield f"<p>Repair: {_words(first.repair)}</p>"
         if len(group.findings) > 1:
             rows = "".join(f"<tr><td>{escape(one.node)}</td><td>{escape(one.detail)}</td></tr>" for one in group.findings)
             yield f"<details><summary>all {len(group.findings)}</summary><table>{rows}</table></details>"
         yield "</div>"
+
+
+def _words(text: str) -> str:
+    """A sentence; what stands between backticks is code."""
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
 
 
 def _charts(diagnosis: Diagnosis) -> Iterator[str]:

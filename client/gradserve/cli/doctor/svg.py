@@ -6,8 +6,10 @@ from math import isfinite
 
 from gradserve import ChannelStatistics
 
-ROW, LABEL, BARS = 18, 190, 420
-"""Pixels: height of a row, width of names, width of the longest bar."""
+ROW, LETTER, BARS, NUMBER = 18, 6.5, 420, 70
+"""Pixels: height of a row, width of a letter, of the longest bar, of the number behind it."""
+LONGEST = 28
+"""Letters of a name; of a longer one, both ends are shown."""
 CHART_WIDTH, CHART_HEIGHT, MARGIN = 300, 120, 26
 
 
@@ -20,18 +22,21 @@ def bars(rows: Sequence[tuple[str, float]], *, most: float, limit: float, unit: 
         limit: From here on a bar is red; a line marks it.
         unit: After the number.
     """
-    height = ROW * len(rows) + ROW
-    parts = [f'<svg viewBox="0 0 {LABEL + BARS + 70} {height}" role="img">']
+    height, label = ROW * len(rows) + ROW, 12 + LETTER * min(LONGEST, max(len(name) for name, _ in rows))
+    width = label + BARS + NUMBER
+    parts = [f'<svg class="bars" viewBox="0 0 {width:.0f} {height}" style="max-width: {1.3 * width:.0f}px" role="img">']
+    x = label + min(1.0, limit / most) * BARS
+    parts.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height - ROW}"/>')
+    parts.append(f'<text class="axis" x="{x:.1f}" y="{height - 4}" text-anchor="middle">{limit:g}{unit}</text>')
     for row, (name, value) in enumerate(rows):
         y, share = row * ROW, min(1.0, value / most) if isfinite(value) else 1.0
         kind = "bad" if not value < limit else "good"
-        parts.append(f'<text class="name" x="{LABEL - 8}" y="{y + 13}" text-anchor="end">{_short(name)}</text>')
-        parts.append(f'<rect class="{kind}" x="{LABEL}" y="{y + 3}" width="{share * BARS:.1f}" height="{ROW - 6}" rx="2"/>')
-        parts.append(f'<text x="{LABEL + share * BARS + 6:.1f}" y="{y + 13}">{value:.3g}{unit}</text>')
-    x = LABEL + min(1.0, limit / most) * BARS
-    parts.append(f'<line class="limit" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height - ROW}"/>')
-    parts.append(f'<text class="axis" x="{x:.1f}" y="{height - 4}" text-anchor="middle">{limit:g}{unit}</text></svg>')
-    return "".join(parts)
+        parts.append(f'<text class="name" x="{label - 8:.1f}" y="{y + 13}" text-anchor="end">{_short(name)}</text>')
+        parts.append(
+            f'<rect class="{kind}" x="{label:.1f}" y="{y + 3}" width="{share * BARS:.1f}" height="{ROW - 6}" rx="2"/>'
+        )
+        parts.append(f'<text x="{label + share * BARS + 6:.1f}" y="{y + 13}">{value:.3g}{unit}</text>')
+    return "".join([*parts, "</svg>"])
 
 
 def channels(one: ChannelStatistics) -> str:
@@ -70,4 +75,4 @@ def _span(kind: str, x: float, top: float, width: float, bottom: float) -> str:
 
 
 def _short(name: str) -> str:
-    return escape(name if len(name) <= 28 else f"{name[:13]}…{name[-14:]}")
+    return escape(name if len(name) <= LONGEST else f"{name[: LONGEST // 2 - 1]}…{name[-LONGEST // 2 :]}")

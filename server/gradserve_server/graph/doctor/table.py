@@ -111,12 +111,12 @@ CHECKS: dict[str, Check] = {
         INFO,
         "It takes a picture, and nothing says how pixels become numbers: with another range, mean or channel order than in "
         "training, predictions are wrong and ascents work in the wrong space.",
-        "`--fix OUT --repair describe --describe INPUT.mean='...' ...` writes it into the file; or config.pbtxt.",
+        "`--fix OUT --describe INPUT.mean='...' ...` writes it into the file; or config.pbtxt.",
     ),
     "layout-nhwc": Check(
         INFO,
         "The channels come last, and nothing says so: tools that believe NCHW feed it nonsense.",
-        "`--fix OUT --repair describe --describe INPUT.layout=NHWC`, or config.pbtxt.",
+        "`--fix OUT --describe INPUT.layout=NHWC`, or config.pbtxt.",
     ),
     "layout-contradicts-description": Check(
         ERROR,
@@ -126,7 +126,7 @@ CHECKS: dict[str, Check] = {
     "channel-order-reversed": Check(
         INFO,
         "There are signs that the network was trained on BGR, and nothing says which order the input has.",
-        "`--fix OUT --repair describe --describe INPUT.channels=BGR` (or RGB, where the graph itself turns them around).",
+        "`--fix OUT --describe INPUT.channels=BGR` (or RGB, where the graph itself turns them around).",
     ),
     "batch-fixed": Check(
         WARNING,
