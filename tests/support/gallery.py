@@ -368,6 +368,12 @@ def _file() -> list[Entry]:
     foreign = healthy()
     foreign.graph.node[0].domain = "com.example"
     foreign.opset_import.append(onnx.helper.make_opsetid("com.example", 1))
+    fussy = Network(
+        "q = Reshape(r, sizes) s = Relu(q)",
+        inputs="float[N,3,H,W] x",
+        weights={"sizes": np.array([-1, CHANNELS, 8, 8])},
+    ).make()
+    smaller = {"x": pictures(3)["x"][..., :6, :6]}
     mixing = Network("m = ReduceMean<axes=[0], keepdims=1>(r) s = Sub(r, m)").make()
     return [
         Entry("opset 6", "opset-too-old", Network(opset=6, ir_version=3).make()),
@@ -382,6 +388,7 @@ def _file() -> list[Entry]:
             frozenset({"output-not-finite"}),
         ),
         Entry("custom operators", "load-refused", foreign),
+        Entry("data of sizes that it cannot take", "run-failed", fussy, data=smaller),
         Entry("samples that see one another", "batch-dependent", mixing),
     ]
 

@@ -1,6 +1,7 @@
 """Who answers: a server, or an engine in this process. The only module of the client that knows `gradserve_server`."""
 
 import argparse
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,7 +127,7 @@ def describe(model: str, description: Mapping[str, str]) -> ModelDescription:
 
 def diagnose(model: str, inputs: Mapping[str, npt.ArrayLike] | None, images: Mapping[str, ImageDescription]) -> Diagnosis:
     """`gradserve_server.diagnose`."""
-    found: Diagnosis = _server_package().diagnose(model, inputs, images=images)
+    found: Diagnosis = _quiet_server_package().diagnose(model, inputs, images=images)
     return found
 
 
@@ -138,7 +139,7 @@ def repair(
     description: Mapping[str, str],
 ) -> Treatment:
     """`gradserve_server.repair`."""
-    done: Treatment = _server_package().repair(model, output, repairs, inputs=inputs, description=description)
+    done: Treatment = _quiet_server_package().repair(model, output, repairs, inputs=inputs, description=description)
     return done
 
 
@@ -155,6 +156,13 @@ def _is_local(model: str) -> bool:
     if model.endswith(".onnx") or path.is_file():
         return True
     return path.is_dir() and any(child.is_dir() and child.name.isdecimal() for child in path.iterdir())
+
+
+def _quiet_server_package() -> Any:
+    """As `_server_package`, without warnings: whoever reads findings is told all that matters."""
+    package = _server_package()
+    logging.getLogger(package.__name__).setLevel(logging.ERROR)
+    return package
 
 
 def _server_package() -> Any:

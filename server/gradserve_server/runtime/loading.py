@@ -43,7 +43,9 @@ class Loader:
         self._config, self._scheduler, self._budget, self._observe = config, scheduler, budget, observe
         self._policy = Policy(Backend(config.backend), config.straight_through)
         self._limits = Limits(config.max_model_mib * MIB, config.max_nodes)
-        self._trial = Trial(TrialLimits(config.load_timeout_seconds, config.max_load_mib * MIB)) if config.trial else None
+        limits = TrialLimits(config.load_timeout_seconds, config.max_load_mib * MIB)
+        self._trial = Trial(limits) if config.trial else None
+        self._examiner = Trial(limits) if config.trial else None  # of its own: no load waits for an examination
 
     def trying(self) -> AbstractContextManager[object]:
         """Keeps the process that tries models for all that are loaded meanwhile."""
@@ -79,7 +81,7 @@ class Loader:
         return model
 
     def examine(self, entry: Entry, version: int, inputs: Mapping[str, npt.ArrayLike] | None = None) -> Diagnosis:
-        """What the doctor says of a version: in the trial process, if models are tried there.
+        """What the doctor says of a version: in a trial process, if models are tried there.
 
         Args:
             entry: The model.
@@ -93,8 +95,8 @@ class Loader:
         """
         file, what = entry.files[version], f"model '{entry.name}' version {version}: an examination"
         with self._budget.reserved(EXAMINED_BYTES * _bytes_on_disk(file, entry), what):
-            if self._trial is not None:
-                return self._trial.examine(entry.name, version, file, inputs=inputs, **self._settings(entry))
+            if self._examiner is not None:
+                return self._examiner.examine(entry.name, version, file, inputs=inputs, **self._settings(entry))
             return examine(entry.name, version, file, inputs=inputs, **self._settings(entry))
 
     def _settings(self, entry: Entry) -> dict[str, Any]:

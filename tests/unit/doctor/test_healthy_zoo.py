@@ -11,7 +11,7 @@ pytestmark = [
     pytest.mark.torch,
     pytest.mark.skipif(any(importlib.util.find_spec(name) is None for name in NEEDED), reason="needs the extra `zoo`"),
 ]
-CHEAP = ("vgg11_bn", "resnet18", "mobilenet_v2", "densenet121", "repvgg_a0", "vit_tiny")
+CHEAP = ("lstm", "mobilenetv2_050", "repvgg_a0", "resnet18", "tabular_mlp", "vgg11_bn", "vit_tiny_patch16_224")
 REMARKS = {"batchnorm-foldable", "batchnorm-scale-dead", "normalization-undescribed"}
 
 

@@ -181,6 +181,11 @@ CHECKS: dict[str, Check] = {
         "As the reason says.",
     ),
     # ---- runtime/doctor
+    "run-failed": Check(
+        ERROR,
+        "It breaks off when it runs.",
+        "Give it data of the sizes that it was made for; export with open sizes where it should take others.",
+    ),
     "forms-disagree": Check(
         ERROR,
         "The file as it is predicts otherwise than its inference form, which is what gradserve serves.",
