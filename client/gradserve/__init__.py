@@ -11,6 +11,7 @@ from gradserve.checkpoints import Checkpoint
 from gradserve.client import Client
 from gradserve.connection import ConnectionSettings, Tls
 from gradserve.descriptions import ImageDescription, Layer, ModelDescription, ModelState, ModelStatus, TensorDescription
+from gradserve.diagnosis import Activity, ChannelStatistics, Diagnosis, Finding, Repaired, Severity, Treatment
 from gradserve.errors import GradserveError
 from gradserve.objectives import Objective
 from gradserve.optimizers import Adam, AdamW, Momentum, NAdam, RmsProp, Sgd
@@ -18,12 +19,16 @@ from gradserve.optimizers import Adam, AdamW, Momentum, NAdam, RmsProp, Sgd
 __version__ = "0.1.0"
 
 __all__ = [
+    "Activity",
     "Adam",
     "AdamW",
     "AscentSettings",
+    "ChannelStatistics",
     "Checkpoint",
     "Client",
     "ConnectionSettings",
+    "Diagnosis",
+    "Finding",
     "GradientNormalization",
     "GradientResult",
     "GradserveError",
@@ -37,12 +42,15 @@ __all__ = [
     "NAdam",
     "Noise",
     "Objective",
+    "Repaired",
     "RmsProp",
+    "Severity",
     "Sgd",
     "Step",
     "StopReason",
     "TensorDescription",
     "Tls",
+    "Treatment",
     "aio",
     "checks",
     "errors",

@@ -12,9 +12,10 @@ import numpy.typing as npt
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
-from gradserve import wire
+from gradserve import mirror, wire
 from gradserve.ascents import AscentSettings, Step
 from gradserve.descriptions import Layer, ModelDescription, ModelStatus
+from gradserve.diagnosis import Diagnosis
 from gradserve.objectives import Objective
 from gradserve.tensors import add_named, from_wire, named_from_wire
 from gradserve.v1 import gradient_service_pb2 as pb
@@ -128,6 +129,12 @@ def layers(model: str, version: str) -> Call[list[Layer]]:
 
 def inspect(model: str, version: str) -> Call[ModelDescription]:
     return Call("Inspect", model_service_pb2.InspectRequest(model=_ref(model, version)), wire.description_from_wire)
+
+
+def doctor(model: str, inputs: Arrays | None, version: str) -> Call[Diagnosis]:
+    request = model_service_pb2.DoctorRequest(model=_ref(model, version))
+    add_named(request.inputs, inputs or {})
+    return Call("Doctor", request, lambda response: mirror.read(Diagnosis, response.diagnosis))
 
 
 def is_ready(service: str) -> Call[bool]:

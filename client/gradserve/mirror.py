@@ -1,7 +1,8 @@
 """Dataclasses as the messages that mirror them: the same name, the same names of fields.
 
 A union of dataclasses is a message with a oneof `kind`: `AdamW` is its field `adam_w`, and a plain number its field
-`constant`. An array, or a matrix of tuples, is a Tensor. None stays unset; what is unset has the dataclass's default.
+`constant`. A tuple of dataclasses is a repeated field of messages. An array, or a matrix of tuples, is a Tensor. None stays
+unset; what is unset has the dataclass's default.
 """
 
 import re
@@ -71,6 +72,8 @@ def read(cls: type[T], message: Message) -> T:
             values[name] = array if np.ndarray in _origins(hints[name]) else _as_tuples(array, name)
         elif isinstance(value, Message):
             values[name] = read_kind(hints[name], value)
+        elif descriptor.message_type is not None:
+            values[name] = tuple(read(get_args(hints[name])[0], one) for one in value)
         else:
             values[name] = value if isinstance(value, (int, float, str, bool)) else tuple(value)
     for field in fields(cast("Any", cls)):
@@ -107,6 +110,9 @@ def _put(message: Message, name: str, value: Any, hint: Any) -> None:
     elif descriptor.message_type is Tensor.DESCRIPTOR:
         array = np.asarray(value) if len(value) else np.zeros((0, 0))
         getattr(message, name).CopyFrom(to_wire(array, what=name))
+    elif descriptor.message_type is not None and isinstance(value, tuple):
+        for one in value:
+            fill(getattr(message, name).add(), one)
     elif descriptor.message_type is not None:
         fill_kind(getattr(message, name), value, name)
     elif isinstance(value, tuple):

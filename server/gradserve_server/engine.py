@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradserve import AscentSettings, GradientResult, HessianResult, Layer, ModelDescription, ModelStatus, Objective, Step
+from gradserve.diagnosis import Diagnosis
 from gradserve.errors import InvalidObjective, InvalidTensor, TooLarge
 from gradserve.objectives import Term
 from gradserve.tensors import DTYPES
@@ -286,6 +287,10 @@ class Engine:
     def inspect(self, model: str, *, version: str = "") -> ModelDescription:
         """Inputs, outputs, image description and gradient backend. See `gradserve.Client.inspect`."""
         return self.model(model, version).description
+
+    def doctor(self, model: str, inputs: Mapping[str, npt.ArrayLike] | None = None, *, version: str = "") -> Diagnosis:
+        """What is wrong with a model of the repository, loaded or not. See `gradserve.Client.doctor`."""
+        return self._registry.examine(model, version, inputs)
 
     # ---- models ------------------------------------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ order and normalization that the model's config.pbtxt describes.
 def add_command(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
-    run: Callable[[argparse.Namespace], None],
+    run: Callable[[argparse.Namespace], int | None],
     *,
     purpose: str,
     epilog: str,

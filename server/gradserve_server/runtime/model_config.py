@@ -1,5 +1,7 @@
 """config.pbtxt of Triton's repository layout, read by protobuf's own text format; gradserve's keys stand under `parameters`.
 
+A model file may bring the same keys as metadata (`gradserve doctor --fix` writes them there); config.pbtxt goes before.
+
     parameters { key: "gradserve.input.<input>.mean" value { string_value: "0.485 0.456 0.406" } }
 
 | key after `gradserve.input.<input>.` | value | default |
@@ -11,7 +13,7 @@
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -24,7 +26,8 @@ from gradserve.descriptions import ImageDescription
 from gradserve.errors import InvalidModel, InvalidParameter
 from gradserve_server.graph.contained.files import Refused, read_inside
 
-_PREFIX = "gradserve.input."
+PREFIX = "gradserve.input."
+"""Of the keys that describe pictures; what follows is the input's name."""
 
 MAX_CONFIG_BYTES = 2**20
 """Of config.pbtxt; Triton's own examples are of a few kB."""
@@ -150,16 +153,30 @@ def read_images(config: Any, model: str) -> dict[str, ImageDescription]:
     Raises:
         InvalidModel: A key or value that is not in the table above.
     """
+    parameters = {key: config.parameters[key].string_value for key in config.parameters}
+    return images_of(parameters, f"model '{model}': config.pbtxt: parameter")
+
+
+def images_of(parameters: Mapping[str, str], where: str) -> dict[str, ImageDescription]:
+    """Image descriptions as the keys of the table above say; they stand in a file's own metadata, too.
+
+    Args:
+        parameters: Other keys are passed over.
+        where: They stand, for errors.
+
+    Raises:
+        InvalidModel: A key or value that is not in the table.
+    """
     fields: dict[str, dict[str, Any]] = {}
-    for key in sorted(config.parameters):
-        if key.startswith(_PREFIX):
-            name, _, what = key.removeprefix(_PREFIX).rpartition(".")
-            text = config.parameters[key].string_value
+    for key in sorted(parameters):
+        if key.startswith(PREFIX):
+            name, _, what = key.removeprefix(PREFIX).rpartition(".")
+            text = parameters[key]
             try:
                 fields.setdefault(name, {}).update(_PARSERS[what](text))
             except (KeyError, ValueError) as error:
                 expected = _EXPECTED.get(what, f"one of the keys {', '.join(_PARSERS)}")
-                msg = f"model '{model}': config.pbtxt: parameter '{key}': expected {expected}, got {text!r}"
+                msg = f"{where} '{key}': expected {expected}, got {text!r}"
                 raise InvalidModel(msg) from error
     return {name: ImageDescription(**values) for name, values in fields.items()}
 

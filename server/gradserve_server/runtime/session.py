@@ -93,6 +93,7 @@ class Session:
             msg = f"onnxruntime {onnxruntime.__version__} cannot load the graph: {error}"
             raise InvalidModel(msg) from error
         self.footprint = footprint(model, is_packed=prepack or not large)
+        self.inputs = [value.name for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs()]
         self._last = GivesBack() if self.footprint.size >= WORTH_GIVING_BACK else None
 

@@ -80,6 +80,8 @@ _OURS = {
     "ModelService": [
         _calls.layers("digits", "1"),
         _calls.inspect("digits_batchnorm", ""),
+        _calls.doctor("digits", None, ""),
+        _calls.doctor("scenario_a", {"x": np.array([[0.3]], np.float32)}, "1"),
         _calls.models(),
         _calls.load("digits"),
         _calls.unload("scenario_a"),
