@@ -16,10 +16,8 @@ from gradserve_server.graph.inference_form import to_inference_form
 from gradserve_server.graph.layers import Layers
 from gradserve_server.graph.load import load, read
 from gradserve_server.graph.objectives import heads, weights
+from gradserve_server.graph.save import save
 from gradserve_server.graph.values import shape_of
-
-EMBEDDED_BYTES = 2**30
-"""Weights up to which they stand in the file itself; protobuf ends at 2 GiB."""
 
 
 def gradient_graph(
@@ -54,9 +52,7 @@ def save_gradient_graph(
         What was written.
     """
     derived, output = derive_file(model, objective, **settings), Path(output)
-    weights = sum(v.const_value.nbytes for v in derived.graph.initializers.values() if v.const_value is not None)
-    ir.save(derived, output, external_data=f"{output.name}.data" if weights > EMBEDDED_BYTES else None)
-    onnx.checker.check_model(output)
+    save(derived, output)
     return derived
 
 
