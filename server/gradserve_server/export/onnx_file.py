@@ -47,21 +47,23 @@ def finish(
 
 def _name_batch(model: ir.Model, batched: list[str]) -> None:
     """Calls the batch axis the same everywhere."""
-    symbols = set()
-    for value in model.graph.inputs:
-        size = value.shape[0] if value.shape else None
-        if not isinstance(size, ir.SymbolicDim):
-            msg = (
-                f"input '{value.name}': expected a batch axis of any size, got {size}: the exporter fixed it, because the "
-                f"network computes with it. Try the other exporter, or keep the size with --fixed-batch"
-            )
-            raise InvalidModel(msg)
-        symbols.add(size.value)
+    outputs = [value for value in model.graph.outputs if value.name in batched]
+    for kind, values in (("input", model.graph.inputs), ("output", outputs)):
+        for value in values:
+            if value.shape and isinstance(size := value.shape[0], int):
+                msg = (
+                    f"{kind} '{value.name}': expected a batch axis of any size, got {size}: the exporter fixed it, because "
+                    f"the network computes with it. Try the other exporter, or keep the size with --fixed-batch"
+                )
+                raise InvalidModel(msg)
+    symbols = {
+        size.value for value in model.graph.inputs if value.shape and isinstance(size := value.shape[0], ir.SymbolicDim)
+    }
     names = "|".join(re.escape(symbol) for symbol in symbols if symbol)
     for value in _values(model.graph):
         if value.shape is not None and names:
             value.shape = ir.Shape([_renamed(size, rf"\b({names})\b") for size in value.shape])
-    for value in (*model.graph.inputs, *(one for one in model.graph.outputs if one.name in batched)):
+    for value in (*model.graph.inputs, *outputs):
         if value.shape is not None:
             value.shape = ir.Shape([BATCH, *value.shape[1:]])
 

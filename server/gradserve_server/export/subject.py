@@ -2,9 +2,9 @@
 
 import importlib
 import inspect
-import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,38 @@ def make(subject: str, arguments: Mapping[str, Any]) -> Any:
         InvalidParameter: No such module or factory, arguments that do not fit, or a factory that fails.
         BackendMissing: It needs a framework that is not installed.
     """
-    module_name, _, path = subject.partition(":")
-    found: Any = _import(module_name, subject)
+    with _current_folder_first():
+        prefer_torch()
+        factory = _find(subject)
+        if not inspect.isroutine(factory) and not inspect.isclass(factory):
+            if arguments:
+                msg = f"factory '{subject}': expected no arguments, because it is a {type(factory).__name__} already"
+                raise InvalidParameter(msg)
+            return factory
+        _check_arguments(subject, factory, arguments)
+        try:
+            return factory(**arguments)
+        except ModuleNotFoundError as error:
+            raise _missing_module(error, subject) from error
+        except Exception as error:
+            msg = f"factory '{subject}': it raised {type(error).__name__}: {error}"
+            raise InvalidParameter(msg) from error
+
+
+@contextmanager
+def _current_folder_first() -> Iterator[None]:
+    """Modules are looked for there, as by `python -m`."""
+    before = list(sys.path)
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _find(subject: str) -> Any:
+    module, _, path = subject.partition(":")
+    found = _import(module, subject)
     for part in path.split("."):
         if not hasattr(found, part):
             near = [name for name in vars(found) if not name.startswith("_") and callable(getattr(found, name))]
@@ -67,31 +97,16 @@ def make(subject: str, arguments: Mapping[str, Any]) -> Any:
             msg = f"factory '{subject}': expected one of {known}, got '{part}'"
             raise InvalidParameter(msg)
         found = getattr(found, part)
-    if not inspect.isroutine(found) and not inspect.isclass(found):
-        if arguments:
-            msg = f"factory '{subject}': expected no arguments, because it is a {type(found).__name__} already"
-            raise InvalidParameter(msg)
-        return found
-    _check_arguments(subject, found, arguments)
-    try:
-        return found(**arguments)
-    except ModuleNotFoundError as error:
-        raise _missing_module(error, subject) from error
-    except Exception as error:
-        msg = f"factory '{subject}': it raised {type(error).__name__}: {error}"
-        raise InvalidParameter(msg) from error
+    return found
 
 
 def _import(name: str, subject: str) -> Any:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)  # as `python -m` does
-    prefer_torch()
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            msg = f"factory '{subject}': expected a module in {here} or an installed package, got no module '{error.name}'"
+            where = f"{Path.cwd()} or an installed package"
+            msg = f"factory '{subject}': expected a module in {where}, got no module '{error.name}'"
             raise InvalidParameter(msg) from error
         raise _missing_module(error, subject) from error
     except Exception as error:
@@ -129,4 +144,4 @@ def _check_arguments(subject: str, factory: Any, arguments: Mapping[str, Any]) -
 
 def model_name(subject: str) -> str:
     """What a model is called by default: the factory's name, or the file's."""
-    return subject.rpartition(":")[2].rpartition(".")[2] if ":" in subject else Path(os.fspath(subject)).stem
+    return subject.rpartition(":")[2].rpartition(".")[2] if ":" in subject else Path(subject).stem

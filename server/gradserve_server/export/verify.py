@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from gradserve.descriptions import ImageDescription
-from gradserve.errors import InvalidModel
+from gradserve.errors import InvalidModel, NotDifferentiable
 from gradserve_server.engine import Engine
 from gradserve_server.export.frameworks.exportable import Array, Evaluation, Exportable
 from gradserve_server.export.settings import Check, Input
@@ -169,10 +169,17 @@ def _served(
     some = {name: _rows(array, kept) for name, array in feeds.items()}
     found = engine.infer(model, some)
     for output, expected in exact.gradients.items():
-        if expected:
-            v = _rows(cotangents[output], kept).astype(np.float32)
-            _, gradients = engine.vjp(model, some, {output: v}, wrt=list(expected))
-            found |= {f"d {output} / d {name}": gradient for name, gradient in gradients.items()}
+        zeros = {name: np.zeros_like(some[name]) for name, gradient in expected.items() if not gradient.any()}
+        v = {output: _rows(cotangents[output], kept).astype(np.float32)}
+        gradients: dict[str, Array] = {}
+        if moving := [name for name in expected if name not in zeros]:
+            _, gradients = engine.vjp(model, some, v, wrt=moving)
+        for name, zero in zeros.items():
+            try:
+                gradients |= engine.vjp(model, some, v, wrt=[name])[1]
+            except NotDifferentiable:  # the framework has a word for this, and so do we
+                gradients[name] = zero
+        found |= {f"d {output} / d {name}": gradient for name, gradient in gradients.items()}
     return found
 
 

@@ -143,9 +143,8 @@ def _print(report: Any) -> None:
     console.show(console.table(title, ["tensor", "shape", *numbers], rows, right=numbers))
     for sentence in report.notes:
         console.note(sentence)
-    console.note(
-        f"wrote {report.file}: model {report.model}, version {report.version}, opset {report.opset}, by {report.exporter}"
-    )
+    what = f"version {report.version} of {report.model}, opset {report.opset}, by {report.exporter}"
+    console.note(f"wrote {report.file}: {what}")
 
 
 def _image(arguments: argparse.Namespace) -> dict[str, Any] | None:

@@ -102,9 +102,8 @@ def choose(results: Mapping[str, Any], asked: Sequence[str], tensor: type) -> di
     elif len(asked) == len(results):
         chosen = dict(zip(results, asked, strict=True))
     else:
-        msg = (
-            f"outputs: expected some of {', '.join(map(repr, results))}, or {len(results)} new names, got {', '.join(asked)}"
-        )
+        known, got = (", ".join(map(repr, names)) for names in (results, asked))
+        msg = f"outputs: expected some of {known}, or {len(results)} new names, got {got}"
         raise InvalidParameter(msg)
     if len(set(chosen.values())) < len(chosen):
         msg = f"outputs: expected another name for each, got {', '.join(asked)}"

@@ -28,9 +28,7 @@ def enforce_inference_form(network: Any) -> None:
             raise InvalidModel(msg)
         # InstanceNorm has no statistics either, but those of each sample by itself.
         if "BatchNorm" in type(module).__name__ and getattr(module, "track_running_stats", True) is False:
-            msg = (
-                f"{what}: expected running statistics, got those of each batch: a sample's prediction depends on the others"
-            )
+            msg = f"{what}: expected running statistics, got each batch's: a sample's prediction depends on the others"
             raise InvalidModel(msg)
 
 

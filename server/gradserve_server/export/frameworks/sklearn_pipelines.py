@@ -107,8 +107,6 @@ class Pipeline:
         self.outputs = outputs
         self.labels = tuple(map(str, getattr(estimator, "classes_", ())))
         self.notes: list[str] = []
-        if np.shape(self._predict(np.zeros((1, features))))[1] != len(self.labels):
-            self.labels = ()  # two classes may have one score
 
     def draw(self, random: np.random.Generator, samples: int) -> dict[str, Array] | None:
         """Normally distributed where the first step puts its zero and its one."""
@@ -164,6 +162,8 @@ class Pipeline:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of feature names, where it was fitted on a data frame
             result = np.asarray(getattr(self._estimator, self._verb)(x), np.float64)
+        if self._verb == "decision_function" and result.ndim == 1:
+            return np.stack([-result, result], axis=1)  # two classes have one score; the file has one for each
         return result.reshape(len(x), -1)
 
 

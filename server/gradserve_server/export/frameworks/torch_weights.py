@@ -88,9 +88,8 @@ def _tensors(content: Any, where: str) -> dict[str, Any]:
     if others or not tensors:
         inside = [name for name, value in content.items() if isinstance(value, Mapping)]
         hint = f": name the one that has the weights, --weights-key {inside[0]}" if inside else ""
-        msg = (
-            f"{where}: expected tensors by name, got also {_some(others)}{hint}" if others else f"{where}: expected tensors"
-        )
+        what = f"{_some(others) or 'nothing'}{hint}"
+        msg = f"{where}: expected tensors by name and nothing else, got {what}"
         raise InvalidParameter(msg)
     return tensors
 
