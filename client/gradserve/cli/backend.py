@@ -143,6 +143,18 @@ def repair(
     return done
 
 
+def export_model(
+    subject: str, repository: Path, *, inputs: Sequence[tuple[str, tuple[int, ...], str]], **settings: Any
+) -> Any:
+    """`gradserve_server.export.export_model`; an input is its name, shape and dtype."""
+    _server_package()
+    from gradserve_server.export import Input
+    from gradserve_server.export import export_model as export
+
+    shapes = [Input(shape, name, dtype) for name, shape, dtype in inputs]
+    return export(subject, repository, inputs=shapes, **settings)
+
+
 def serve(arguments: Sequence[str]) -> int:
     """`gradserve serve`, which the server package brings; returns the exit code."""
     _server_package()

@@ -181,6 +181,18 @@ def images_of(parameters: Mapping[str, str], where: str) -> dict[str, ImageDescr
     return {name: ImageDescription(**values) for name, values in fields.items()}
 
 
+def image_parameters(name: str, image: ImageDescription) -> dict[str, str]:
+    """What `read_images` reads an input's description from: text by key of `parameters`."""
+    texts = {
+        "layout": image.layout,
+        "channels": image.channels,
+        "range": f"{image.low!r} {image.high!r}",
+        "mean": " ".join(map(repr, image.mean)),
+        "std": " ".join(map(repr, image.std)),
+    }
+    return {f"{_PREFIX}{name}.{key}": text for key, text in texts.items()}
+
+
 def _numbers(text: str) -> tuple[float, ...]:
     numbers = tuple(float(word) for word in text.split())
     if not numbers or not all(map(math.isfinite, numbers)):
