@@ -129,7 +129,7 @@ class Engine:
         terms = resolved(served, objective)
         terms.check_constant()
         starts = served.wrt(wrt, terms.layers)
-        fed = weights_of(served, terms, feeds, starts[0]).at()
+        fed = weights_of(served, terms, feeds, starts[0]).all()
         plan = served.plan(Wanted(starts, heads(terms.of_layers)))
         results = plan.run(feeds, fed, caller)
         return with_penalties(
@@ -205,7 +205,7 @@ class Engine:
         terms.check_graph("a Hessian-vector product")
         extra = requests.tangents(served, tangents, feeds)
         starts = served.wrt(list(tangents), terms.layers)
-        fed = weights_of(served, terms, feeds, starts[0]).at()
+        fed = weights_of(served, terms, feeds, starts[0]).all()
         plan = served.plan(Wanted(starts, heads(terms.of_layers), Product.HVP))
         results = plan.run(feeds, extra | fed, caller)
         products = {name: results[hvp_name(name)] for name in plan.key.wrt}
@@ -263,7 +263,7 @@ class Engine:
         spec = replace(spec, penalties=checked(terms.penalties, spec.image))
         feeds = served.check(spec.feeds)
         weights = weights_of(served, terms, feeds, spec.input)
-        fed = weights.at()
+        fed = weights.all()
         plan = served.plan(Wanted(served.wrt([spec.input], terms.layers), heads(terms.of_layers)))
         values = np.empty(spec.count, np.float32)
         gradient = np.empty_like(feeds[spec.input])
@@ -277,7 +277,7 @@ class Engine:
             gradient,
             identity=functools.cache(lambda: identity(spec, served.description, terms.everything, feeds)),
             signals=signals,
-            weigh=(lambda progress: rewrite(fed, weights.at(progress))) if weights.are_scheduled else None,
+            weigh=(lambda progress: rewrite(fed, weights.scaled(progress))) if weights.are_scheduled else None,
         )
 
         # It holds its model, too: one that is unloaded goes when its last ascent has ended.

@@ -138,7 +138,7 @@ def _bake(derived: ir.Model, terms: Terms, names: Layers) -> None:
         shapes[layer] = (*([1] * first), *sizes)
     dtypes = {layer: names.dtype(layer) for layer in shapes}
     inputs = {value.name: value for value in derived.graph.inputs}
-    for name, array in Weights(terms.of_layers, shapes, dtypes).at().items():
+    for name, array in Weights(terms.of_layers, shapes, dtypes).all().items():
         value = inputs[name]
         derived.graph.inputs.remove(value)
         value.const_value = ir.tensor(array, name=name)

@@ -248,9 +248,13 @@ class Weights:
             self._parts.append((head.weights_name, dtype, scale, fed.weights))
             self._others |= {head.input_name(name): np.ascontiguousarray(a, dtype) for name, a in fed.others.items()}
 
-    def at(self, progress: float = 0.0) -> dict[str, Array]:
-        """All of them, by the names that `Head` gives them, after a share of an ascent's steps."""
-        feeds = dict(self._others)
+    def all(self) -> dict[str, Array]:
+        """All of them as an ascent begins, by the names that `Head` gives them."""
+        return self._others | self.scaled(0.0)
+
+    def scaled(self, progress: float) -> dict[str, Array]:
+        """Those that scales are in, after a share of an ascent's steps."""
+        feeds: dict[str, Array] = {}
         for name, dtype, scale, weights in self._parts:
             scaled = np.asarray(weights * scheduled(scale, progress), dtype)
             feeds[name] = feeds[name] + scaled if name in feeds else scaled
