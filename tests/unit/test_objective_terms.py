@@ -5,6 +5,7 @@ import pytest
 from support.objective_formulas import (
     BODY,
     CASES,
+    EACH,
     IMAGES,
     OF_LAYERS,
     OF_THE_IMAGE,
@@ -225,3 +226,67 @@ def test_penalties_are_of_one_input(engine):
             engine.gradient("m", {"x": IMAGES}, objective, wrt=wrt)
     with pytest.raises(InvalidObjective, match="objective, L2: expected terms on layers only in a Hessian-vector product"):
         engine.hvp("m", {"x": IMAGES}, objective, {"x": IMAGES})
+
+
+# ---- other models ----------------------------------------------------------------------------------------------------
+
+DOUBLE = """
+t = Tanh(x)
+r = Relu(x)
+last = Transpose<perm = [0, 2, 3, 1]>(t)
+axes = Constant<value_ints = [2, 3]>()
+y = ReduceMean<keepdims = 0>(t, axes)
+"""
+
+
+@pytest.mark.torch
+def test_terms_in_float64(tmp_path):
+    import torch
+
+    outputs = "double[N,4] y, double[N,4,6,5] r, double[N,6,5,4] last"
+    model = build(DOUBLE, inputs="double[N,4,6,5] x", outputs=outputs, opset=18)
+    x = torch.tensor(EACH, dtype=torch.float64, requires_grad=True)
+    t = torch.tanh(x)
+    layers = {"t": t, "r": torch.relu(x), "last": t.permute(0, 2, 3, 1), "y": t.mean((2, 3))}
+    with Engine(save(model, tmp_path / "double.onnx")) as engine:
+        for case in OF_LAYERS:
+            values = case.formula(torch, layers)
+            (expected,) = torch.autograd.grad(values.sum(), x, retain_graph=True)
+            got = engine.gradient("double", {"x": EACH.astype(np.float64)}, case.objective)
+            assert relative_error(got.values, values.detach().numpy()) < TOLERANCE["float64 network"], case.name
+            assert relative_error(got.gradients["x"], expected.numpy()) < TOLERANCE["float64 network"], case.name
+
+
+def test_a_layer_whose_axes_the_graph_does_not_tell(tmp_path):
+    model = build(
+        "s = Reshape(x, sizes) h = Tanh(s) z = Neg(h)",
+        inputs="float[N,24] x, int64[k] sizes",
+        outputs="float[N,?,?,?] z",
+        opset=18,
+    )
+    x = np.random.default_rng(5).normal(size=(2, 24)).astype(np.float32)
+    feeds = {"x": x, "sizes": np.array([2, 2, 3, 4])}
+    vector = np.array([1.0, -2.0], np.float32)
+    with Engine(save(model, tmp_path / "open.onnx")) as engine:
+        got = engine.gradient("open", feeds, O.direction("h", vector, 1))
+        h = np.tanh(x.astype(np.float64)).reshape(2, 2, 12)
+        dot, length = np.einsum("ncp,c->np", h, vector), np.linalg.norm(h, axis=1) + 1e-4
+        expected = (dot * np.maximum(0.1, dot / length / (np.linalg.norm(vector) + 1e-4))).mean(1)
+        assert relative_error(got.values, expected) < TOLERANCE["float32 network"]
+        with pytest.raises(InvalidObjective, match="layer 'h': expected a graph that tells .* to find axis 3"):
+            engine.gradient("open", feeds, O.diversity("h", axis=3))
+
+
+ONE_EACH = ("cotangent", "matching, one each", "caricature, power 1, one each")
+"""Cases with a target for each of three samples."""
+
+
+@pytest.mark.parametrize("case", [case for case in OF_LAYERS if case.name not in ONE_EACH], ids=lambda case: case.name)
+def test_no_samples_are_no_crash(path, case):
+    with Engine(path) as engine:
+        try:
+            got = engine.gradient("m", {"x": IMAGES[:0]}, case.objective)
+        except InvalidObjective as error:
+            assert "expected at least one sample for" in str(error)
+        else:
+            assert (got.values.shape, got.gradients["x"].shape) == ((0,), (0, 3, 6, 5))

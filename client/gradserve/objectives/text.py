@@ -4,13 +4,16 @@ import re
 from collections.abc import Callable, Mapping
 
 from gradserve.errors import InvalidObjective
+from gradserve.numbers import Linear
 from gradserve.objectives import constructors as make
 from gradserve.objectives.algebra import Objective
 
 _ONE = re.compile(r"(?P<layer>.+?)(?::(?P<index>\d+)(?:(?P<energy>\^2)|@(?P<position>\d+(?:,\d+)*))?)?")
 _CALL = re.compile(r"(?P<name>\w+)\((?P<inside>.*)\)")
 _SIGN = re.compile(r"\s+([+-])\s+")
-_SCALED = re.compile(r"(?P<scale>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*(?P<rest>.+)")
+_NUMBER = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?"
+_SCALED = re.compile(rf"(?P<scale>{_NUMBER})(?:\.\.(?P<end>{_NUMBER}))?\s*\*\s*(?P<rest>.+)")
+_TWO = re.compile(r"(?P<layer1>.+):(?P<index1>\d+),\s*(?P<layer2>.+):(?P<index2>\d+)")
 
 _OF_THE_IMAGE: Mapping[str, Callable[..., Objective]] = {
     "l1": make.l1,
@@ -36,8 +39,10 @@ def parse(text: str, ranks: dict[str, int]) -> Objective:
     | `relu3:4^2` | `channel_energy` |
     | `relu3` | `layer` |
     | `diversity(relu3)`, `alignment(relu3)` | these |
+    | `channel_interpolate(relu3:4, relu3:7)` | this |
     | `total_variation()`, `l2(0.5)`, ... | penalties on the image, with numbers as in Python |
     | `logits:7 - 0.001 * total_variation()` | a sum; there are blanks around its signs |
+    | `logits:7 - 0..0.01 * l1()` | one whose scale changes from the first step to the last |
 
     Args:
         text: As in the table. A layer's name may contain colons.
@@ -58,7 +63,10 @@ def parse(text: str, ranks: dict[str, int]) -> Objective:
 
 def _scaled(text: str, ranks: dict[str, int]) -> Objective:
     match = _SCALED.fullmatch(text)
-    return _one(text, ranks) if match is None else float(match["scale"]) * _one(match["rest"], ranks)
+    if match is None:
+        return _one(text, ranks)
+    scale = float(match["scale"])
+    return _one(match["rest"], ranks) * (scale if match["end"] is None else Linear(scale, float(match["end"])))
 
 
 def _one(text: str, ranks: dict[str, int]) -> Objective:
@@ -67,6 +75,8 @@ def _one(text: str, ranks: dict[str, int]) -> Objective:
         return _of_the_image(call["name"], call["inside"])
     if call is not None and call["name"] in _OF_A_LAYER:
         return _OF_A_LAYER[call["name"]](call["inside"].strip())
+    if call is not None and call["name"] == "channel_interpolate" and (two := _TWO.fullmatch(call["inside"])):
+        return make.channel_interpolate(two["layer1"], int(two["index1"]), two["layer2"], int(two["index2"]))
     return _of_an_index(text, ranks)
 
 

@@ -30,7 +30,7 @@ OBJECTIVES = (
     O.cotangent("logits", LOGITS["logits"]),
     O.direction("relu3", np.arange(24, dtype=np.float32), 2)
     + O.direction_neuron("relu3", np.ones(24), 1, 2, cosine_power=1),
-    O.matching("logits", LOGITS["logits"]) + O.caricature("logits", LOGITS["logits"][:1], 0.5),
+    O.matching("logits", LOGITS["logits"][:1]) + O.caricature("logits", LOGITS["logits"][:1], 0.5),
     O.style("relu3", np.ones((1, 24, 3, 2), np.float32)) - O.diversity("relu3") + O.alignment("relu6", 3),
     O.channel_interpolate("relu3", 1, "relu6", 2) - O.l1(0.5) - O.l2(0.25, 1e-3) - O.total_variation(),
     UNIT - O.boundary_complexity(5, 0.25) - O.blur_input_each_step(),

@@ -244,6 +244,9 @@ class Weights:
         self.are_scheduled = any(isinstance(scale, Linear) for scale, _ in terms)
         """Whether they change in an ascent."""
         for head, (scale, term) in zip(_assigned(terms), terms, strict=True):
+            if head.form not in ADDED and not shapes[term.layer][0]:
+                msg = f"layer '{term.layer}': expected at least one sample for {head.form}, got none"
+                raise InvalidObjective(msg)
             fed, dtype = _kind(term).feed(term, shapes[term.layer]), dtypes[term.layer]
             self._parts.append((head.weights_name, dtype, scale, fed.weights))
             self._others |= {head.input_name(name): np.ascontiguousarray(a, dtype) for name, a in fed.others.items()}
