@@ -129,8 +129,9 @@ class Engine:
         terms = resolved(served, objective)
         terms.check_constant()
         starts = served.wrt(wrt, terms.layers)
+        wanted = Wanted(starts, heads(terms.of_layers))
         fed = weights_of(served, terms, feeds, starts[0]).all()
-        plan = served.plan(Wanted(starts, heads(terms.of_layers)))
+        plan = served.plan(wanted)
         results = plan.run(feeds, fed, caller)
         return with_penalties(
             GradientResult(results[VALUE], plan.gradients(results, feeds)), terms.penalties, served.inputs, feeds
@@ -205,8 +206,9 @@ class Engine:
         terms.check_graph("a Hessian-vector product")
         extra = requests.tangents(served, tangents, feeds)
         starts = served.wrt(list(tangents), terms.layers)
+        wanted = Wanted(starts, heads(terms.of_layers), Product.HVP)
         fed = weights_of(served, terms, feeds, starts[0]).all()
-        plan = served.plan(Wanted(starts, heads(terms.of_layers), Product.HVP))
+        plan = served.plan(wanted)
         results = plan.run(feeds, extra | fed, caller)
         products = {name: results[hvp_name(name)] for name in plan.key.wrt}
         return HessianResult(results[VALUE], plan.gradients(results, feeds), products)
@@ -262,9 +264,10 @@ class Engine:
         spec = resolve(settings, served.inputs, served.float_inputs, self._config)
         spec = replace(spec, penalties=checked(terms.penalties, spec.image))
         feeds = served.check(spec.feeds)
+        wanted = Wanted(served.wrt([spec.input], terms.layers), heads(terms.of_layers))
         weights = weights_of(served, terms, feeds, spec.input)
         fed = weights.all()
-        plan = served.plan(Wanted(served.wrt([spec.input], terms.layers), heads(terms.of_layers)))
+        plan = served.plan(wanted)
         values = np.empty(spec.count, np.float32)
         gradient = np.empty_like(feeds[spec.input])
         signals = Signals(lambda: self._closed.is_set() or should_stop(), should_interrupt)

@@ -1,13 +1,13 @@
 """Puts an objective in front of a vector-Jacobian product."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
 from gradserve_server.graph.autodiff.emitter import Expr
 from gradserve_server.graph.autodiff.names import cotangent_name
 from gradserve_server.graph.autodiff.portable import emitter_for
-from gradserve_server.graph.objectives.forms import INPUTS, VALUE, WEIGHTS_RANK, Head
+from gradserve_server.graph.objectives.forms import INPUTS, VALUE, WEIGHTS, Head, Sizes
 from gradserve_server.graph.objectives.formulas import value_and_cotangent
 
 
@@ -27,11 +27,10 @@ def append_heads(vjp: ir.Model, wanted: Sequence[Head]) -> None:
     total: Expr | None = None
     for head in wanted:
         layer = layers[head.layer]
-        g.scope = head.weights_name
-        rank = WEIGHTS_RANK[head.form] or (None if layer.shape is None else len(layer.shape))
-        inputs = {"weights": g.of(_input(graph, head.weights_name, layer, rank))}
-        for name, axes in INPUTS[head.form].items():
-            inputs[name] = g.of(_input(graph, head.input_name(name), layer, axes))
+        g.scope = head.name
+        like_layer: Sizes | None = None if layer.shape is None else (None,) * (len(layer.shape) - 1)
+        sizes: Mapping[str, Sizes | None] = INPUTS[head.form] or {WEIGHTS: like_layer}
+        inputs = {what: g.of(_input(graph, head.input_name(what), layer, size)) for what, size in sizes.items()}
         value, cotangent = value_and_cotangent(g, head, g.of(layer), inputs)
         total = value if total is None else total + value
         known = cotangents.get(head.layer)
@@ -49,8 +48,10 @@ def append_heads(vjp: ir.Model, wanted: Sequence[Head]) -> None:
     graph.sort()
 
 
-def _input(graph: ir.Graph, name: str, like: ir.Value, rank: int | None) -> ir.Value:
-    shape = None if rank is None else ir.Shape([f"{name}/{axis}" for axis in range(rank)])
+def _input(graph: ir.Graph, name: str, like: ir.Value, sizes: Sizes | None) -> ir.Value:
+    """An input with one entry for each sample, or one for all; None: of any rank."""
+    axes = None if sizes is None else enumerate((None, *sizes))
+    shape = None if axes is None else ir.Shape([f"{name}/{axis}" if size is None else size for axis, size in axes])
     value = ir.Value(name=name, type=like.type, shape=shape)
     graph.inputs.append(value)
     return value

@@ -35,25 +35,24 @@ ADDED = frozenset({Form.LINEAR, Form.QUADRATIC})
 ACROSS = frozenset({Form.ALIGNMENT, Form.DIVERSITY})
 """Forms in which the samples of a batch see one another."""
 
-INPUTS: Mapping[Form, Mapping[str, int]] = {
+WEIGHTS = "weights"
+"""W among the inputs of a form."""
+
+Sizes = tuple[int | None, ...]
+"""None: told by the layer, or by the request."""
+
+INPUTS: Mapping[Form, Mapping[str, Sizes]] = {
     Form.LINEAR: {},
     Form.QUADRATIC: {},
-    Form.DIRECTION: {"vector": 3, "power": 2},
-    Form.CARICATURE: {"target": 2, "power": 2},
-    Form.MATCHING: {"target": 2},
-    Form.STYLE: {"target": 3, "share": 3},
-    Form.ALIGNMENT: {"decay": 1},
-    Form.DIVERSITY: {},
+    Form.DIRECTION: {WEIGHTS: (None,), "vector": (None, 1), "power": (1,)},
+    Form.CARICATURE: {WEIGHTS: (), "target": (None,), "power": (1,)},
+    Form.MATCHING: {WEIGHTS: (), "target": (None,)},
+    Form.STYLE: {WEIGHTS: (), "target": (None, None), "share": (1, 1)},
+    Form.ALIGNMENT: {WEIGHTS: (), "decay": ()},
+    Form.DIVERSITY: {WEIGHTS: ()},
 }
-"""What a form needs beside W, with its number of axes. Axis 0 has one entry for each sample, or one for all."""
-
-WEIGHTS_RANK: Mapping[Form, int | None] = {
-    **dict.fromkeys(Form, 1),
-    Form.LINEAR: None,
-    Form.QUADRATIC: None,
-    Form.DIRECTION: 2,
-}
-"""The number of axes of W; None for the layer's, each of the layer's size or 1."""
+"""What a form needs, with its sizes after axis 0, which has one entry for each sample or one for all. Linear and quadratic W
+have the layer's axes, each of the layer's size or 1."""
 
 
 @dataclass(frozen=True, order=True)
@@ -68,19 +67,19 @@ class Head:
     """Among the heads that are alike but for this."""
 
     @property
-    def weights_name(self) -> str:
-        """The graph input that holds W."""
+    def name(self) -> str:
+        """Begins the names of its inputs."""
         apart = f"/{self.axis}/{self.number}" if self.form not in ADDED else ""
         return f"objective/{self.form}/{self.layer}{apart}"
 
     def input_name(self, what: str) -> str:
-        """The graph input that holds something else (`INPUTS`)."""
-        return f"{self.weights_name}/{what}"
+        """The graph input that holds something (`INPUTS`)."""
+        return self.name if self.form in ADDED else f"{self.name}/{what}"
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """All of them."""
-        return (self.weights_name, *map(self.input_name, INPUTS[self.form]))
+        return tuple(map(self.input_name, INPUTS[self.form] or (WEIGHTS,)))
 
     @property
     def across(self) -> bool:

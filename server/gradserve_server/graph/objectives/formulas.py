@@ -6,13 +6,15 @@ portable backend's walk over the nodes of their value.
 
 from collections.abc import Callable, Mapping
 
+import onnx_ir as ir
+
 from gradserve.errors import InvalidObjective
 from gradserve_server.graph.autodiff.emitter import Emitter, Expr
 from gradserve_server.graph.autodiff.reverse import pull_back
-from gradserve_server.graph.objectives.forms import Form, Head
+from gradserve_server.graph.objectives.forms import WEIGHTS, Form, Head
 
 Inputs = Mapping[str, Expr]
-"""By their name in `forms.INPUTS`; W is "weights"."""
+"""By their name in `forms.INPUTS`."""
 
 FLOOR = 0.1
 """The least cosine, in Lucid."""
@@ -30,11 +32,13 @@ LEAST_SQUARE = 1e-10
 def value_and_cotangent(g: Emitter, head: Head, layer: Expr, inputs: Inputs) -> tuple[Expr, Expr]:
     """The head's value [N], and the derivative of the sum of its values with respect to the layer."""
     if head.form is Form.LINEAR:
-        weights = inputs["weights"]
+        weights = inputs[WEIGHTS]
         return _sum(g, layer * weights), g.expand_like(weights, layer)
     if head.form is Form.QUADRATIC:
-        weighted = layer * inputs["weights"]
+        weighted = layer * inputs[WEIGHTS]
         return _sum(g, weighted * layer), weighted * 2
+    # As large as they are in the end: where sizes are known to agree, no broadcast is to be undone on the way back.
+    inputs = {what: _for_each_sample(g, x, layer) for what, x in inputs.items()}
     start = len(g.nodes)
     value = _VALUES[head.form](g, head, layer, inputs)
     seed = g.expand_like(g.const(1, value.dtype), value)
@@ -44,12 +48,12 @@ def value_and_cotangent(g: Emitter, head: Head, layer: Expr, inputs: Inputs) -> 
 
 def _direction(g: Emitter, head: Head, layer: Expr, inputs: Inputs) -> Expr:
     agreement = _agreement(g, _channels(g, head, layer), inputs["vector"], inputs["power"])
-    return g.sum(agreement * inputs["weights"], [1], keepdims=False)
+    return g.sum(agreement * inputs[WEIGHTS], [1], keepdims=False)
 
 
 def _caricature(g: Emitter, head: Head, layer: Expr, inputs: Inputs) -> Expr:  # noqa: ARG001
     whole, target = (g.op("Unsqueeze", x, g.ints(2)) for x in (_flat(g, layer), inputs["target"]))
-    return g.sum(_agreement(g, whole, target, inputs["power"]), [1], keepdims=False) * inputs["weights"]
+    return g.sum(_agreement(g, whole, target, inputs["power"]), [1], keepdims=False) * inputs[WEIGHTS]
 
 
 def _agreement(g: Emitter, a: Expr, v: Expr, power: Expr) -> Expr:
@@ -67,12 +71,12 @@ def _length(g: Emitter, x: Expr) -> Expr:
 
 
 def _matching(g: Emitter, head: Head, layer: Expr, inputs: Inputs) -> Expr:  # noqa: ARG001
-    return _square(g, _flat(g, layer) - inputs["target"]) * inputs["weights"]
+    return _square(g, _flat(g, layer) - inputs["target"]) * inputs[WEIGHTS]
 
 
 def _style(g: Emitter, head: Head, layer: Expr, inputs: Inputs) -> Expr:
     difference = _gram(g, head, layer) * inputs["share"] - inputs["target"]
-    return _square(g, _flat(g, difference)) * inputs["weights"]
+    return _square(g, _flat(g, difference)) * inputs[WEIGHTS]
 
 
 def _alignment(g: Emitter, head: Head, layer: Expr, inputs: Inputs) -> Expr:  # noqa: ARG001
@@ -87,7 +91,7 @@ def _alignment(g: Emitter, head: Head, layer: Expr, inputs: Inputs) -> Expr:  # 
         both = (distance + from_behind) * inputs["decay"] ** float(-step)
         total = both if total is None else total + both
     assert total is not None
-    return total * inputs["weights"]
+    return total * inputs[WEIGHTS]
 
 
 def _diversity(g: Emitter, head: Head, layer: Expr, inputs: Inputs) -> Expr:
@@ -95,8 +99,8 @@ def _diversity(g: Emitter, head: Head, layer: Expr, inputs: Inputs) -> Expr:
     unit = gram / g.op("Sqrt", g.op("Max", g.sum(gram * gram, [1]), LEAST_SQUARE))
     cosines = g.op("MatMul", unit, g.transpose(unit, [1, 0]))
     _, index = _samples(g, gram)
-    others = g.op("Not", g.reshape(index, -1, 1).equals(g.reshape(index, 1, -1)))
-    return g.sum(cosines * g.cast(others, gram.dtype), [1], keepdims=False) * inputs["weights"]
+    others = g.op("Not", g.unsqueeze(index, [1]).equals(g.unsqueeze(index, [0])))
+    return g.sum(cosines * g.cast(others, gram.dtype), [1], keepdims=False) * inputs[WEIGHTS]
 
 
 _VALUES: Mapping[Form, Callable[[Emitter, Head, Expr, Inputs], Expr]] = {
@@ -141,8 +145,19 @@ def _square(g: Emitter, flat: Expr) -> Expr:
     return g.sum(flat * flat, [1], keepdims=False)
 
 
+def _for_each_sample(g: Emitter, x: Expr, layer: Expr) -> Expr:
+    """An input that may have one entry for all of the layer's samples, with one for each."""
+    out = g.op("Expand", x, g.concat(g.size(layer, 0), *[1] * (x.rank - 1)))
+    if layer.shape is not None and x.shape is not None:
+        out.value.shape = ir.Shape([layer.shape[0], *x.shape[1:]])
+    return out
+
+
 def _samples(g: Emitter, x: Expr) -> tuple[Expr, Expr]:
     """How many there are, int64 [1]; and their numbers, int64 [N]."""
     count = g.size(x, 0)
     stop = g.op("Squeeze", count, g.ints(0))
-    return count, g.op("Range", g.const(0), stop, g.const(1))
+    index = g.op("Range", g.const(0), stop, g.const(1))
+    if x.shape is not None:
+        index.value.shape = ir.Shape([x.shape[0]])
+    return count, index

@@ -30,10 +30,13 @@ from gradserve.objectives import (
     Term,
     Unit,
 )
-from gradserve_server.graph.objectives.forms import ADDED, Form, Head
+from gradserve_server.graph.objectives.forms import ADDED, WEIGHTS, Form, Head
 
 Array = npt.NDArray[Any]
 Shape = tuple[int, ...]
+
+MAX_APART = 16
+"""Heads of one graph that no other term shares: a tenth of a second each, when the graph is made."""
 
 MAX_GRAM_NUMBERS = 2**26
 """In the Gram matrices of all samples together: 256 MiB of float32."""
@@ -216,8 +219,17 @@ def _assigned(terms: Sequence[Scaled]) -> list[Head]:
 
 
 def heads(terms: Sequence[Scaled]) -> tuple[Head, ...]:
-    """What graph the terms need, in a canonical order."""
-    return tuple(sorted(set(_assigned(terms))))
+    """What graph the terms need, in a canonical order.
+
+    Raises:
+        TooLarge: Of too many heads: each takes time to be differentiated.
+    """
+    wanted = tuple(sorted(set(_assigned(terms))))
+    apart = sum(head.form not in ADDED for head in wanted)
+    if apart > MAX_APART:
+        msg = f"objective: expected at most {MAX_APART} terms that are not linear or quadratic in their layer, got {apart}"
+        raise TooLarge(msg)
+    return wanted
 
 
 def depends_on_count(terms: Sequence[Scaled]) -> bool:
@@ -248,7 +260,7 @@ class Weights:
                 msg = f"layer '{term.layer}': expected at least one sample for {head.form}, got none"
                 raise InvalidObjective(msg)
             fed, dtype = _kind(term).feed(term, shapes[term.layer]), dtypes[term.layer]
-            self._parts.append((head.weights_name, dtype, scale, fed.weights))
+            self._parts.append((head.input_name(WEIGHTS), dtype, scale, fed.weights))
             self._others |= {head.input_name(name): np.ascontiguousarray(a, dtype) for name, a in fed.others.items()}
 
     def all(self) -> dict[str, Array]:
