@@ -233,6 +233,18 @@ def test_gram_matrices_have_a_limit(engine, monkeypatch):
             engine.gradient("m", {"x": IMAGES}, objective)
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf, -3e38])
+def test_penalties_of_numbers_that_are_none(engine, number):
+    images = IMAGES.copy()
+    images[1, 0, 2, 2] = number
+    penalties = sum((case.objective for case in OF_THE_IMAGE), start=O.unit("y", 1))
+    got = engine.gradient("m", {"x": images}, penalties - 3e38 * O.l1())
+    assert not np.isfinite(got.values[1])
+    alone = engine.gradient("m", {"x": images[:1]}, penalties)
+    together = engine.gradient("m", {"x": images}, penalties)
+    assert relative_error(together.gradients["x"][:1], alone.gradients["x"]) < TOLERANCE["another batch size"]
+
+
 def test_penalties_are_of_one_input(engine):
     objective = O.layer("t") - O.l2()
     for wrt in (["t"], ["x", "h"]):

@@ -13,7 +13,7 @@ from gradserve import Noise
 from gradserve.parameterizations import Pixels, Squash
 from gradserve.transforms import Jitter, JitterKind
 from gradserve_server.ascent.parameters.image import Painter
-from gradserve_server.ascent.penalties import values_and_gradients
+from gradserve_server.ascent.penalties import added, values_and_gradients
 from gradserve_server.ascent.spec import NOISE, AscentSpec
 from gradserve_server.ascent.transforms.draws import stream
 from gradserve_server.ascent.transforms.geometry import Range
@@ -211,7 +211,7 @@ class PaintedCanvas:
         pixels = self._spec.pixels
         gradient = self._view.adjoint(pixels.to_planar(self._gradient) * pixels.scale.reshape(-1, 1, 1))
         if self._pull is not None:
-            gradient = gradient + self._pull
+            gradient = added(gradient, self._pull)
         if self._painter is not None:
             gradient = self._painter.pull_back(self._numbers.reshape(self._spec.count, -1), self.picture(), gradient)
         return np.ascontiguousarray(gradient).reshape(self._numbers.shape)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gradserve import Step, StopReason
 from gradserve.errors import CallCancelled
 from gradserve_server.ascent.canvas import canvas_of
+from gradserve_server.ascent.penalties import added
 from gradserve_server.ascent.spec import AscentSpec
 from gradserve_server.ascent.state import State
 
@@ -151,7 +152,7 @@ class _Climb:
         saved = interrupted or _due(index, spec.checkpoint_every) or (done and spec.checkpoint_every > 0)
         checkpoint = state.save(self._identity()) if saved else None
         picture = spec.image.from_planar(canvas.picture()) if last or _due(index, spec.image_every) else None
-        values = self._values if canvas.penalty is None else self._values + canvas.penalty
+        values = self._values if canvas.penalty is None else added(self._values, canvas.penalty)
         norms = canvas.norms() if last else canvas.step()
         if not _all_finite(norms, values):
             state.finite &= np.isfinite(norms) & np.isfinite(values)

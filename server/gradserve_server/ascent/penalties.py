@@ -82,13 +82,18 @@ def with_penalties(
     (tensor,) = (tensor for tensor in inputs if tensor.name == name)
     space = PixelSpace(tensor.image, feeds[name].shape[1:])
     scale = space.scale.reshape(-1, 1, 1)
-    images = space.to_planar(feeds[name].astype(np.float32)) / scale + space.mean.reshape(-1, 1, 1)
-    values, gradients = values_and_gradients(checked(penalties, space), images)
-    back = space.from_planar(gradients / scale)
-    gradient = result.gradients[name]
-    return GradientResult(
-        (result.values + values).astype(result.values.dtype), {name: (gradient + back).astype(gradient.dtype)}
-    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        images = space.to_planar(feeds[name].astype(np.float32)) / scale + space.mean.reshape(-1, 1, 1)
+        values, gradients = values_and_gradients(checked(penalties, space), images)
+        back, gradient = space.from_planar(gradients / scale), result.gradients[name]
+        value = added(result.values, values).astype(result.values.dtype)
+        return GradientResult(value, {name: added(gradient, back).astype(gradient.dtype)})
+
+
+def added(numbers: npt.NDArray[Any], more: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The sum, NaN where infinities of both signs meet."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(numbers + more)
 
 
 # ---- the penalties ---------------------------------------------------------------------------------------------------
