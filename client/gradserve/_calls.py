@@ -12,7 +12,7 @@ import numpy.typing as npt
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
-from gradserve import mirror, wire
+from gradserve import mirror, objective_wire, wire
 from gradserve.ascents import AscentSettings, Step
 from gradserve.descriptions import Layer, ModelDescription, ModelStatus
 from gradserve.diagnosis import Diagnosis
@@ -64,7 +64,7 @@ def infer(model: str, inputs: Arrays, outputs: Sequence[str], version: str) -> C
 
 
 def gradient(model: str, inputs: Arrays, objective: Objective, wrt: Sequence[str], version: str) -> Call[GradientResult]:
-    request = pb.GradientRequest(model=_ref(model, version), objective=wire.objective_to_wire(objective), wrt=wrt)
+    request = pb.GradientRequest(model=_ref(model, version), objective=objective_wire.objective_to_wire(objective), wrt=wrt)
     add_named(request.inputs, inputs)
     return Call(
         "Gradient",
@@ -100,7 +100,9 @@ def jvp(
 
 
 def hvp(model: str, inputs: Arrays, objective: Objective, tangents: Arrays, version: str) -> Call[HessianResult]:
-    request = pb.HessianVectorProductRequest(model=_ref(model, version), objective=wire.objective_to_wire(objective))
+    request = pb.HessianVectorProductRequest(
+        model=_ref(model, version), objective=objective_wire.objective_to_wire(objective)
+    )
     add_named(request.inputs, inputs)
     add_named(request.tangents, tangents)
     return Call(

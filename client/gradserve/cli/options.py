@@ -13,6 +13,11 @@ objectives (every index is 0-based; `gradserve inspect MODEL --layers` lists the
   relu3:4@5,6     one neuron: channel 4 at y=5, x=6
   relu3:4^2       sum of the squares of channel 4
   relu3           mean of the squares of the whole layer (DeepDream)
+  diversity(relu3), alignment(relu3)      how alike the images of one ascent are; minus how far neighbours differ
+  channel_interpolate(relu3:4, relu3:7)   from one channel for the first image of an ascent to another for the last
+Sums, with blanks around their signs, scale what they add, and may have penalties on the image itself:
+  'logits:7 - 0.001 * total_variation()'  also l1(), l2(), boundary_complexity(), blur_input_each_step()
+  'logits:7 - 0..0.01 * l1()'             a scale that changes from the first step to the last
 """
 
 PICTURES = """\

@@ -13,6 +13,7 @@ from gradserve import Noise
 from gradserve.parameterizations import Pixels, Squash
 from gradserve.transforms import Jitter, JitterKind
 from gradserve_server.ascent.parameters.image import Painter
+from gradserve_server.ascent.penalties import added, values_and_gradients
 from gradserve_server.ascent.spec import NOISE, AscentSpec
 from gradserve_server.ascent.transforms.draws import stream
 from gradserve_server.ascent.transforms.geometry import Range
@@ -27,6 +28,8 @@ class Canvas(Protocol):
     """What an ascent changes."""
 
     optimizer: AscentState
+    penalty: Float64 | None
+    """What the image itself adds to the value of what was shown, [count]; its gradient is in every step."""
 
     def show(self, index: int) -> None:
         """Writes the model's input for a step; after the last step without transforms."""
@@ -62,6 +65,8 @@ def canvas_of(spec: AscentSpec, batch: Float32, gradient: Float32) -> Canvas:
 
 
 def _is_plain(spec: AscentSpec) -> bool:
+    if spec.penalties:
+        return False
     return spec.parameterization == Pixels() and not spec.transforms and spec.image.planar_shape == spec.pixels.planar_shape
 
 
@@ -82,7 +87,9 @@ def _ascender(spec: AscentSpec) -> Ascender:
 
 
 class PixelCanvas:
-    """An image as large as the model's input, rolled at most."""
+    """An image as large as the model's input, rolled at most; without penalties."""
+
+    penalty: Float64 | None = None
 
     def __init__(self, spec: AscentSpec, batch: Float32, gradient: Float32) -> None:
         self._spec, self._ascender = spec, _ascender(spec)
@@ -159,11 +166,17 @@ class PaintedCanvas:
         )
         self.optimizer = self._ascender.new_state(spec.count)
         self._painted: Float32 | None = None  # until the numbers change
+        self.penalty: Float64 | None = None
+        self._pull: Float32 | None = None
+        """The gradient of the penalties with respect to the pixels."""
 
     def show(self, index: int) -> None:
         """See `Canvas`."""
         last = index == self._spec.steps
         self._view = self._views.plain() if last else self._views.at(index, self._spec.progress(index))
+        if self._spec.penalties:
+            progress = self._spec.progress(index)
+            self.penalty, self._pull = values_and_gradients(self._spec.penalties, self.picture(), progress)
         self._around.prepare(self._view.forward(self.picture()), None, self._batch)
 
     def step(self) -> Float64:
@@ -197,6 +210,8 @@ class PaintedCanvas:
         """The gradient with respect to the numbers, shaped like them."""
         pixels = self._spec.pixels
         gradient = self._view.adjoint(pixels.to_planar(self._gradient) * pixels.scale.reshape(-1, 1, 1))
+        if self._pull is not None:
+            gradient = added(gradient, self._pull)
         if self._painter is not None:
             gradient = self._painter.pull_back(self._numbers.reshape(self._spec.count, -1), self.picture(), gradient)
         return np.ascontiguousarray(gradient).reshape(self._numbers.shape)

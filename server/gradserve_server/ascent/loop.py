@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gradserve import Step, StopReason
 from gradserve.errors import CallCancelled
 from gradserve_server.ascent.canvas import canvas_of
+from gradserve_server.ascent.penalties import added
 from gradserve_server.ascent.spec import AscentSpec
 from gradserve_server.ascent.state import State
 
@@ -49,6 +50,7 @@ def ascend(
     *,
     identity: Callable[[], Mapping[str, str]] = dict,
     signals: Signals = NEVER,
+    weigh: Callable[[float], None] | None = None,
 ) -> Iterator[Step]:
     """Makes the objective grow, step by step.
 
@@ -69,6 +71,7 @@ def ascend(
         gradient: d values[n] / d batch[n].
         identity: Says what a checkpoint of this ascent must be compared with; asked where there is a checkpoint.
         signals: Asked in each step.
+        weigh: Told, before each run, after which share of the steps it is; None where no scale of the objective changes.
 
     Returns:
         Reports of the start, of every `report_every` steps, and of the end.
@@ -79,7 +82,7 @@ def ascend(
     state = State(canvas_of(spec, batch, gradient), np.ones(spec.count, np.bool_))
     if spec.resume is not None:
         state.restore(spec.resume, identity(), spec)
-    return _steps(_Climb(spec, state, values, gradient, identity, signals), run)
+    return _steps(_Climb(spec, state, values, gradient, identity, signals, weigh), run)
 
 
 def _steps(climb: "_Climb", run: Callable[[Callable[[], bool]], None]) -> Iterator[Step]:
@@ -106,8 +109,9 @@ class _Climb:
         gradient: Float32,
         identity: Callable[[], Mapping[str, str]],
         signals: Signals,
+        weigh: Callable[[float], None] | None,
     ) -> None:
-        self._spec, self._state = spec, state
+        self._spec, self._state, self._weigh = spec, state, weigh
         self._values, self._gradient = values, gradient
         self._identity, self._signals = identity, signals
         self._first = self._index = state.index
@@ -120,6 +124,8 @@ class _Climb:
         if self._signals.stop():
             return False
         self._index = self._state.index
+        if self._weigh is not None:
+            self._weigh(self._spec.progress(self._index))
         self._state.canvas.show(self._index)
         return True
 
@@ -146,14 +152,15 @@ class _Climb:
         saved = interrupted or _due(index, spec.checkpoint_every) or (done and spec.checkpoint_every > 0)
         checkpoint = state.save(self._identity()) if saved else None
         picture = spec.image.from_planar(canvas.picture()) if last or _due(index, spec.image_every) else None
+        values = self._values if canvas.penalty is None else added(self._values, canvas.penalty)
         norms = canvas.norms() if last else canvas.step()
-        if not _all_finite(norms, self._values):
-            state.finite &= np.isfinite(norms) & np.isfinite(self._values)
+        if not _all_finite(norms, values):
+            state.finite &= np.isfinite(norms) & np.isfinite(values)
         reason = _reason(state, done=done, interrupted=interrupted)
         if reason is not None and picture is None:
             picture = spec.image.from_planar(canvas.picture())
         if reason or saved or picture is not None or index == self._first or _due(index, spec.report_every):
-            return Step(index, self._values.astype(np.float64), norms, picture, reason, checkpoint)
+            return Step(index, values.astype(np.float64), norms, picture, reason, checkpoint)
         return None
 
 

@@ -19,14 +19,15 @@ from gradserve import (
     TensorDescription,
 )
 from gradserve.errors import InvalidAscent, NotDifferentiable, TooLarge, UnknownInput
-from gradserve.numbers import Linear
+from gradserve.numbers import Linear, Schedule, scheduled
+from gradserve.objectives import Penalty
 from gradserve.optimizers import AdamW, Optimizer
 from gradserve.parameterizations import Parameterization, Pixels, Squash
 from gradserve.transforms import Transform
 from gradserve.wire import check_settings
 from gradserve_server.ascent.pixels import PixelSpace
 from gradserve_server.ascent.transforms.checks import check_transforms
-from gradserve_server.ascent.transforms.draws import STEPS_DRAWN, scheduled, stream
+from gradserve_server.ascent.transforms.draws import STEPS_DRAWN, stream
 from gradserve_server.config import EngineConfig
 from gradserve_server.kernels import Ascender
 
@@ -74,10 +75,12 @@ class AscentSpec:
     checkpoint_every: int
     resume: Checkpoint | None
     """Where to go on; not checked yet."""
+    penalties: tuple[tuple[Schedule, Penalty], ...] = ()
+    """The terms of the objective that are of the image itself."""
 
     def progress(self, index: int) -> float:
-        """The share of the steps that a step begins with: 0 at the first, 1 at the last."""
-        return index / max(self.steps - 1, 1)
+        """The share of the steps that a step begins with: 0 at the first, 1 at the last, and after it."""
+        return min(index / max(self.steps - 1, 1), 1.0)
 
     def learning_rate(self, index: int) -> float:
         """Of a step."""

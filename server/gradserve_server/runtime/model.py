@@ -297,8 +297,10 @@ class Model:
         self._budget.hold(session, session.footprint.beside(self._footprint), what)
         kept = {value.name for value in derived.model.graph.inputs}
         # What is no gradient is as good as a prediction, and runs alone like one.
-        weights = frozenset(head.weights_name for head in key.heads)
-        batch = Batch(session, weights) if key.wrt and is_batched(derived.model, weights) else None
+        fed = frozenset(name for head in key.heads for name in head.inputs)
+        # An objective across the samples of a batch must see those of one caller only.
+        alone = not key.wrt or any(head.across for head in key.heads)
+        batch = Batch(session, fed) if not alone and is_batched(derived.model, fed) else None
         let_go(derived.model)
         _log.info("model '%s' version %d: plan for %s by %s", self.name, self.version, key, derived.choice)
         inputs = frozenset(tensor.name for tensor in self.inputs if tensor.name in kept)

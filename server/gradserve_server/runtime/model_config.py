@@ -190,7 +190,7 @@ def image_parameters(name: str, image: ImageDescription) -> dict[str, str]:
         "mean": " ".join(map(repr, image.mean)),
         "std": " ".join(map(repr, image.std)),
     }
-    return {f"{_PREFIX}{name}.{key}": text for key, text in texts.items()}
+    return {f"{PREFIX}{name}.{key}": text for key, text in texts.items()}
 
 
 def _numbers(text: str) -> tuple[float, ...]:

@@ -28,6 +28,12 @@ OBJECTIVES = (
     O.layer("relu6"),
     O.direction("logits", np.arange(10, dtype=np.float32)),
     O.cotangent("logits", LOGITS["logits"]),
+    O.direction("relu3", np.arange(24, dtype=np.float32), 2)
+    + O.direction_neuron("relu3", np.ones(24), 1, 2, cosine_power=1),
+    O.matching("logits", LOGITS["logits"][:1]) + O.caricature("logits", LOGITS["logits"][:1], 0.5),
+    O.style("relu3", np.ones((1, 24, 3, 2), np.float32)) - O.diversity("relu3") + O.alignment("relu6", 3),
+    O.channel_interpolate("relu3", 1, "relu6", 2) - O.l1(0.5) - O.l2(0.25, 1e-3) - O.total_variation(),
+    UNIT - O.boundary_complexity(5, 0.25) - O.blur_input_each_step(),
 )
 TRANSFORMS = (
     transforms.Pad(3, transforms.Border.EDGE),
@@ -73,9 +79,10 @@ _OURS = {
         _calls.gradient("digits_batchnorm", IMAGE, O.unit("logits", 1), ["relu1"], ""),
         _calls.vjp("digits", IMAGE, LOGITS, ["image"], "1"),
         _calls.jvp("digits", IMAGE, IMAGE, ["logits"], "1"),
-        *(_calls.hvp("digits", IMAGE, objective, IMAGE, "") for objective in OBJECTIVES[3:5]),
+        *(_calls.hvp("digits", IMAGE, objective, IMAGE, "") for objective in (*OBJECTIVES[3:5], *OBJECTIVES[7:10])),
         _calls.activations("digits", IMAGE, ["relu6", "logits"], "1"),
         *(_calls.ascend("digits", objective, settings) for objective in OBJECTIVES[:4] for settings in ASCENTS),
+        *(_calls.ascend("digits", numbers.Linear(0.5, 1) * objective, ASCENTS[3]) for objective in OBJECTIVES[7:]),
     ],
     "ModelService": [
         _calls.layers("digits", "1"),
