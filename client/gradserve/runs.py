@@ -1,88 +1,185 @@
-"""Several ascents at a time: one thread and one stream each, watched from the thread that asked."""
+"""Ascents from their first report to their last: `Run` remembers one, `run_all` runs several side by side.
 
+    run = Run("logits:7", O.unit("logits", 7), tensor=description.input("image"))
+    for step in client.ascend("digits", run.objective):
+        run.take(step)
+    run.picture().save("seven.png")
+
+In a notebook, a run shows itself.
+"""
+
+import io
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Unpack
 
-from gradserve import Objective, Step
+import numpy as np
+import numpy.typing as npt
+
+from gradserve import images
+from gradserve.ascents import AscentSettings, Step
+from gradserve.descriptions import ImageDescription, ModelDescription, TensorDescription
 from gradserve.errors import CallError
+from gradserve.objectives import Objective, Unit
+
+__all__ = ["Ascends", "Run", "label_of", "run_all"]
 
 _FAREWELL_SECONDS = 5.0
 """How long a cancelled ascent has to notice."""
 
 
+class Ascends(Protocol):
+    """`gradserve.Client` or `gradserve_server.Engine`."""
+
+    def ascend(self, model: str, objective: Objective, **settings: Unpack[AscentSettings]) -> Iterator[Step]:
+        """Changes an input step by step so that the objective grows."""
+        ...
+
+
 @dataclass(eq=False)
-class Ascent:
-    """What is known of one."""
+class Run:
+    """An ascent, as far as it has come."""
 
     name: str
-    """Its objective, as the user wrote it."""
+    """Its objective, in words."""
     objective: Objective
+    tensor: TensorDescription | None = None
+    """The input that changes; None: its pixels are not described."""
+    settings: AscentSettings = field(default_factory=AscentSettings)
+    """Of the ascent."""
+    label: str = ""
+    """What the objective stands for, where the model has words for it: see `label_of`."""
     first: Step | None = None
     last: Step | None = None
+    history: list[Step] = field(default_factory=list)
+    """Every report, without its images and checkpoints."""
+    is_film: bool = False
+    """Whether every report that has images is kept, or the latest only."""
     frames: list[Step] = field(default_factory=list)
-    """The reports that have an image."""
+    """The reports that have images and are kept."""
+    as_picture: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    """What the objective is of the images once they are picture files, [count], by the ending of the file."""
     began: float = 0.0
     ended: float = 0.0
 
     @property
+    def description(self) -> ImageDescription | None:
+        """Of its pixels."""
+        return self.tensor.image if self.tensor is not None else None
+
+    @property
+    def count(self) -> int:
+        """Images that it makes at once."""
+        return 0 if self.last is None else len(self.last.values)
+
+    @property
+    def pixels(self) -> npt.NDArray[np.float32]:
+        """The latest, [count, ...] like the model input.
+
+        Raises:
+            ValueError: No report has had any yet.
+        """
+        if not self.frames:
+            msg = f"run {self.name}: expected a report with images, got none yet"
+            raise ValueError(msg)
+        latest: Any = self.frames[-1].image
+        return np.asarray(latest)
+
+    @property
+    def title(self) -> str:
+        """Its name, and what that stands for."""
+        return f"{self.name} {self.label}" if self.label else self.name
+
+    @property
     def steps_per_second(self) -> float:
         """Updates by time, so far."""
-        return self.last.index / (self.ended - self.began) if self.last and self.ended > self.began else 0.0
+        if self.first is None or self.last is None or self.ended <= self.began:
+            return 0.0
+        return (self.last.index - self.first.index) / (self.ended - self.began)
 
     def take(self, step: Step) -> None:
         """Remembers a report."""
         self.first = self.first or step
         self.last = step
         self.ended = time.perf_counter()
+        self.began = self.began or self.ended
+        self.history.append(replace(step, image=None, checkpoint=None))
         if step.image is not None:
+            del self.frames[: 0 if self.is_film else None]
             self.frames.append(step)
 
+    def picture(self, index: int = 0) -> images.Picture:
+        """One of the latest images, as a picture of its own size. See `images.to_picture`."""
+        return images.to_picture(self.pixels[index], self.description)
 
-Event = tuple[Ascent, Step | BaseException | None]
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows."""
+        if not self.frames or not images.is_picture(self.pixels.shape[1:], self.description):
+            return None
+        tiles = [(images.enlarge(self.picture(i)), f"{self.title}\n{self.last_value(i):.5g}") for i in range(self.count)]
+        shown = tiles[0][0] if len(tiles) == 1 else images.contact_sheet(tiles)
+        file = io.BytesIO()
+        shown.save(file, "PNG")
+        return file.getvalue()
+
+    def last_value(self, index: int) -> float:
+        """The objective of the latest image of that number."""
+        return float(self.frames[-1].values[index])
 
 
-def run(
-    ascents: Sequence[Ascent],
-    start: Callable[[Ascent], Iterator[Step]],
+def label_of(objective: Objective, description: ModelDescription) -> str:
+    """The model's word for what an objective of one unit stands for; empty where it has none."""
+    match objective.terms:
+        case ((_, Unit(layer=layer, index=index)),):
+            labels = next((output.labels for output in description.outputs if output.name == layer), ())
+            return labels[index] if index < len(labels) else ""
+    return ""
+
+
+Event = tuple[Run, Step | BaseException | None]
+
+
+def run_all(
+    runs: Sequence[Run],
+    start: Callable[[Run], Iterator[Step]],
     *,
     jobs: int,
-    watch: Callable[[Ascent], None],
+    watch: Callable[[Run], None],
     cancel: Callable[[], None],
 ) -> None:
     """Runs ascents to their ends.
 
     Args:
-        ascents: Filled with their reports as these come in.
+        runs: Filled with their reports as these come in.
         start: Begins one.
         jobs: How many run at a time.
         watch: Called after each report, in the caller's thread.
         cancel: Called if this function is left early, by an error of one ascent or by Ctrl-C: ends the others.
     """
-    waiting: queue.SimpleQueue[Ascent] = queue.SimpleQueue()
-    for ascent in ascents:
-        waiting.put(ascent)
+    waiting: queue.SimpleQueue[Run] = queue.SimpleQueue()
+    for one in runs:
+        waiting.put(one)
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     stop = threading.Event()
     threads = [
-        threading.Thread(target=_work, args=(waiting, events, stop, start), daemon=True)
-        for _ in range(min(jobs, len(ascents)))
+        threading.Thread(target=_work, args=(waiting, events, stop, start), daemon=True) for _ in range(min(jobs, len(runs)))
     ]
     for thread in threads:
         thread.start()
-    left = len(ascents)
+    left = len(runs)
     try:
         while left:
-            ascent, event = events.get()
+            one, event = events.get()
             match event:
                 case Step():
-                    ascent.take(event)
-                    watch(ascent)
+                    one.take(event)
+                    watch(one)
                 case None:
                     left -= 1
-                    _check_ended(ascent)
+                    _check_ended(one)
                 case _:
                     raise event
     except BaseException:
@@ -95,32 +192,30 @@ def run(
 
 
 def _work(
-    waiting: "queue.SimpleQueue[Ascent]",
+    waiting: "queue.SimpleQueue[Run]",
     events: "queue.SimpleQueue[Event]",
     stop: threading.Event,
-    start: Callable[[Ascent], Iterator[Step]],
+    start: Callable[[Run], Iterator[Step]],
 ) -> None:
     """Takes ascents that wait, one after the other, and passes on what they report."""
     while not stop.is_set():
         try:
-            ascent = waiting.get_nowait()
+            one = waiting.get_nowait()
         except queue.Empty:
             return
         try:
-            ascent.began = time.perf_counter()
-            for step in start(ascent):
-                events.put((ascent, step))
+            one.began = time.perf_counter()
+            for step in start(one):
+                events.put((one, step))
                 if stop.is_set():
                     return
-            events.put((ascent, None))
+            events.put((one, None))
         except BaseException as error:  # whatever it is, the caller's thread raises it
-            events.put((ascent, error))
+            events.put((one, error))
             return
 
 
-def _check_ended(ascent: Ascent) -> None:
-    if ascent.last is None or ascent.last.stop_reason is None:
-        msg = (
-            f"ascent {ascent.name}: expected reports up to the end, got none after step {ascent.last and ascent.last.index}"
-        )
+def _check_ended(one: Run) -> None:
+    if one.last is None or one.last.stop_reason is None:
+        msg = f"ascent {one.name}: expected reports up to the end, got none after step {one.last and one.last.index}"
         raise CallError(msg)

@@ -3,11 +3,82 @@
 import argparse
 from pathlib import Path
 
-from gradserve import Adam, GradientNormalization, Noise, images
+from gradserve import Adam, GradientNormalization, Noise, images, outputs
 from gradserve.cli import options
 from gradserve.cli.ascent_settings import OPTIMIZERS, PARAMETERIZATIONS
 
 _STEPS = 256
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """All groups but `add_output`."""
+    options.add_json(parser)
+    options.add_describe(parser)
+    add_start(parser)
+    add_steps(parser)
+    add_reports(parser)
+    add_checkpoints(parser)
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """`-o`."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        nargs="+",
+        action="extend",
+        type=options.output_file(*outputs.ENDINGS),
+        metavar="FILE",
+        help="where to write, by its ending: a picture or contact sheet (.png .webp .jpg), what moves (.gif .mp4, and .webp "
+        "with --image-every), the last pixels (.npy), all numbers (.npz), values by step (.csv) or their plot (.svg .pdf)",
+    )
+
+
+def add_objectives(parser: argparse.ArgumentParser) -> None:
+    """What to make large, as options or as a record has it."""
+    scratch = argparse.ArgumentParser(add_help=False)
+    add_start(scratch)
+    add_steps(scratch)
+    parser.set_defaults(recorded=vars(scratch.parse_args([])), wrong=parser.error)
+    option = parser.add_mutually_exclusive_group(required=True).add_argument
+    option(
+        "--objective",
+        nargs="+",
+        action="extend",
+        metavar="LAYER[:INDEX]",
+        help="what to make large; see below. Several: one ascent each, side by side",
+    )
+    option(
+        "--from-record",
+        type=Path,
+        metavar="FILE.json",
+        help="do what such a file says again, to the same bytes: objectives and settings are the file's, and so is MODEL "
+        "unless it is given",
+    )
+    option = parser.add_argument_group("records").add_argument
+    option(
+        "--record",
+        type=options.output_file(".json"),
+        metavar="FILE.json",
+        help="write every setting, the model's hash and the values there",
+    )
+    option(
+        "--any-model",
+        action="store_true",
+        help="with --from-record: even if the model's file or description is not the recorded one",
+    )
+
+
+def check_record(arguments: argparse.Namespace) -> None:
+    """Makes sure that settings are given once, by options or by a record; else the process ends with wrong usage."""
+    if arguments.from_record is None:
+        if arguments.model is None:
+            arguments.wrong("the following arguments are required: MODEL")
+        return
+    for name, default in arguments.recorded.items():
+        if getattr(arguments, name) != default:
+            arguments.wrong(f"--from-record: expected no other settings beside it, got --{name.replace('_', '-')}")
 
 
 def add_start(parser: argparse.ArgumentParser) -> None:
@@ -116,6 +187,7 @@ def add_reports(parser: argparse.ArgumentParser) -> None:
     option(
         "--zoom", type=options.whole(1), metavar="N", help=f"each pixel as N x N (default: up to {images.VIEW_SIZE} pixels)"
     )
+    option("--preview", action="store_true", help="draw the latest images in the terminal while they change")
     option("--jobs", type=options.whole(1), default=8, metavar="N", help="ascents at a time (default: %(default)s)")
 
 

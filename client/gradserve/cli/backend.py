@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gradserve import AscentSettings, Client, GradientResult, Layer, ModelDescription, Objective, Step, checks
 from gradserve.cli import server
-from gradserve.errors import BackendMissing, ServerUnavailable
+from gradserve.errors import BackendMissing, InvalidParameter, ServerUnavailable
 
 Array = npt.NDArray[Any]
 
@@ -67,10 +67,14 @@ def open_model(arguments: argparse.Namespace) -> Iterator[tuple[Verbs, str]]:
     Raises:
         GradserveError: As the verbs do; a server that does not answer is named.
     """
+    described = dict(getattr(arguments, "describe", []))
     if arguments.server is None and _is_local(arguments.model):
-        with _server_package().Engine(arguments.model) as engine:
+        with _server_package().Engine(arguments.model, images=described) as engine:
             yield engine, engine.models()[0].name
         return
+    if described:
+        msg = f"--describe: expected a model in this process, because a server describes its own, got '{arguments.model}'"
+        raise InvalidParameter(msg)
     with connected(arguments) as client:
         yield client, arguments.model
 
