@@ -259,25 +259,30 @@ def enlarge(picture: Picture, factor: int | None = None) -> Picture:
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
 
-def contact_sheet(tiles: Sequence[tuple[Picture, str]], columns: int | None = None) -> Picture:
+def contact_sheet(tiles: Sequence[tuple[Picture, str] | None], columns: int | None = None) -> Picture:
     """Pictures in a grid, row by row, each with its caption below.
 
     Args:
-        tiles: Pictures and captions. A caption may have several lines; a line wider than its picture is shortened.
+        tiles: Pictures and captions; None leaves a gap. A caption may have several lines; a line wider than its picture is
+            shortened.
         columns: By default as many as make the grid about square and leave the fewest gaps.
     """
-    if not tiles:
+    shown = [tile for tile in tiles if tile is not None]
+    if not shown:
         msg = "contact sheet: expected at least one picture, got none"
         raise ValueError(msg)
     columns = _columns(len(tiles)) if columns is None else columns
     rows = math.ceil(len(tiles) / columns)
-    width = max(picture.width for picture, _ in tiles)
-    height = max(picture.height for picture, _ in tiles)
-    lines = max(len(caption.splitlines()) for _, caption in tiles)
+    width = max(picture.width for picture, _ in shown)
+    height = max(picture.height for picture, _ in shown)
+    lines = max(len(caption.splitlines()) for _, caption in shown)
     pitch_x, pitch_y = width + _GAP, height + _GAP + lines * _LINE_HEIGHT
     sheet = Image.new("RGB", (columns * pitch_x + _GAP, rows * pitch_y + _GAP), _PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_SIZE)
-    for index, (picture, caption) in enumerate(tiles):
+    for index, tile in enumerate(tiles):
+        if tile is None:
+            continue
+        picture, caption = tile
         left, top = _GAP + index % columns * pitch_x, _GAP + index // columns * pitch_y
         x, y = left + (width - picture.width) // 2, top + (height - picture.height) // 2
         draw.rectangle((x - 1, y - 1, x + picture.width, y + picture.height), outline=_FRAME)

@@ -52,6 +52,8 @@ class Run:
     """Of the ascent."""
     label: str = ""
     """What the objective stands for, where the model has words for it: see `label_of`."""
+    line: str = ""
+    """Runs with the same word here stand in one line of a contact sheet."""
     first: Step | None = None
     last: Step | None = None
     history: list[Step] = field(default_factory=list)
@@ -114,6 +116,11 @@ class Run:
     def picture(self, index: int = 0) -> images.Picture:
         """One of the latest images, as a picture of its own size. See `images.to_picture`."""
         return images.to_picture(self.pixels[index], self.description)
+
+    def is_dead(self, index: int) -> bool:
+        """Whether nothing could be done about one of its images: no gradient, neither at first nor at last."""
+        ends = (self.history[0], self.history[-1]) if self.history else ()
+        return bool(ends) and all(step.gradient_norms[index] == 0.0 for step in ends)
 
     def _repr_png_(self) -> bytes | None:
         """What a notebook shows."""

@@ -138,11 +138,11 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_help_names_every_command_and_the_exit_codes() -> None:
     out = run("--help").stdout
-    for word in ("serve", "inspect", "infer", "gradient", "ascend", "130 interrupted"):
+    for word in ("serve", "inspect", "infer", "gradient", "ascend", "grid", "130 interrupted"):
         assert word in out
 
 
-@pytest.mark.parametrize("command", ["serve", "inspect", "infer", "gradient", "ascend"])
+@pytest.mark.parametrize("command", ["serve", "inspect", "infer", "gradient", "ascend", "grid"])
 def test_help_of_a_command_has_examples(command: str) -> None:
     out = run(command, "--help").stdout
     assert f"usage: gradserve {command}" in out
@@ -166,7 +166,10 @@ ASCEND = ["ascend", "tiny", "--objective", "logits:1"]
         (["ascend", "-o", "a.png", "--objective", "logits:1"], "required: MODEL"),
         ([*ASCEND, "-o", "no/such/folder.png"], "folder that exists"),
         ([*ASCEND, "-o", "picture.bmp"], "ends in .png, .webp, "),
-        ([*ASCEND, "-o", "a.png", "--start", "constant:much"], "expected noise, zeros, constant:VALUE or a picture file"),
+        (
+            [*ASCEND, "-o", "a.png", "--start", "constant:much"],
+            "expected noise, mean, zeros, constant:VALUE or a picture file",
+        ),
         ([*ASCEND, "-o", "a.png", "--steps", "0"], "whole number of 1 or more"),
         (["infer", "tiny", "--input", "x"], "expected NAME=FILE.npy"),
     ],

@@ -89,7 +89,8 @@ def add_start(parser: argparse.ArgumentParser) -> None:
         type=_start,
         default="noise",
         metavar="START",
-        help="noise, zeros, constant:VALUE (a pixel value), or a picture file (default: %(default)s)",
+        help="noise, mean (the described one: a model input of zeros), zeros (black, where the range begins at 0), "
+        "constant:VALUE (a pixel value), or a picture file (default: %(default)s)",
     )
     option(
         "--noise",
@@ -223,14 +224,14 @@ def add_checkpoints(parser: argparse.ArgumentParser) -> None:
 
 
 def _start(text: str) -> str | float | Path:
-    """The type of `--start`: a picture's path, a constant, or "noise"."""
+    """The type of `--start`: a picture's path, a constant, "noise" or "mean"."""
     kind, _, value = text.partition(":")
-    if text == "noise":
+    if text in ("noise", "mean"):
         return text
     if text == "zeros":
         return 0.0
     try:
         return float(value) if kind == "constant" else Path(text).resolve(strict=True)
     except (ValueError, OSError) as error:
-        msg = f"expected noise, zeros, constant:VALUE or a picture file, got {text!r}"
+        msg = f"expected noise, mean, zeros, constant:VALUE or a picture file, got {text!r}"
         raise argparse.ArgumentTypeError(msg) from error

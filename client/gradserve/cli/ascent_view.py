@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from types import TracebackType
 
+import numpy as np
 from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from gradserve import ModelDescription, StopReason
+from gradserve import ModelDescription, Step, StopReason
 from gradserve.cli import console, half_blocks
 from gradserve.runs import Run
 
@@ -127,20 +128,27 @@ def show(runs: Sequence[Run], description: ModelDescription, *, as_json: bool) -
                 right=[columns[name] for name in columns.keys() - words],
             )
         )
-    for run in runs:
-        for index in range(run.count) if run.as_picture else ():
-            _say_difference(run, index)
+    _say_difference(runs)
     for row in rows:
         if row["stop_reason"] in _EARLY:
             console.note(f"{row['objective']}: stopped at step {row['steps']}: {_EARLY[row['stop_reason']]}")
 
 
-def _say_difference(run: Run, index: int) -> None:
-    """What eight bits a channel cost. Of several images: the table says it."""
-    if run.count > 1 or run.last is None:
-        return
-    endings: dict[str, list[str]] = {}
-    for ending, values in run.as_picture.items():
-        endings.setdefault(console.number(values[index]), []).append(ending)
-    pictures = "; ".join(f"as 8-bit picture ({' '.join(names)}) {value}" for value, names in endings.items())
-    console.note(f"{run.title}: value {console.number(run.last.values[index])}; {pictures}")
+def _say_difference(runs: Sequence[Run]) -> None:
+    """What eight bits a channel cost: of one image its values, of several the largest difference (the table has all)."""
+    measured = [run for run in runs if run.as_picture and run.last is not None]
+    match measured:
+        case [Run(count=1, last=Step() as last) as run]:
+            endings: dict[str, list[str]] = {}
+            for ending, values in run.as_picture.items():
+                endings.setdefault(console.number(values[0]), []).append(ending)
+            pictures = "; ".join(f"as 8-bit picture ({' '.join(names)}) {value}" for value, names in endings.items())
+            console.note(f"{run.title}: value {console.number(last.values[0])}; {pictures}")
+        case [_, *_]:
+            lost = max(
+                float(np.abs(values - run.last.values).max(initial=0.0))
+                for run in measured
+                if run.last is not None
+                for values in run.as_picture.values()
+            )
+            console.note(f"as 8-bit pictures, values differ by at most {console.number(lost)}")
