@@ -138,16 +138,16 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_help_names_every_command_and_the_exit_codes() -> None:
     out = run("--help").stdout
-    for word in ("serve", "inspect", "infer", "gradient", "ascend", "grid", "130 interrupted"):
+    for word in ("serve", "inspect", "infer", "gradient", "ascend", "grid", "dream", "130 interrupted"):
         assert word in out
 
 
-@pytest.mark.parametrize("command", ["serve", "inspect", "infer", "gradient", "ascend", "grid"])
+@pytest.mark.parametrize("command", ["serve", "inspect", "infer", "gradient", "ascend", "grid", "dream"])
 def test_help_of_a_command_has_examples(command: str) -> None:
     out = run(command, "--help").stdout
     assert f"usage: gradserve {command}" in out
     assert out.count(f"\n  gradserve {command} ") >= 2
-    assert ("relu3:4@5,6" in out) == (command in ("gradient", "ascend"))
+    assert ("relu3:4@5,6" in out) == (command in ("gradient", "ascend", "dream"))
 
 
 def test_version() -> None:

@@ -1,11 +1,12 @@
 """What `ascend`, `grid` and their like have in common: runs side by side, watched, kept, and gone on with later."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-from gradserve import AscentSettings, StopReason, fidelity, images, outputs
+from gradserve import AscentSettings, Checkpoint, Step, StopReason, fidelity, images, outputs
 from gradserve.cli import ascent_view, checkpoint_file, console, going_on
 from gradserve.cli.backend import Verbs
 from gradserve.errors import ServerUnavailable
@@ -27,7 +28,7 @@ def frames(runs: Sequence[Run], arguments: argparse.Namespace) -> None:
 
 
 def climb(verbs: Verbs, model: str, runs: Sequence[Run], arguments: argparse.Namespace) -> None:
-    """Runs them to their ends, and measures what they made.
+    """Runs ascents to their ends, keeps how far they are, and measures what they made.
 
     Args:
         verbs: Who does the work.
@@ -43,37 +44,63 @@ def climb(verbs: Verbs, model: str, runs: Sequence[Run], arguments: argparse.Nam
     if keeper.path is not None:
         for run in runs:
             run.settings["checkpoint_every"] = arguments.checkpoint_every
-    with ascent_view.Bars(runs, preview=arguments.preview) as bars:
 
-        def watch(run: Run) -> None:
-            assert run.last is not None
-            bars.update(run)
-            keeper.take(run.name, run.last.checkpoint)
+    def ascend(run: Run, resume: Checkpoint | None) -> Iterator[Step]:
+        return verbs.ascend(model, run.objective, **cast("AscentSettings", {**run.settings, "resume": resume}))
 
-        try:
-            run_all(
-                runs,
-                lambda run: going_on.steps(
-                    lambda resume: verbs.ascend(
-                        model, run.objective, **cast("AscentSettings", run.settings | cast("Any", {"resume": resume}))
-                    ),
-                    known.get(run.name),
-                    patience=arguments.reconnect,
-                ),
-                jobs=arguments.jobs,
-                watch=watch,
-                cancel=verbs.close,
-            )
-        except BaseException:
-            _say_how_to_go_on(keeper)
-            raise
+    try:
+        watch(
+            verbs,
+            runs,
+            lambda run: going_on.steps(partial(ascend, run), known.get(run.name), patience=arguments.reconnect),
+            preview=arguments.preview,
+            jobs=arguments.jobs,
+            take=lambda run, step: keeper.take(run.name, step.checkpoint),
+        )
+    except BaseException:
+        _say_how_to_go_on(keeper)
+        raise
     if any(run.last and run.last.stop_reason is StopReason.INTERRUPTED for run in runs):
         keeper.path = keeper.path or arguments.output[0].with_suffix(".checkpoint")
     else:
-        endings = {path.suffix.lower(): None for path in arguments.output if path.suffix.lower() in images.FORMATS}
-        for run in runs:
-            fidelity.measure(verbs, model, run, list(endings), arguments.zoom)
+        measure(verbs, model, runs, arguments)
     keeper.write()
+
+
+def watch(
+    verbs: Verbs,
+    runs: Sequence[Run],
+    start: Callable[[Run], Iterator[Step]],
+    *,
+    preview: bool,
+    jobs: int = 1,
+    take: Callable[[Run, Step], None] = lambda _run, _step: None,
+) -> None:
+    """Runs anything that reports steps to its end, with bars and pictures.
+
+    Args:
+        verbs: Who does the work.
+        runs: What to run.
+        start: Begins one.
+        preview: Whether pictures are drawn.
+        jobs: How many at a time.
+        take: Told of each report.
+    """
+    with ascent_view.Bars(runs, preview=preview) as bars:
+
+        def told(run: Run) -> None:
+            assert run.last is not None
+            bars.update(run)
+            take(run, run.last)
+
+        run_all(runs, start, jobs=jobs, watch=told, cancel=verbs.close)
+
+
+def measure(verbs: Verbs, model: str, runs: Sequence[Run], arguments: argparse.Namespace) -> None:
+    """What the objectives are of the pictures that are asked for."""
+    endings = {path.suffix.lower(): None for path in arguments.output if path.suffix.lower() in images.FORMATS}
+    for run in runs:
+        fidelity.measure(verbs, model, run, list(endings), arguments.zoom)
 
 
 def finish(runs: Sequence[Run], arguments: argparse.Namespace, style: outputs.Style) -> None:
@@ -88,7 +115,8 @@ def finish(runs: Sequence[Run], arguments: argparse.Namespace, style: outputs.St
         outputs.write(path, runs, style)
         console.note(f"wrote {path}")
     if any(run.last and run.last.stop_reason is StopReason.INTERRUPTED for run in runs):
-        kept: Path = arguments.checkpoint or arguments.resume or arguments.output[0].with_suffix(".checkpoint")
+        given = vars(arguments)
+        kept: Path = given.get("checkpoint") or given.get("resume") or arguments.output[0].with_suffix(".checkpoint")
         if kept.exists():
             console.note(f"to go on, give the same command with --resume {kept}")
         msg = "the server shut down before all steps were made"
