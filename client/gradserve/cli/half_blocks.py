@@ -43,7 +43,7 @@ class Strip:
             strip.paste(picture, (left, 0))
             left += picture.width + _GAP
         if left:
-            yield from lines(strip.crop((0, 0, min(left, width), rows)))
+            yield from lines(strip.crop((0, 0, min(left - _GAP, width), rows)))
 
 
 def fitted(picture: images.Picture, rows: int) -> images.Picture:
