@@ -93,7 +93,7 @@ class Run:
     @property
     def title(self) -> str:
         """Its name, and what that stands for."""
-        return f"{self.name} {self.label}" if self.label else self.name
+        return f"{self.name} ({self.label})" if self.label else self.name
 
     @property
     def steps_per_second(self) -> float:

@@ -268,7 +268,7 @@ def test_ascend(target: list[str], tmp_path: Path) -> None:
     done = run("ascend", *target, "--objective", "logits:2", "--steps", "30", "-o", path, "--json")
     (image,) = json.loads(done.stdout)["images"]
     assert re.fullmatch(
-        rf"gradserve: logits:2 cat: value \S+; as 8-bit picture \(\.png\) \S+\ngradserve: wrote {path}\n", done.stderr
+        rf"gradserve: logits:2 \(cat\): value \S+; as 8-bit picture \(\.png\) \S+\ngradserve: wrote {path}\n", done.stderr
     )
     assert image["steps"] == 30
     assert image["stop_reason"] == "finished"

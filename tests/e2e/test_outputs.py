@@ -101,7 +101,7 @@ def test_a_csv_has_a_line_for_each_report_and_image(folder):
 
 def test_a_plot_names_its_lines(folder):
     text = (folder / "a.svg").read_text()
-    assert "<!-- logits:7 7 #0 -->" in text
+    assert "<!-- logits:7 (7) #0 -->" in text
     assert "<!-- relu3:4 #1 -->" in text
     assert (folder / "a.pdf").read_bytes().startswith(b"%PDF")
 

@@ -65,7 +65,7 @@ def test_pictures_stand_side_by_side_the_running_first_as_many_as_fit():
     assert (shown[:, :8] == [0, 0, 255]).all()
     assert (shown[:, 8] == 0).all()
     assert (shown[:, 9:] == [255, 0, 0]).all()
-    assert levels_of(drawn(half_blocks.Strip(runs, 12, 4), width=12)).shape == (8, 9, 3)
+    assert levels_of(drawn(half_blocks.Strip(runs, 12, 4), width=12)).shape == (8, 8, 3)
     assert drawn(half_blocks.Strip(runs[1:2], 40, 4)).strip() == ""
 
 
