@@ -80,7 +80,7 @@ class Record:
                 msg = f"record: expected ascents that gradserve {gradserve.__version__} knows, got {error}"
                 raise InvalidAscent(msg) from error
             settings, objective = ascent_from_wire(request), objective_from_wire(request.objective)
-            runs.append(Run(ascent["name"], objective, tensor, settings, ascent["label"]))
+            runs.append(Run(ascent["name"], objective, tensor, settings, ascent["label"], ascent["line"]))
         return runs
 
     def differences(self, runs: Sequence[Run]) -> list[str]:
@@ -156,6 +156,7 @@ def _ascent(description: ModelDescription, tensor: TensorDescription, run: Run) 
     return {
         "name": run.name,
         "label": run.label,
+        "line": run.line,
         "request": json_format.MessageToDict(
             request, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         ),

@@ -27,6 +27,9 @@ from gradserve.objectives import Objective, Unit
 
 __all__ = ["Ascends", "Run", "label_of", "run_all"]
 
+_MOST = 10_000
+"""Reports that a run remembers: beyond, every other one goes."""
+
 _FAREWELL_SECONDS = 5.0
 """How long a cancelled ascent has to notice."""
 
@@ -57,7 +60,7 @@ class Run:
     first: Step | None = None
     last: Step | None = None
     history: list[Step] = field(default_factory=list)
-    """Every report, without its images and checkpoints."""
+    """The reports, without their images and checkpoints: all of them, or of very many an even choice."""
     is_film: bool = False
     """Whether every report that has images is kept, or the latest only."""
     frames: list[Step] = field(default_factory=list)
@@ -66,6 +69,8 @@ class Run:
     """What the objective is of the images once they are picture files, [count], by the ending of the file."""
     began: float = 0.0
     ended: float = 0.0
+    _reports: int = 0
+    _stride: int = 1
 
     @property
     def description(self) -> ImageDescription | None:
@@ -108,10 +113,20 @@ class Run:
         self.last = step
         self.ended = time.perf_counter()
         self.began = self.began or self.ended
-        self.history.append(replace(step, image=None, checkpoint=None))
+        self._remember(replace(step, image=None, checkpoint=None))
         if step.image is not None:
             del self.frames[: 0 if self.is_film else None]
             self.frames.append(step)
+
+    def _remember(self, step: Step) -> None:
+        """Keeps every `_stride`th report, and the latest."""
+        if self._reports and (self._reports - 1) % self._stride:
+            self.history.pop()  # it was only the latest
+        self.history.append(step)
+        self._reports += 1
+        if len(self.history) > _MOST:
+            self.history[:] = [*self.history[:-1:2], self.history[-1]]
+            self._stride *= 2
 
     def picture(self, index: int = 0) -> images.Picture:
         """One of the latest images, as a picture of its own size. See `images.to_picture`."""

@@ -89,6 +89,14 @@ def test_it_goes_on_where_it_was(tmp_path):
     assert (tmp_path / "b.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
 
+def test_its_record_repeats_it_as_the_same_picture(tmp_path):
+    files = ["-o", str(tmp_path / "a.png"), "--record", str(tmp_path / "grid.json")]
+    assert main(["grid", DIGITS, "--layers", "relu1", "logits", "--channels", "8-11", "--steps", "3", *files]) == 0
+    again = ["--from-record", str(tmp_path / "grid.json"), "-o", str(tmp_path / "b.png")]
+    assert main(["ascend", *again]) == 0
+    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "a.png").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from gradserve import ModelDescription, Step, StopReason
+from gradserve import ModelDescription, StopReason
 from gradserve.cli import console, half_blocks
 from gradserve.runs import Run
 
@@ -135,20 +135,26 @@ def show(runs: Sequence[Run], description: ModelDescription, *, as_json: bool) -
 
 
 def _say_difference(runs: Sequence[Run]) -> None:
-    """What eight bits a channel cost: of one image its values, of several the largest difference (the table has all)."""
-    measured = [run for run in runs if run.as_picture and run.last is not None]
-    match measured:
-        case [Run(count=1, last=Step() as last) as run]:
-            endings: dict[str, list[str]] = {}
-            for ending, values in run.as_picture.items():
-                endings.setdefault(console.number(values[0]), []).append(ending)
-            pictures = "; ".join(f"as 8-bit picture ({' '.join(names)}) {value}" for value, names in endings.items())
-            console.note(f"{run.title}: value {console.number(last.values[0])}; {pictures}")
-        case [_, *_]:
-            lost = max(
-                float(np.abs(values - run.last.values).max(initial=0.0))
-                for run in measured
-                if run.last is not None
-                for values in run.as_picture.values()
-            )
-            console.note(f"as 8-bit pictures, values differ by at most {console.number(lost)}")
+    """What eight bits a channel cost: of several images, the one that it cost most. The table has all."""
+    measured = [(run, index) for run in runs if run.as_picture and run.last is not None for index in range(run.count)]
+    if not measured:
+        return
+    run, index = max(measured, key=lambda one: _lost(*one))
+    assert run.last is not None
+    endings: dict[str, list[str]] = {}
+    for ending, values in run.as_picture.items():
+        endings.setdefault(console.number(values[index]), []).append(ending)
+    pictures = "; ".join(f"as 8-bit picture ({' '.join(names)}) {value}" for value, names in endings.items())
+    number = f" #{index}" if run.count > 1 else ""
+    which = "the largest difference: " if len(measured) > 1 else ""
+    console.note(f"{which}{run.title}{number}: value {console.number(run.last.values[index])}; {pictures}")
+
+
+def _lost(run: Run, index: int) -> float:
+    """The largest share of its value that an image lost or won by becoming a picture."""
+    assert run.last is not None
+    value = run.last.values[index]
+    pictures = np.array([values[index] for values in run.as_picture.values()])
+    return float(
+        (np.abs(pictures - value) / np.maximum(np.maximum(np.abs(pictures), abs(value)), np.finfo(float).tiny)).max()
+    )

@@ -9,7 +9,7 @@ from typing import cast
 from gradserve import AscentSettings, Checkpoint, Step, StopReason, fidelity, images, outputs
 from gradserve.cli import ascent_view, checkpoint_file, console, going_on
 from gradserve.cli.backend import Verbs
-from gradserve.errors import ServerUnavailable
+from gradserve.errors import GradserveError, ServerUnavailable
 from gradserve.runs import Run, run_all
 
 _FRAMES = 48
@@ -97,10 +97,13 @@ def watch(
 
 
 def measure(verbs: Verbs, model: str, runs: Sequence[Run], arguments: argparse.Namespace) -> None:
-    """What the objectives are of the pictures that are asked for."""
+    """What the objectives are of the pictures that are asked for. A failure here loses no picture: it is said."""
     endings = {path.suffix.lower(): None for path in arguments.output if path.suffix.lower() in images.FORMATS}
-    for run in runs:
-        fidelity.measure(verbs, model, run, list(endings), arguments.zoom)
+    try:
+        for run in runs:
+            fidelity.measure(verbs, model, run, list(endings), arguments.zoom)
+    except GradserveError as error:
+        console.note(f"what the pictures are worth could not be measured: {error}")
 
 
 def finish(runs: Sequence[Run], arguments: argparse.Namespace, style: outputs.Style) -> None:
