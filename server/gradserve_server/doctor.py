@@ -14,9 +14,9 @@ from gradserve_server.graph.load import load
 from gradserve_server.graph.values import opset_of
 from gradserve_server.runtime.doctor.repair import repair as repair_file
 from gradserve_server.runtime.feeds import describe_tensor
+from gradserve_server.runtime.image_descriptions import PREFIX, Fields, descriptions, fields_of, joined, said
 from gradserve_server.runtime.loading import Loader
 from gradserve_server.runtime.memory import MemoryBudget
-from gradserve_server.runtime.model_config import PREFIX, images_of
 from gradserve_server.runtime.repository import Entry, scan
 from gradserve_server.runtime.scheduler import Scheduler
 
@@ -44,7 +44,7 @@ def diagnose(
     """
     config = config or EngineConfig()
     entry = entry_at(model)
-    entry = replace(entry, images=dict(entry.images) | dict(images or {}))
+    entry = replace(entry, images=joined(entry.images, fields_of(images or {})))
     return _examine(entry, inputs, config)
 
 
@@ -87,13 +87,17 @@ def repair(
         threads=config.threads,
     )
     # Its descriptions come along, but for those that were written into the file.
-    images = {name: image for name, image in entry.images.items() if not _described(name, description)}
+    written = _said(description)
+    images = {
+        name: {field: value for field, value in fields.items() if field not in written.get(name, {})}
+        for name, fields in entry.images.items()
+    }
     after = _examine(replace(entry, files={1: output}, images=images), inputs, config)
     return Treatment(before, tuple(done), after)
 
 
-def _described(name: str, description: Mapping[str, str] | None) -> bool:
-    return any(key.rpartition(".")[0] == name for key in description or {})
+def _said(description: Mapping[str, str] | None) -> Fields:
+    return said({PREFIX + key: text for key, text in (description or {}).items()}, "description")
 
 
 def _examine(entry: Entry, inputs: Mapping[str, npt.ArrayLike] | None, config: EngineConfig) -> Diagnosis:
@@ -114,9 +118,8 @@ def describe(model: str | Path, description: Mapping[str, str] | None = None) ->
     entry = entry_at(model)
     version = max(entry.files)
     source = load(entry.files[version], oldest=1)
-    own = images_of(source.model.metadata_props, f"model '{entry.name}': metadata")
-    given = images_of({PREFIX + key: text for key, text in (description or {}).items()}, "description")
-    images = own | dict(entry.images) | given
+    own = said(source.model.metadata_props, f"model '{entry.name}': metadata")
+    images = descriptions(joined(own, entry.images, _said(description)))
     graph = source.model.graph
     return ModelDescription(
         name=entry.name,

@@ -30,6 +30,7 @@ from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.control import Mode, ModelControl
 from gradserve_server.runtime.device import Device, check_device
 from gradserve_server.runtime.events import Observer, Observers
+from gradserve_server.runtime.image_descriptions import PREFIX, said
 from gradserve_server.runtime.loading import Loader
 from gradserve_server.runtime.memory import MemoryBudget
 from gradserve_server.runtime.model import Model
@@ -55,6 +56,8 @@ class Engine:
         repository: A folder in Triton's layout, or an ONNX file, which is then a model named after it.
         config: How to run, and which models.
         observe: Told of runs, plans and ascents (`runtime.events`); `observers` takes more.
+        images: How pixels become inputs, whatever the models say: texts by key, as in `{"image.range": "0 255"}`
+            (`runtime.image_descriptions`).
 
     Raises:
         ModelNotFound: No model there, or none of a name to be loaded.
@@ -64,7 +67,12 @@ class Engine:
     """
 
     def __init__(
-        self, repository: str | Path, *, config: EngineConfig | None = None, observe: Observer | None = None
+        self,
+        repository: str | Path,
+        *,
+        config: EngineConfig | None = None,
+        observe: Observer | None = None,
+        images: Mapping[str, str] | None = None,
     ) -> None:
         config = config or EngineConfig()
         self._config = config
@@ -82,7 +90,8 @@ class Engine:
         )
         kernels.set_num_threads(config.threads)  # of the process: its ascents share one pool
         present = Repository(Path(repository))
-        loader = Loader(config, self._scheduler, MemoryBudget(config.memory_limit_mib), self.observers)
+        told = said({PREFIX + key: text for key, text in (images or {}).items()}, "images:")
+        loader = Loader(config, self._scheduler, MemoryBudget(config.memory_limit_mib), self.observers, told)
         self._registry = Registry(present, loader)
         mode = Mode(config.model_control_mode)
         self._control = ModelControl(present, self._registry, mode, config.repository_poll_seconds)

@@ -10,6 +10,7 @@ import pytest
 from support.paths import ROOT
 
 from gradserve.cli.commands.export import _assignment, _input
+from gradserve_server.runtime.image_descriptions import descriptions
 from gradserve_server.runtime.model_config import read_config, read_images
 
 pytest.importorskip("skl2onnx", reason="gradserve-server[export-sklearn]")
@@ -125,7 +126,7 @@ def test_an_image_description_is_written_as_it_is_read(run, tmp_path):
     )
     image = ("--mean", "0.1", "0.2", "0.3", "--std", "0.5", "--range", "-1", "1", "--channel-order", "BGR")
     run("export", "nets:net", "--input", "image=1x3x8x8", *image, "--exporter", "torchscript", "-o", "models")
-    (found,) = read_images(read_config(tmp_path / "models" / "net"), "net").items()
+    (found,) = descriptions(read_images(read_config(tmp_path / "models" / "net"), "net")).items()
     assert found[0] == "image"
     assert (found[1].channels, found[1].mean, found[1].std) == ("BGR", (0.1, 0.2, 0.3), (0.5,))
     assert (found[1].low, found[1].high) == (-1.0, 1.0)

@@ -8,7 +8,19 @@ from pathlib import Path
 
 import gradserve
 from gradserve.cli import backend, console
-from gradserve.cli.commands import ascend, doctor, export, gradient, gradient_graph, infer, inspect, models, ready
+from gradserve.cli.commands import (
+    ascend,
+    doctor,
+    dream,
+    export,
+    gradient,
+    gradient_graph,
+    grid,
+    infer,
+    inspect,
+    models,
+    ready,
+)
 from gradserve.errors import GradserveError, ServerUnavailable
 
 FAILED, UNAVAILABLE, INTERRUPTED, NOBODY_READS = 1, 3, 130, 141
@@ -70,6 +82,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gradserve {gradserve.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.add_parser("serve", help="serve the models of a repository over gRPC")
-    for command in (inspect, doctor, infer, gradient, gradient_graph, ascend, export, models, ready):
+    for command in (inspect, doctor, infer, gradient, gradient_graph, ascend, grid, dream, export, models, ready):
         command.add(commands)
     return parser

@@ -23,7 +23,7 @@ from gradserve import (
     checks,
 )
 from gradserve.cli import server
-from gradserve.errors import BackendMissing, ServerUnavailable
+from gradserve.errors import BackendMissing, InvalidParameter, ServerUnavailable
 
 Array = npt.NDArray[Any]
 
@@ -80,10 +80,14 @@ def open_model(arguments: argparse.Namespace) -> Iterator[tuple[Verbs, str]]:
     Raises:
         GradserveError: As the verbs do; a server that does not answer is named.
     """
+    described = dict(getattr(arguments, "describe", []))
     if is_local(arguments):
-        with _server_package().Engine(arguments.model) as engine:
+        with _server_package().Engine(arguments.model, images=described) as engine:
             yield engine, engine.models()[0].name
         return
+    if described:
+        msg = f"--describe: expected a model in this process, because a server describes its own, got '{arguments.model}'"
+        raise InvalidParameter(msg)
     with connected(arguments) as client:
         yield client, arguments.model
 

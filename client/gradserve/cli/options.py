@@ -22,7 +22,7 @@ Sums, with blanks around their signs, scale what they add, and may have penaltie
 
 PICTURES = """\
 pictures: --image files are cropped around their centre and resized to the model's size, then brought to the range, channel
-order and normalization that the model's config.pbtxt describes.
+order and normalization that the model's file or config.pbtxt, or --describe, says.
 """
 
 
@@ -34,6 +34,7 @@ def add_command(
     purpose: str,
     epilog: str,
     required: str = "",
+    needs_model: bool = True,
 ) -> argparse.ArgumentParser:
     """A parser whose namespace knows what to run, and which model."""
     parser = commands.add_parser(
@@ -47,6 +48,7 @@ def add_command(
     parser.set_defaults(run=run)
     parser.add_argument(
         "model",
+        nargs=None if needs_model else "?",
         metavar="MODEL",
         help="an .onnx file or a model's folder (models/digits), run in this process; otherwise a name on the server",
     )
@@ -58,6 +60,20 @@ def add_command(
 def add_json(parser: argparse.ArgumentParser) -> None:
     """`--json`."""
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
+
+
+def add_describe(parser: argparse.ArgumentParser) -> None:
+    """`--describe`; `backend.open_model` uses it."""
+    parser.add_argument(
+        "--describe",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=_described,
+        metavar="INPUT.KEY=VALUE",
+        help="how pixels become an input of a model in this process, whatever its file and config.pbtxt say, as in "
+        "image.preprocessing=caffe (or tf, torch) or image.range='0 255'; other keys: layout, channels, mean, std",
+    )
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +105,7 @@ def output_file(*suffixes: str) -> Callable[[str], Path]:
     def parse(text: str) -> Path:
         path = Path(text)
         if suffixes and path.suffix.lower() not in suffixes:
-            msg = f"expected a file name that ends in {' or '.join(suffixes)}, got {text!r}"
+            msg = f"expected a file name that ends in {', '.join(suffixes)}, got {text!r}"
             raise argparse.ArgumentTypeError(msg)
         if not path.parent.is_dir():
             msg = f"expected a file in a folder that exists, got {text!r}"
@@ -109,6 +125,14 @@ def whole(low: int = 0) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _described(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not (separator and "." in key):
+        msg = f"expected INPUT.KEY=VALUE, as in image.range='0 255', got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return key, value
 
 
 def named_file(text: str) -> tuple[str, Path]:

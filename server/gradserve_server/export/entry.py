@@ -12,7 +12,8 @@ from google.protobuf import text_format
 
 from gradserve.descriptions import ImageDescription, ModelDescription
 from gradserve.errors import InvalidParameter
-from gradserve_server.runtime.model_config import empty_config, image_parameters, read_config, read_images, read_labels
+from gradserve_server.runtime.image_descriptions import image_parameters
+from gradserve_server.runtime.model_config import empty_config, read_config, read_images, read_labels
 from gradserve_server.runtime.repository import is_version
 from gradserve_server.runtime.served_config import PLATFORM, served_config
 

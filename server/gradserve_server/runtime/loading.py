@@ -15,6 +15,7 @@ from gradserve_server.graph.derivatives import Backend, Policy
 from gradserve_server.runtime.device import Device
 from gradserve_server.runtime.doctor import examine
 from gradserve_server.runtime.events import Observer, nobody
+from gradserve_server.runtime.image_descriptions import Fields, joined
 from gradserve_server.runtime.memory import MemoryBudget
 from gradserve_server.runtime.model import Model
 from gradserve_server.runtime.repository import Entry
@@ -37,10 +38,19 @@ class Loader:
         scheduler: Of the device that they run on.
         budget: Of the memory that they share.
         observe: Told of plans.
+        images: What is said of the pixels of each input, whatever the models say.
     """
 
-    def __init__(self, config: EngineConfig, scheduler: Scheduler, budget: MemoryBudget, observe: Observer = nobody) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        scheduler: Scheduler,
+        budget: MemoryBudget,
+        observe: Observer = nobody,
+        images: Fields | None = None,
+    ) -> None:
         self._config, self._scheduler, self._budget, self._observe = config, scheduler, budget, observe
+        self._images = images or {}
         self._policy = Policy(Backend(config.backend), config.straight_through)
         self._limits = Limits(config.max_model_mib * MIB, config.max_nodes)
         limits = TrialLimits(config.load_timeout_seconds, config.max_load_mib * MIB)
@@ -106,7 +116,7 @@ class Loader:
             "device": Device(self._config.device),
             "max_plans": self._config.max_plans,
             "policy": self._policy,
-            "images": dict(entry.images),
+            "images": joined(entry.images, self._images),
             "labels": dict(entry.labels),
             "config": entry.config,
             "limits": self._limits,

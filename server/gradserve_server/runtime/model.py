@@ -33,8 +33,8 @@ from gradserve_server.runtime.dynamic_batching import dynamic_batching
 from gradserve_server.runtime.events import Observer, PlanBuilt, nobody
 from gradserve_server.runtime.feeds import check_feeds, crashes_on_empty, describe_tensor, dtype_name
 from gradserve_server.runtime.footprint import footprint
+from gradserve_server.runtime.image_descriptions import Fields, descriptions, joined, said
 from gradserve_server.runtime.memory import MemoryBudget
-from gradserve_server.runtime.model_config import images_of
 from gradserve_server.runtime.plan import Plan, verb_of
 from gradserve_server.runtime.plans import Plans
 from gradserve_server.runtime.runs import Prediction
@@ -67,7 +67,7 @@ class Model:
         max_plans: Plans kept ready.
         scheduler: Of the device that it runs on.
         policy: How gradients are made.
-        images: Image descriptions by input.
+        images: What is said of the pixels of each input; it goes before what the file says.
         labels: Labels by output.
         config: The `inference.ModelConfig` of the repository.
         observe: Told of plans.
@@ -89,7 +89,7 @@ class Model:
         max_plans: int,
         scheduler: Scheduler,
         policy: Policy = DEFAULT_POLICY,
-        images: dict[str, ImageDescription] | None = None,
+        images: Fields | None = None,
         labels: dict[str, tuple[str, ...]] | None = None,
         config: Any = None,
         observe: Observer = nobody,
@@ -98,7 +98,7 @@ class Model:
     ) -> None:
         self.name, self.version = name, version
         source = load(file, limits)
-        images = images_of(source.model.metadata_props, f"model '{name}': metadata") | (images or {})
+        described = descriptions(joined(said(source.model.metadata_props, f"model '{name}': metadata"), images or {}))
         form = to_inference_form(source.model, newest_opset())
         check_values(form.model, limits, f"model '{name}'")
         _check_types(name, form)
@@ -113,7 +113,7 @@ class Model:
             sha256=source.sha256,
             opset=opset_of(source.model),
             inputs=tuple(
-                replace(describe_tensor(value), image=images.get(value.name or "")) for value in form.model.graph.inputs
+                replace(describe_tensor(value), image=described.get(value.name or "")) for value in form.model.graph.inputs
             ),
             outputs=tuple(
                 replace(describe_tensor(value), labels=(labels or {}).get(value.name or "", ()))
@@ -124,7 +124,7 @@ class Model:
             backend=str(policy.backend),
             backend_reason=_backend_reason(policy.backend),
         )
-        self._check_descriptions(images.keys(), set(labels or {}))
+        self._check_descriptions(set(described), set(labels or {}))
         self._config = served_config(config, self._description, file.name)
         self._batching = dynamic_batching(self._config, name, form.model, self._predict)
         self._observe = observe
@@ -310,11 +310,11 @@ class Model:
     def _check_descriptions(self, images: Set[str], labels: Set[str]) -> None:
         for kind, names, tensors in (
             ("gradserve.input.", images, self._description.inputs),
-            ("label_filename of output ", labels, self._description.outputs),
+            ("config.pbtxt: label_filename of output ", labels, self._description.outputs),
         ):
             known = sorted(tensor.name for tensor in tensors)
             for name in names - set(known):
-                msg = f"model '{self.name}': config.pbtxt: {kind}{name}: expected one of {', '.join(known)}"
+                msg = f"model '{self.name}': {kind}{name}: expected one of {', '.join(known)}"
                 raise InvalidModel(msg)
         for tensor in self._description.inputs:
             if tensor.image is not None:
@@ -346,7 +346,7 @@ def _check_channels(model: str, tensor: TensorDescription, image: ImageDescripti
     channels = tensor.shape[axis] if len(tensor.shape) > 1 else 1
     for key, values in (("mean", image.mean), ("std", image.std)):
         if isinstance(channels, int) and len(values) not in (1, channels):
-            where = f"model '{model}': config.pbtxt: gradserve.input.{tensor.name}.{key}"
+            where = f"model '{model}': gradserve.input.{tensor.name}.{key}"
             msg = f"{where}: expected 1 or {channels} numbers, got {len(values)}"
             raise InvalidModel(msg)
 

@@ -11,7 +11,8 @@ from gradserve_server import Engine
 from gradserve_server.export import Input, export_model, run
 from gradserve_server.export.frameworks.exportable import Evaluation
 from gradserve_server.export.onnx_file import finish
-from gradserve_server.runtime.model_config import empty_config, image_parameters, read_config, read_images, read_labels
+from gradserve_server.runtime.image_descriptions import descriptions, image_parameters
+from gradserve_server.runtime.model_config import empty_config, read_config, read_images, read_labels
 
 
 class Affine:
@@ -88,7 +89,7 @@ def test_the_parameters_of_an_image_are_what_is_read():
     config = empty_config()
     for key, text in image_parameters("the.image", image).items():
         config.parameters[key].string_value = text
-    assert read_images(config, "model") == {"the.image": image}
+    assert descriptions(read_images(config, "model")) == {"the.image": image}
 
 
 @pytest.mark.parametrize(

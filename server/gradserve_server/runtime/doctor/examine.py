@@ -22,7 +22,7 @@ from gradserve_server.runtime.doctor.patient import Patient
 from gradserve_server.runtime.doctor.predictions import predictions
 from gradserve_server.runtime.doctor.samples import Samples
 from gradserve_server.runtime.doctor.statistics import measure
-from gradserve_server.runtime.model_config import images_of
+from gradserve_server.runtime.image_descriptions import descriptions, joined, said
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.session import newest_opset
 
@@ -50,7 +50,8 @@ def examine(
     """
     try:
         source = load(file, settings["limits"], oldest=1)
-        images = images_of(source.model.metadata_props, f"model '{name}': metadata") | settings["images"]
+        own = said(source.model.metadata_props, f"model '{name}': metadata")
+        images = descriptions(joined(own, settings["images"]))
     except InvalidModel as error:
         return Diagnosis(name, str(version), "", 0, inputs is not None, (finding("load-refused", detail=str(error)),))
     subject = Subject(source, newest_opset(), images)

@@ -35,7 +35,7 @@ from gradserve_server.graph.save import save
 from gradserve_server.graph.values import is_op, opset_of
 from gradserve_server.runtime.doctor.recalibrate import recalibrate
 from gradserve_server.runtime.doctor.samples import Samples, given_samples, made_up_samples
-from gradserve_server.runtime.model_config import PREFIX, images_of
+from gradserve_server.runtime.image_descriptions import PREFIX, said
 from gradserve_server.runtime.session import Session, newest_opset
 from gradserve_server.runtime.verify import TOLERANCES, difference
 
@@ -251,7 +251,7 @@ def _describe(state: Operation) -> list[str]:
         raise CannotRepair(msg)
     parameters = {f"{PREFIX}{key}": value for key, value in state.description.items()}
     inputs = {value.name for value in state.model.graph.inputs}
-    for name in images_of(parameters, "description"):
+    for name in said(parameters, "description"):
         if name not in inputs:
             msg = f"description of input '{name}': expected one of {', '.join(sorted(filter(None, inputs)))}"
             raise InvalidParameter(msg)
