@@ -31,7 +31,7 @@ CLASSES = (1, 7)
 MODEL = "one_or_seven"
 SHIFTS = range(-6, 7)
 """Pixels, each way."""
-COPIES = 20
+COPIES = 8
 """Copies of each digit that the network learns from, moved by a pixel at most."""
 
 Pixels = NDArray[np.float32]
