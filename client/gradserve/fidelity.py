@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from gradserve import images
 from gradserve.ascents import AscentSettings
+from gradserve.numbers import Linear
 from gradserve.objectives import Objective
 from gradserve.runs import Ascends, Run
 
@@ -39,8 +40,15 @@ def evaluate(
     start = np.asarray(pixels, np.float32)
     free: Any = {name: value for name, value in settings.items() if name in _KEPT}
     free |= {"start": start, "count": len(start), "steps": 1, "bounds": (-np.inf, np.inf)}
-    first, *_ = verbs.ascend(model, objective, **cast("AscentSettings", free))
+    first, *_ = verbs.ascend(model, _at_the_end(objective), **cast("AscentSettings", free))
     return first.values
+
+
+def _at_the_end(objective: Objective) -> Objective:
+    """Scales that change have their last value; what that makes 0 is gone."""
+    last = [(scale.end if isinstance(scale, Linear) else scale, term) for scale, term in objective.terms]
+    left = tuple((scale, term) for scale, term in last if scale)
+    return Objective(left) if left else objective
 
 
 def measure(verbs: Ascends, model: str, run: Run, endings: Sequence[str], zoom: int | None = None) -> None:

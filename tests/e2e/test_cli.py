@@ -27,6 +27,7 @@ parameters { key: "gradserve.input.image.mean" value { string_value: "0.1" } }
 parameters { key: "gradserve.input.image.std" value { string_value: "0.5" } }
 """
 TARGETS = ["server", "process"]
+COMMANDS = ["serve", "inspect", "infer", "gradient", "ascend", "grid", "dream", "invert", "caricature"]
 
 
 def tiny_model() -> onnx.ModelProto:
@@ -138,11 +139,24 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_help_names_every_command_and_the_exit_codes() -> None:
     out = run("--help").stdout
-    for word in ("serve", "inspect", "infer", "gradient", "ascend", "grid", "dream", "130 interrupted"):
+    for word in (
+        "serve",
+        "inspect",
+        "infer",
+        "gradient",
+        "ascend",
+        "grid",
+        "dream",
+        "invert",
+        "caricature",
+        "130 interrupted",
+    ):
         assert word in out
 
 
-@pytest.mark.parametrize("command", ["serve", "inspect", "infer", "gradient", "ascend", "grid", "dream"])
+@pytest.mark.parametrize(
+    "command", ["serve", "inspect", "infer", "gradient", "ascend", "grid", "dream", "invert", "caricature"]
+)
 def test_help_of_a_command_has_examples(command: str) -> None:
     out = run(command, "--help").stdout
     assert f"usage: gradserve {command}" in out

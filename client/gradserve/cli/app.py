@@ -19,11 +19,19 @@ from gradserve.cli.commands import (
     infer,
     inspect,
     models,
+    photographs,
     ready,
 )
 from gradserve.errors import GradserveError, ServerUnavailable
 
 FAILED, UNAVAILABLE, INTERRUPTED, NOBODY_READS = 1, 3, 130, 141
+
+_COMMANDS = (
+    *(inspect, doctor, infer, gradient, gradient_graph),
+    *(ascend, grid, dream, photographs),
+    *(export, models, ready),
+)
+"""In the order of the help."""
 
 _EPILOG = """\
 MODEL is an .onnx file or a model's folder, run in this process, or a name on a server. Results go to standard output,
@@ -82,6 +90,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gradserve {gradserve.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.add_parser("serve", help="serve the models of a repository over gRPC")
-    for command in (inspect, doctor, infer, gradient, gradient_graph, ascend, grid, dream, export, models, ready):
+    for command in _COMMANDS:
         command.add(commands)
     return parser

@@ -60,7 +60,7 @@ def read(arguments: argparse.Namespace, description: ModelDescription, tensor: T
         colours = IMAGENET_COLOURS if channels == len(IMAGENET_COLOURS) else ()
         settings["parameterization"] = PARAMETERIZATIONS[arguments.parameterization](colours=colours)
     if arguments.preset:
-        height, width = _given_size(arguments, tensor) or size
+        height, width = given_size(arguments, tensor) or size
         settings |= {**presets.lucid(height, width, channels), "steps": arguments.steps}
     return cast("AscentSettings", settings)
 
@@ -71,7 +71,7 @@ def _start_image(arguments: argparse.Namespace, tensor: TensorDescription) -> fl
             if tensor.image is None:
                 msg = f"--start: expected an input with an image description, got '{tensor.name}' without one"
                 raise InvalidTensor(msg)
-            return images.load(path, tensor.image, images.picture_size(tensor) or _given_size(arguments, tensor))
+            return images.load(path, tensor.image, images.picture_size(tensor) or given_size(arguments, tensor))
         case float(constant):
             return constant
         case "mean":
@@ -84,7 +84,7 @@ def _mean(arguments: argparse.Namespace, tensor: TensorDescription) -> float | n
     """The pixels that are a model input of zeros."""
     if tensor.image is None or len(tensor.image.mean) == 1:
         return tensor.image.mean[0] if tensor.image is not None else 0.0
-    size = images.picture_size(tensor) or _given_size(arguments, tensor)
+    size = images.picture_size(tensor) or given_size(arguments, tensor)
     if size is None:
         msg = (
             f"--start mean: expected the size of an image in --shape, because input '{tensor.name}' leaves it open, got none"
@@ -106,7 +106,7 @@ def _picture_shape(tensor: TensorDescription) -> tuple[int, int, int]:
     return (third, first, second) if tensor.image and tensor.image.layout == "NHWC" else (first, second, third)
 
 
-def _given_size(arguments: argparse.Namespace, tensor: TensorDescription) -> tuple[int, int] | None:
+def given_size(arguments: argparse.Namespace, tensor: TensorDescription) -> tuple[int, int] | None:
     """The height and width in `--shape`."""
     match arguments.shape, tensor.image and tensor.image.layout:
         case [height, width, _], "NHWC":

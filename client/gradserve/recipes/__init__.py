@@ -1,5 +1,6 @@
-"""Published procedures that are more than one ascent. Each takes a client or an engine, and is an iterator of reports."""
+"""Published procedures that are more than one ascent, or need something before it. Each takes a client or an engine."""
 
 from gradserve.recipes.deepdream import Dream, deepdream
+from gradserve.recipes.photographs import caricature, inversion
 
-__all__ = ["Dream", "deepdream"]
+__all__ = ["Dream", "caricature", "deepdream", "inversion"]
