@@ -397,6 +397,37 @@ def _opset_1() -> onnx.ModelProto:
     return build("y = Relu(x)", inputs="float[N,4] x", outputs="float[N,4] y", opset=1, ir_version=3)
 
 
+HEALTHY = {
+    "a sign as a factor": Network("k = Sign(r) a = Abs(r) q = Mul(a, a) s = Mul(k, q)").make(),
+    "a label beside the scores": Network(
+        tail="y = Identity(l) z = ArgMax<axis=1>(l)", outputs="float[N,4] y, int64[N,1] z"
+    ).make(),
+    "a text": build(
+        "e = Gather(table, ids) m = ReduceMean<axes=[1], keepdims=0>(e) y = MatMul(m, k)",
+        inputs="int64[N,L] ids",
+        outputs="float[N,2] y",
+        weights={"table": random(5, 6), "k": random(6, 2)},
+    ),
+    "a shape in the arithmetic": Network("z = Shape(r) k = Cast<to=1>(z) m = ReduceMax<keepdims=0>(k) s = Div(r, m)").make(),
+    "a mask of infinities": Network(
+        "g = GlobalMaxPool(r) q = Add(g, m) k = Softmax<axis=1>(q) s = Mul(r, k)",
+        weights={"m": np.where(np.arange(CHANNELS) % 4 == 3, -np.inf, 0).astype(np.float32).reshape(1, -1, 1, 1)},
+    ).make(),
+    "dropout that is off": Network("s = Dropout(r)").make(),
+    "dropout that is off, by an input": Network(
+        "s = Dropout(r, ratio, train)", weights={"train": np.array(False), "ratio": np.float32(0.5)}
+    ).make(),
+    "a standardized weight": Network(
+        "t, m1, v1 = BatchNormalization<training_mode=1>(w2, one, nought, nought, one) a = Conv(r, t) s = Relu(a)",
+        weights={
+            "w2": random(1, CHANNELS, CHANNELS).reshape(CHANNELS, CHANNELS, 1, 1),
+            "one": np.ones(CHANNELS, np.float32),
+            "nought": np.zeros(CHANNELS, np.float32),
+        },
+    ).make(),
+}
+"""What looks broken and is not."""
+
 GALLERY = [
     *_training_form(),
     *_extra_outputs(),

@@ -1,5 +1,6 @@
 """Files that torch wrote in training mode, and a state that was never written back: repaired, they are torch's own."""
 
+import copy
 import itertools
 import warnings
 
@@ -52,9 +53,8 @@ def trained(digits):
 
 
 def export(network, path, *, training: bool = False, opset: int = 17):
-    """By the exporter that knows a training mode."""
+    """By the exporter that knows a training mode, without folding. Tracing in training mode moves the statistics."""
     mode = torch.onnx.TrainingMode
-    was = network.training
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the old exporter, about itself
         torch.onnx.export(
@@ -63,13 +63,12 @@ def export(network, path, *, training: bool = False, opset: int = 17):
             path,
             dynamo=False,
             opset_version=opset,
-            training=mode.TRAINING if training else mode.EVAL,
-            do_constant_folding=not training,
+            training=mode.TRAINING if training else mode.PRESERVE,
+            do_constant_folding=False,
             input_names=["image"],
             output_names=["logits"],
             dynamic_axes={"image": {0: "N"}, "logits": {0: "N"}},
         )
-    network.train(was)
     return path
 
 
@@ -80,8 +79,6 @@ def predict(path, pixels):
 
 def in_float64(network, pixels):
     """Torch's inference form."""
-    import copy
-
     with torch.no_grad():
         return copy.deepcopy(network).double().eval()(torch.tensor(pixels, dtype=torch.float64)).numpy()
 
@@ -92,36 +89,33 @@ def accuracy(logits, labels) -> float:
 
 @pytest.mark.parametrize("opset", [9, 13, 17])
 def test_a_file_exported_in_training_mode_predicts_as_torch_does_in_evaluation_mode(opset, trained, digits, tmp_path):
-    source, out = export(trained, tmp_path / "model.onnx", training=True, opset=opset), tmp_path / "out.onnx"
+    network = copy.deepcopy(trained)
+    source, out = export(network, tmp_path / "model.onnx", training=True, opset=opset), tmp_path / "out.onnx"
     pixels = digits[1][0][:32]
     treatment = repair(source, out, inputs={"image": pixels})
     wanted = {"batchnorm-training-form", *(["dropout-training-form"] if opset > 11 else [])}
     assert wanted <= codes(treatment.before)
     assert not treatment.after.has_errors
-    expected = in_float64(trained, pixels)
+    expected = in_float64(network, pixels)
     error = np.abs(predict(out, pixels) - expected).max() / np.abs(expected).max()
     print(f"opset {opset}: relative error after --fix {error:.1e}, change {[s.relative for s in treatment.repairs]}")  # noqa: T201
     assert error < TOLERANCE["float32 network"]
 
 
 def test_a_state_that_was_never_written_back_is_measured(trained, digits, tmp_path):
-    import copy
-
     lost = copy.deepcopy(trained)
     for module in lost.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.reset_running_stats()
     (train, _), (test, labels) = digits
     source, out = export(lost, tmp_path / "model.onnx"), tmp_path / "out.onnx"
-    # The exporter folds into the convolutions what it can: a file in evaluation mode without BatchNorm cannot be repaired.
-    source = export(lost, source, training=True)
     treatment = repair(source, out, ["recalibrate"], inputs={"image": train})
     full = accuracy(in_float64(trained, test), labels)
     before, after = accuracy(in_float64(lost, test), labels), accuracy(predict(out, test), labels)
     print(f"accuracy: trained {full:.4f}, state lost {before:.4f}, recalibrated {after:.4f}")  # noqa: T201
     assert before < CHANCE
     assert after >= full - 0.01
-    assert "batchnorm-untrained" in codes(treatment.before)
+    assert {"batchnorm-untrained", "batchnorm-statistics-conflict"} <= codes(treatment.before)
     assert not treatment.after.has_errors
 
 

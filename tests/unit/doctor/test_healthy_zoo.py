@@ -12,7 +12,7 @@ pytestmark = [
     pytest.mark.skipif(any(importlib.util.find_spec(name) is None for name in NEEDED), reason="needs the extra `zoo`"),
 ]
 CHEAP = ("lstm", "mobilenetv2_050", "repvgg_a0", "resnet18", "tabular_mlp", "vgg11_bn", "vit_tiny_patch16_224")
-REMARKS = {"batchnorm-foldable", "batchnorm-scale-dead", "normalization-undescribed"}
+REMARKS = {"batchnorm-foldable", "batchnorm-scale-dead", "normalization-in-graph", "normalization-undescribed"}
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -11,6 +11,7 @@ from support.tolerances import TOLERANCE
 from gradserve.errors import InvalidParameter
 from gradserve_server import Engine, diagnose, repair
 from gradserve_server.runtime.doctor.repair import REPAIRS
+from gradserve_server.runtime.session import newest_opset
 
 INFERENCE = "s = BatchNormalization(r, gain, offset, mean, variance)"
 REPAIRABLE = [
@@ -29,6 +30,8 @@ def predict(path, data):
 
 @pytest.mark.parametrize("entry", [e for e in REPAIRABLE if e.name != NEEDS_DATA], ids=lambda entry: entry.name)
 def test_what_is_found_is_repaired_without_being_asked(entry, tmp_path):
+    if entry.code == "opset-too-new" and newest_opset() >= onnx.defs.onnx_opset_version():
+        pytest.skip("this onnxruntime loads every opset that there is")
     treatment = repair(save(entry.model, tmp_path / "model.onnx"), tmp_path / "out.onnx")
     assert entry.code in codes(treatment.before)
     assert treatment.after.findings == ()

@@ -33,7 +33,7 @@ def batchnorm(subject: Subject) -> Iterator[Finding]:
     """Every finding of every BatchNormalization."""
     nodes = list(subject.nodes("BatchNormalization"))
     for node in nodes:
-        if constant_behind(node.inputs[0]) is None:  # otherwise it standardizes a weight
+        if node.inputs[0] in subject.computed or node.graph is not subject.model.graph:  # otherwise it standardizes a weight
             yield from _form(node, subject.opset)
             yield from _statistics(node)
         if is_foldable(node):

@@ -30,11 +30,21 @@ def differentiability(subject: Subject) -> Iterator[Finding]:
     reached = path.reach(model, starts, judge).problems
     for node in model.graph:
         live = [i for i, value in enumerate(links(node)) if value is not None and value in reached]
-        if live and is_op(node, *STEPS):
+        if live and is_op(node, *STEPS) and not _is_only_the_sign(node, reached):
             yield finding("activation-zero-gradient", node, node.op_type)
         for problem in _problems(judge, node, live):
             yield finding("op-without-gradient", node, problem)
     yield from _cut(model, reached)
+
+
+def _is_only_the_sign(node: ir.Node, reached: Reached) -> bool:
+    """Whether it is a factor of what moves with the input, as in sign(x) |x|^p: then the other factor has the gradient."""
+    users = node.outputs[0].consumers()
+    return (
+        is_op(node, "Sign")
+        and bool(users)
+        and all(is_op(user, "Mul") and any(value in reached for value in user.inputs) for user in users)
+    )
 
 
 def _problems(judge: Judge, node: ir.Node, live: list[int]) -> list[str]:

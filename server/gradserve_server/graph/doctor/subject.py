@@ -9,6 +9,7 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from gradserve.descriptions import ImageDescription
 from gradserve.errors import GradserveError
+from gradserve_server.graph.autodiff.judge import links
 from gradserve_server.graph.contrib_shapes import infer_shapes
 from gradserve_server.graph.inference_form import to_inference_form
 from gradserve_server.graph.load import MIN_OPSET, ModelFile
@@ -43,6 +44,15 @@ class Subject:
     def nodes(self, *op_types: str) -> Iterator[ir.Node]:
         """Nodes of some operators of the default domain, those of subgraphs included."""
         return (node for node in ir.traversal.RecursiveGraphIterator(self.model.graph) if is_op(node, *op_types))
+
+    @cached_property
+    def computed(self) -> frozenset[ir.Value]:
+        """What depends on an input of the model, in the main graph; the rest are constants, whatever makes them."""
+        found = set(self.model.graph.inputs)
+        for node in self.model.graph:
+            if any(value in found for value in links(node)):
+                found.update(node.outputs)
+        return frozenset(found)
 
     @cached_property
     def refusal(self) -> str:

@@ -177,7 +177,7 @@ CHECKS: dict[str, Check] = {
     ),
     "load-refused": Check(
         ERROR,
-        "gradserve cannot serve the file.",
+        "The file cannot be served by gradserve.",
         "As the reason says.",
     ),
     # ---- runtime/doctor

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from gradserve.checks import check_gradient
 from gradserve.diagnosis import Finding
-from gradserve.errors import GradserveError
+from gradserve.errors import GradserveError, NotDifferentiable
 from gradserve_server.graph.autodiff.names import cotangent_name, tangent_name
 from gradserve_server.graph.derivatives import Product, Wanted
 from gradserve_server.graph.doctor import finding
@@ -61,6 +61,8 @@ def _gradient(served: Model, layer: str, feeds: dict[str, Array]) -> Iterator[Fi
         value = verbs.activations("", feeds, [layer])[layer]
         cotangent = np.random.default_rng(0).normal(size=value.shape).astype(served.dtype(layer))
         _, found = verbs.vjp("", feeds, {layer: cotangent})
+    except NotDifferentiable:  # by no float input: a text model, whose embeddings a request can name
+        return
     except GradserveError as error:
         yield finding("op-without-gradient", layer, str(error))
         return
