@@ -35,6 +35,17 @@ def test_scenario_a_ours_stay_and_theirs_do_not(tmp_path):
     assert is_picture(tmp_path / "scenario_a.png")
 
 
+def test_scenario_b_is_found_and_repaired(tmp_path):
+    rows = [line.split("│")[1:-1] for line in run("scenario_b_two_forms.py", tmp_path).splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in row[2:]] for row in rows] == [
+        ["batchnorm-statistics-conflict", "98.1%"],
+        ["batchnorm-statistics-conflict", "98.1%"],
+        ["batchnorm-training-form", "98.1%"],
+    ]
+    assert float(rows[0][1].strip().rstrip("%")) < 60
+    assert is_picture(tmp_path / "scenario_b.png")
+
+
 @pytest.mark.torch
 def test_scenario_c_a_bar_is_a_seven(tmp_path):
     lines = [line.split() for line in run("scenario_c_two_digits.py", tmp_path).splitlines()]
