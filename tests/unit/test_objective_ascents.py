@@ -11,7 +11,7 @@ from support.reference import relative_error
 from support.tolerances import TOLERANCE
 from support.waiting import WAIT
 
-from gradserve import Checkpoint, Sgd, StopReason
+from gradserve import Adam, Checkpoint, Sgd, StopReason
 from gradserve import objectives as O
 from gradserve.errors import InvalidAscent
 from gradserve.numbers import Linear
@@ -149,6 +149,18 @@ def test_a_penalty_in_a_gradient_is_of_the_pixels(verbs, request):
     assert relative_error(got.values, plain.values - 3 * norms) < TOLERANCE["float32 network"]
     expected = plain.gradients["image"] - 3 * STD * (pixels - 0.5) / norms.reshape(-1, 1, 1, 1)
     assert relative_error(got.gradients["image"], expected) < TOLERANCE["float32 network"]
+
+
+def test_an_activation_is_inverted_and_exaggerated(engine):
+    """What relu5 keeps of a digit is enough to find it again (measured: correlations from 0.965, and from 0.88)."""
+    pixels = (golden.digits() * STD + MEAN).reshape(4, -1)
+    target = engine.activations("digits", IMAGE, ["relu5"])["relu5"]
+    settings = {"count": 4, "steps": 128, "start": 0.5, "optimizer": Adam(Linear(0.05, 0.005)), "image_every": 0}
+    for objective, least in ((O.matching("relu5", target), 0.95), (O.caricature("relu5", target, 2), 0.85)):
+        first, *_, last = climb(engine, objective, **settings)
+        found = last.image.reshape(4, -1)
+        assert min(np.corrcoef(a, b)[0, 1] for a, b in zip(found, pixels, strict=True)) > least
+        assert (last.values > first.values).all()
 
 
 def test_as_a_file(targets):
