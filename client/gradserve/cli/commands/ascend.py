@@ -15,7 +15,9 @@ range, never stretched; where the model describes none, each picture is, and a l
 
 examples:
   gradserve ascend models/digits --objective logits:7 -o seven.png
-  gradserve ascend models/digits --objective logits:7 --preset lucid --steps 512 -o robust.png
+  gradserve ascend models/digits --objective logits:7 --preset lucid --steps 512 -o robust.png robust.gif robust.svg
+  gradserve ascend models/digits --objective logits:7 --record seven.json -o seven.png
+  gradserve ascend --from-record seven.json -o again.png
   gradserve ascend models/digits --objective logits:{{0..9}} --count 2 --jitter 2 -o digits.png
   gradserve ascend models/digits --objective relu5:4 --steps 100000 -o long.png --checkpoint long.ckpt
   gradserve ascend models/digits --objective relu5:4 --steps 100000 -o long.png --resume long.ckpt
