@@ -71,7 +71,7 @@ class Settings(TypedDict, total=False):
 class Check:
     """A tensor of the exported file, or a gradient of it, beside the framework's in float64.
 
-    Differences are the largest of any element, relative to the largest value of the tensor, on the samples that were kept.
+    Differences are relative, in the L2 norm, of the sample that differs most among those that were kept.
     """
 
     what: str

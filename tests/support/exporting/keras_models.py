@@ -31,7 +31,9 @@ def siamese():
 def sequential():
     """Built of layers one after the other."""
     keras.utils.set_random_seed(0)
-    return keras.Sequential([keras.Input((5,)), keras.layers.Dense(4, activation="softplus"), keras.layers.Dense(2)])
+    return keras.Sequential(
+        [keras.Input((5,)), keras.layers.Dense(4, activation="softplus"), keras.layers.Dense(2, name="logits")]
+    )
 
 
 def open_size():

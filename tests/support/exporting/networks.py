@@ -137,6 +137,18 @@ def ordered() -> nn.Module:
     return Ordered()
 
 
+class SinglePrecision(nn.Linear):
+    """Has a float32 constant in its code."""
+
+    def forward(self, x):
+        return super().forward(x) @ torch.full((4, 4), 0.5)
+
+
+def single_precision() -> nn.Module:
+    """Does not run in float64."""
+    return seeded(SinglePrecision(4, 4))
+
+
 def failing() -> nn.Module:
     """Raises."""
     msg = "no such dataset"

@@ -69,7 +69,9 @@ def test_several_inputs_and_outputs(export, exporter):
 
 
 def test_a_sequential_model_and_an_open_size(export):
-    assert export("sequential").inputs[0].shape == ("batch", 5)
+    report = export("sequential")
+    assert report.inputs[0].shape == ("batch", 5)
+    assert report.outputs[0].name == "logits"
     with pytest.raises(InvalidParameter, match=r"inputs: expected a size for every axis, .* got image \[None, None, 1\]"):
         export("open_size")
     assert export("open_size", inputs=[Input((1, 12, 10, 1))]).inputs[0].shape == ("batch", 12, 10, 1)

@@ -149,5 +149,12 @@ def test_a_gradient_that_is_zero_is_told(export):
     assert notes[-1] == "d output / d x is 0 on the random inputs: its gradient is not verified"
 
 
+def test_what_does_not_run_in_float64_is_verified_against_float32_and_says_so(export):
+    report = export("single_precision", Input((1, 4)))
+    (note,) = [note for note in report.notes if "float64" in note]
+    assert note.startswith("verified against float32: the network does not run in float64 (RuntimeError: ")
+    assert all(check.difference <= check.allowed for check in report.checks)
+
+
 def test_every_refusal_is_one_of_ours():
     assert issubclass(InvalidModel, GradserveError)

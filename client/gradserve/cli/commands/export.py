@@ -17,8 +17,9 @@ the same way: .safetensors, or .pt by torch.load(weights_only=True); every name 
 
 The network is put into inference form and written with a batch axis of any size. Then gradserve runs and differentiates
 the file beside the framework in float64 on random inputs. Only if both agree, it appears in the repository, at
-REPOSITORY/NAME/VERSION/model.onnx with its config.pbtxt and labels; else nothing does, and the exit code is 1. "doubt" is
-what a right float32 gradient may differ by near kinks such as ReLU's.
+REPOSITORY/NAME/VERSION/model.onnx with its config.pbtxt and labels; else nothing does, and the exit code is 1.
+Differences are relative, in the L2 norm, of the worst sample; "doubt" is what a right float32 gradient may differ by near
+kinks such as ReLU's.
 
 Needs gradserve-server with the extra of the framework: export-torch, export-keras or export-sklearn.
 
@@ -139,7 +140,7 @@ def _print(report: Any) -> None:
     rows = [
         (c.what, console.shape(c.shape), *(f"{x:.1e}" for x in (c.difference, c.doubt, c.allowed))) for c in report.checks
     ]
-    title = f"largest differences from {report.framework}'s float64"
+    title = f"difference from {report.framework}'s float64"
     console.show(console.table(title, ["tensor", "shape", *numbers], rows, right=numbers))
     for sentence in report.notes:
         console.note(sentence)

@@ -57,7 +57,7 @@ class KerasModel(Network):
 
     def __init__(self, model: Any, settings: Settings) -> None:
         names = [tensor.name for tensor in _tensors(model, "inputs")]
-        outputs = list(getattr(model, "output_names", ()) or ("output",))
+        outputs = _output_names(model)
 
         def call(network: Any, tensors: Mapping[str, Any], training: bool) -> Any:
             given = dict(zip(names, tensors.values(), strict=True)) if names else dict(tensors)
@@ -125,6 +125,13 @@ def _inputs(model: Any, settings: Settings) -> Sequence[Input]:
     order = [tensor.name for tensor in known]
     inputs = [Input(one.shape, name, one.dtype) for one, name in zip(asked, names, strict=True)]
     return sorted(inputs, key=lambda one: order.index(one.name)) if set(names) == set(order) else inputs
+
+
+def _output_names(model: Any) -> list[str]:
+    """As Keras calls them: after the layers that make them."""
+    if type(model).__name__ == "Sequential":  # which does not tell
+        return [model.layers[-1].name]
+    return list(getattr(model, "output_names", ())) or ["output"]
 
 
 def _dtype(tensor: Any) -> str:

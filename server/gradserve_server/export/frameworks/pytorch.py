@@ -103,8 +103,6 @@ class Network:
         try:
             with _silence(), self._torch.no_grad():
                 model = self._export(path, opset, fixed_batch=fixed_batch)
-        except InvalidModel:
-            raise
         except Exception as error:
             msg = f"torch's exporter '{self.exporter}': {_reason(error)}. Try --exporter {_other(self.exporter)}"
             raise InvalidModel(msg) from error
