@@ -55,8 +55,13 @@ class Operation:
     """Data, where some was given."""
     threads: int
     description: Mapping[str, str] = field(default_factory=dict)
-    """Keys of image descriptions (`runtime.model_config`)."""
+    """Keys of image descriptions (`runtime.image_descriptions`)."""
     removed: dict[str, str] = field(default_factory=dict)
+
+
+def only_if_asked(_: Operation) -> bool:
+    """Never by itself."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Repair:
 
     apply: Callable[[Operation], list[str]]
     """Changes the model; what it did, in words, nothing where there is nothing to do."""
-    wanted: Callable[[Operation], bool] = lambda _: False
+    wanted: Callable[[Operation], bool] = only_if_asked
     """Whether it is made without being asked for."""
 
 
