@@ -1,0 +1,164 @@
+"""The options of an ascent, group by group: what starts it, steps it, reports it. `ascent_settings.read` uses them."""
+
+import argparse
+from pathlib import Path
+
+from gradserve import Adam, GradientNormalization, Noise, images
+from gradserve.cli import options
+from gradserve.cli.ascent_settings import OPTIMIZERS, PARAMETERIZATIONS
+
+_STEPS = 256
+
+
+def add_start(parser: argparse.ArgumentParser) -> None:
+    """What there is before the first step, and the inputs that stay."""
+    option = parser.add_argument_group("start").add_argument
+    option(
+        "--start",
+        type=_start,
+        default="noise",
+        metavar="START",
+        help="noise, zeros, constant:VALUE (a pixel value), or a picture file (default: %(default)s)",
+    )
+    option(
+        "--noise",
+        type=float,
+        default=Noise().standard_deviation,
+        metavar="SHARE",
+        help="standard deviation of the noise, as a share of the range's width (default: %(default)s)",
+    )
+    option("--seed", type=options.whole(), default=0, metavar="N", help="same seed, same bytes (default: %(default)s)")
+    option("--count", type=options.whole(1), default=1, metavar="N", help="images for each objective (default: %(default)s)")
+    option(
+        "--shape",
+        nargs="+",
+        type=options.whole(1),
+        metavar="SIZE",
+        help="size of one image, as in 3 224 224, where the model leaves it open",
+    )
+    option("--wrt", metavar="NAME", help="the input to change (default: the only float input)")
+    option(
+        "--input",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=options.named_file,
+        metavar="NAME=FILE.npy",
+        help="an array for every other input of the model",
+    )
+
+
+def add_steps(parser: argparse.ArgumentParser) -> None:
+    """What a step is."""
+    option = parser.add_argument_group("steps").add_argument
+    option("--steps", type=options.whole(1), default=_STEPS, metavar="N", help="updates to make (default: %(default)s)")
+    option(
+        "--preset",
+        choices=("lucid",),
+        help="parameterization, transforms, optimizer and start of Lucid's feature visualization (it made 512 steps)",
+    )
+    option(
+        "--parameterization",
+        choices=PARAMETERIZATIONS,
+        default="pixels",
+        help="what changes: pixels, their spectrum, or a pyramid of sizes (default: %(default)s)",
+    )
+    option("--optimizer", choices=OPTIMIZERS, default="adam", help="update rule (default: %(default)s)")
+    option(
+        "--learning-rate",
+        type=float,
+        default=Adam().learning_rate,
+        metavar="RATE",
+        help="pixels per step: about what Adam moves, or the factor of the gradient for sgd (default: %(default)s)",
+    )
+    option(
+        "--gradient-normalization",
+        choices=[str(kind) for kind in GradientNormalization],
+        default=str(GradientNormalization.NONE),
+        help="what each gradient is divided by, image by image (default: %(default)s)",
+    )
+    option(
+        "--weight-decay",
+        type=float,
+        metavar="SHARE",
+        help="share of the distance to the described mean taken away after each step, 0 to 1 (default: 0)",
+    )
+    option(
+        "--jitter",
+        type=options.whole(),
+        metavar="PIXELS",
+        help="largest random shift each way, with wrap-around (default: 0)",
+    )
+    option(
+        "--bounds",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="pixel values are kept within these (default: the described range, or none)",
+    )
+
+
+def add_reports(parser: argparse.ArgumentParser) -> None:
+    """What is told and drawn meanwhile."""
+    option = parser.add_argument_group("reports").add_argument
+    option(
+        "--report-every",
+        type=options.whole(1),
+        metavar="STEPS",
+        help="steps between two updates of the progress (default: 1)",
+    )
+    option(
+        "--image-every",
+        type=options.whole(1),
+        metavar="STEPS",
+        help="also draw the image every so many steps: one row of the sheet for each image (default: only the last)",
+    )
+    option(
+        "--zoom", type=options.whole(1), metavar="N", help=f"each pixel as N x N (default: up to {images.VIEW_SIZE} pixels)"
+    )
+    option("--jobs", type=options.whole(1), default=8, metavar="N", help="ascents at a time (default: %(default)s)")
+
+
+def add_checkpoints(parser: argparse.ArgumentParser) -> None:
+    """How to go on later."""
+    option = parser.add_argument_group("going on later").add_argument
+    option(
+        "--checkpoint",
+        type=options.output_file(),
+        metavar="FILE",
+        help="keep there how far the ascents are (default: the file of --resume)",
+    )
+    option(
+        "--checkpoint-every",
+        type=options.whole(1),
+        default=16,
+        metavar="STEPS",
+        help="steps between two checkpoints, where there is such a file (default: %(default)s)",
+    )
+    option(
+        "--resume",
+        type=Path,
+        metavar="FILE",
+        help="go on from what --checkpoint has kept; all other options as they were, but more --steps are welcome",
+    )
+    option(
+        "--reconnect",
+        type=options.whole(),
+        default=0,
+        metavar="SECONDS",
+        help="where a server goes away, wait so long for one to come back, and go on (default: %(default)s)",
+    )
+
+
+def _start(text: str) -> str | float | Path:
+    """The type of `--start`: a picture's path, a constant, or "noise"."""
+    kind, _, value = text.partition(":")
+    if text == "noise":
+        return text
+    if text == "zeros":
+        return 0.0
+    try:
+        return float(value) if kind == "constant" else Path(text).resolve(strict=True)
+    except (ValueError, OSError) as error:
+        msg = f"expected noise, zeros, constant:VALUE or a picture file, got {text!r}"
+        raise argparse.ArgumentTypeError(msg) from error

@@ -1,0 +1,111 @@
+"""From the options of an ascent to its settings."""
+
+import argparse
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from gradserve import (
+    Adam,
+    AdamW,
+    AscentSettings,
+    ModelDescription,
+    Momentum,
+    NAdam,
+    Noise,
+    RmsProp,
+    Sgd,
+    TensorDescription,
+    images,
+    presets,
+)
+from gradserve.cli import inputs
+from gradserve.errors import InvalidTensor
+from gradserve.parameterizations import IMAGENET_COLOURS, Fourier, Laplacian, Pixels
+
+OPTIMIZERS = {
+    "adam": Adam,
+    "adamw": AdamW,
+    "momentum": Momentum,
+    "nadam": NAdam,
+    "rmsprop": RmsProp,
+    "sgd": Sgd,
+}
+PARAMETERIZATIONS = {"pixels": Pixels, "fourier": Fourier, "laplacian": Laplacian}
+
+_IMAGE_RANK = 4
+_PLAIN = ("steps", "seed", "count", "weight_decay", "jitter", "shape", "report_every", "image_every")
+"""Options that are settings of the same name."""
+
+
+def read(arguments: argparse.Namespace, description: ModelDescription, tensor: TensorDescription) -> AscentSettings:
+    """The settings that the options name, of an ascent on that input."""
+    given = vars(arguments)
+    settings: Any = {name: given[name] for name in _PLAIN if given[name] is not None}
+    settings |= {
+        "version": arguments.model_version,
+        "input": tensor.name,
+        "inputs": inputs.read(description, [], arguments.input).arrays,
+        "start": _start_image(arguments, tensor),
+        "optimizer": OPTIMIZERS[arguments.optimizer](learning_rate=arguments.learning_rate),
+        "gradient_normalization": arguments.gradient_normalization,
+        "checkpoint_every": arguments.checkpoint_every if arguments.checkpoint or arguments.resume else 0,
+    }
+    if arguments.bounds:
+        settings["bounds"] = tuple(arguments.bounds)
+    channels, *size = _picture_shape(tensor)
+    if arguments.parameterization != "pixels":
+        colours = IMAGENET_COLOURS if channels == len(IMAGENET_COLOURS) else ()
+        settings["parameterization"] = PARAMETERIZATIONS[arguments.parameterization](colours=colours)
+    if arguments.preset:
+        height, width = _given_size(arguments, tensor) or size
+        settings |= {**presets.lucid(height, width, channels), "steps": arguments.steps}
+    return cast("AscentSettings", settings)
+
+
+def _start_image(arguments: argparse.Namespace, tensor: TensorDescription) -> float | Noise | npt.NDArray[np.float32]:
+    match arguments.start:
+        case Path() as path:
+            if tensor.image is None:
+                msg = f"--start: expected an input with an image description, got '{tensor.name}' without one"
+                raise InvalidTensor(msg)
+            return images.load(path, tensor.image, images.picture_size(tensor) or _given_size(arguments, tensor))
+        case float(constant):
+            return constant
+        case _:
+            return Noise(arguments.noise)
+
+
+def _picture_shape(tensor: TensorDescription) -> tuple[int, int, int]:
+    """Channels, height and width; 0 for what the model leaves open or does not have."""
+    sizes = [size if isinstance(size, int) else 0 for size in tensor.shape[1:]]
+    if len(sizes) != _IMAGE_RANK - 1:
+        return 0, 0, 0
+    first, second, third = sizes
+    return (third, first, second) if tensor.image and tensor.image.layout == "NHWC" else (first, second, third)
+
+
+def _given_size(arguments: argparse.Namespace, tensor: TensorDescription) -> tuple[int, int] | None:
+    """The height and width in `--shape`."""
+    match arguments.shape, tensor.image and tensor.image.layout:
+        case [height, width, _], "NHWC":
+            return height, width
+        case [_, height, width], _:
+            return height, width
+    return None
+
+
+def changing_input(description: ModelDescription, name: str | None) -> TensorDescription:
+    """The input that an ascent changes: the one of that name, or the only one of floats.
+
+    Raises:
+        InvalidTensor: There is none, or more than one.
+    """
+    found = [t for t in description.inputs if (t.name == name if name else t.dtype == "float32")]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(f"'{tensor.name}' {tensor.dtype}" for tensor in description.inputs)
+    msg = f"--wrt: expected the name of one float32 input among {names}, got {name or 'none'}"
+    raise InvalidTensor(msg)
