@@ -11,6 +11,7 @@ import numpy.typing as npt
 from gradserve.checkpoints import Checkpoint
 from gradserve.optimizers import Optimizer
 from gradserve.parameterizations import Parameterization
+from gradserve.projections import Projection
 from gradserve.transforms import Transform
 
 __all__ = ["AscentSettings", "GradientNormalization", "Noise", "Step", "StopReason"]
@@ -114,6 +115,8 @@ class AscentSettings(TypedDict, total=False):
     """Largest random shift in pixels, each way, with wrap-around (0)."""
     bounds: tuple[float, float] | None
     """Values are kept within these; the described range by default. Infinite means free."""
+    projection: Projection | None
+    """Each step brings the image back into this ball around its start (`gradserve.projections`; none)."""
     parameterization: Parameterization
     """What changes: `Pixels()`, the image itself, by default (`gradserve.parameterizations`)."""
     transforms: Sequence[Transform]

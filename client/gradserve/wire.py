@@ -36,6 +36,7 @@ from gradserve.objectives import (
 )
 from gradserve.optimizers import Optimizer
 from gradserve.parameterizations import Parameterization
+from gradserve.projections import Projection
 from gradserve.tensors import Array, add_named, from_wire, named_from_wire, to_wire
 from gradserve.transforms import Transform
 from gradserve.v1 import gradient_service_pb2 as pb
@@ -181,6 +182,8 @@ def ascent_from_wire(request: pb.AscendRequest) -> AscentSettings:
         settings["optimizer"] = mirror.read_kind(Optimizer, request.optimizer)
     if request.HasField("parameterization"):
         settings["parameterization"] = mirror.read_kind(Parameterization, request.parameterization)
+    if request.HasField("projection"):
+        settings["projection"] = mirror.read_kind(Projection, request.projection)
     if request.transforms:
         settings["transforms"] = tuple(mirror.read_kind(Transform, transform) for transform in request.transforms)
     if request.HasField("image_size"):
@@ -268,6 +271,7 @@ _SETTING_TO_WIRE: dict[str, Callable[[pb.AscendRequest, Any], object]] = {
     "start": lambda request, value: request.start.CopyFrom(_start_to_wire(value)),
     "optimizer": lambda request, value: mirror.fill_kind(request.optimizer, value),
     "parameterization": lambda request, value: mirror.fill_kind(request.parameterization, value),
+    "projection": lambda request, value: None if value is None else mirror.fill_kind(request.projection, value),
     "transforms": lambda request, value: request.transforms.extend(map(_transform_to_wire, value)),
     "image_size": lambda request, value: request.image_size.MergeFrom(pb.ImageSize(height=value[0], width=value[1])),
     "gradient_normalization": lambda request, value: setattr(

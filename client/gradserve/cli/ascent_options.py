@@ -5,7 +5,8 @@ from pathlib import Path
 
 from gradserve import Adam, GradientNormalization, Noise, images
 from gradserve.cli import options
-from gradserve.cli.ascent_settings import OPTIMIZERS, PARAMETERIZATIONS
+from gradserve.cli.ascent_settings import OPTIMIZERS, PARAMETERIZATIONS, PROJECTIONS
+from gradserve.projections import Projection
 
 _STEPS = 256
 
@@ -96,6 +97,13 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
         metavar=("LOW", "HIGH"),
         help="pixel values are kept within these (default: the described range, or none)",
     )
+    option(
+        "--projection",
+        type=_projection,
+        metavar="BALL:RADIUS",
+        help="keep the image near its start: linf:0.03 (no pixel changes by more) or l2:1.5 (Euclidean)",
+    )
+    option("--random-start", action="store_true", help="begin anywhere in the ball of --projection")
 
 
 def add_reports(parser: argparse.ArgumentParser) -> None:
@@ -148,6 +156,16 @@ def add_checkpoints(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="where a server goes away, wait so long for one to come back, and go on (default: %(default)s)",
     )
+
+
+def _projection(text: str) -> Projection:
+    """The type of `--projection`."""
+    kind, _, radius = text.partition(":")
+    try:
+        return PROJECTIONS[kind](float(radius))
+    except (KeyError, ValueError) as error:
+        msg = f"expected {' or '.join(f'{name}:RADIUS' for name in PROJECTIONS)}, got {text!r}"
+        raise argparse.ArgumentTypeError(msg) from error
 
 
 def _start(text: str) -> str | float | Path:

@@ -1,6 +1,8 @@
 """From the options of an ascent to its settings."""
 
 import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +26,7 @@ from gradserve import (
 from gradserve.cli import inputs
 from gradserve.errors import InvalidTensor
 from gradserve.parameterizations import IMAGENET_COLOURS, Fourier, Laplacian, Pixels
+from gradserve.projections import L2, LInf, Projection
 
 OPTIMIZERS = {
     "adam": Adam,
@@ -34,6 +37,7 @@ OPTIMIZERS = {
     "sgd": Sgd,
 }
 PARAMETERIZATIONS = {"pixels": Pixels, "fourier": Fourier, "laplacian": Laplacian}
+PROJECTIONS: Mapping[str, Callable[[float], Projection]] = {"linf": LInf, "l2": L2}
 
 _IMAGE_RANK = 4
 _PLAIN = ("steps", "seed", "count", "weight_decay", "jitter", "shape", "report_every", "image_every")
@@ -53,6 +57,8 @@ def read(arguments: argparse.Namespace, description: ModelDescription, tensor: T
         "gradient_normalization": arguments.gradient_normalization,
         "checkpoint_every": arguments.checkpoint_every if arguments.checkpoint or arguments.resume else 0,
     }
+    if arguments.projection:
+        settings["projection"] = replace(arguments.projection, random_start=arguments.random_start)
     if arguments.bounds:
         settings["bounds"] = tuple(arguments.bounds)
     channels, *size = _picture_shape(tensor)

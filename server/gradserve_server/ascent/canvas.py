@@ -13,7 +13,8 @@ from gradserve import Noise
 from gradserve.parameterizations import Pixels, Squash
 from gradserve.transforms import Jitter, JitterKind
 from gradserve_server.ascent.parameters.image import Painter
-from gradserve_server.ascent.spec import NOISE, AscentSpec
+from gradserve_server.ascent.projection import Ball
+from gradserve_server.ascent.spec import BALL, NOISE, AscentSpec
 from gradserve_server.ascent.transforms.draws import stream
 from gradserve_server.ascent.transforms.geometry import Range
 from gradserve_server.ascent.transforms.view import View, Views
@@ -67,7 +68,7 @@ def _is_plain(spec: AscentSpec) -> bool:
 
 def _ascender(spec: AscentSpec) -> Ascender:
     """Around the model: pixels to its input, and steps of pixels."""
-    low, high = spec.bounds
+    low, high = _cut_at(spec)
     return Ascender(
         spec.pixels.planar_shape,
         rule=spec.optimizer,
@@ -81,6 +82,32 @@ def _ascender(spec: AscentSpec) -> Ascender:
     )
 
 
+def _cut_at(spec: AscentSpec) -> tuple[float, float]:
+    """Where a step cuts pixels off: not at the bounds, if a projection comes before them."""
+    return spec.bounds if spec.projection is None else (-np.inf, np.inf)
+
+
+class _Image:
+    """The image itself as what changes: where it begins, where it must stay."""
+
+    def __init__(self, spec: AscentSpec) -> None:
+        self._bounds = spec.bounds
+        self._ball = None if spec.projection is None else Ball(spec.projection, spec.start, spec.bounds)
+        seeds = [stream(spec.seed, image, BALL) for image in range(spec.count)]
+        self.pixels = spec.start.copy() if self._ball is None else self._ball.first(seeds)
+
+    def confine(self, norms: Float64) -> None:
+        """Brings it back after a step by gradients of these lengths; one that is not finite was no step."""
+        if self._ball is not None:
+            self._ball.project(self.pixels, np.isfinite(norms))
+
+    def fits(self, array: npt.NDArray[Any]) -> str:
+        """What is wrong with pixels that should take its place."""
+        if wrong := within(array, self._bounds):
+            return wrong
+        return "" if self._ball is None or self._ball.holds(array) else "expected values near the start, got others"
+
+
 class PixelCanvas:
     """An image as large as the model's input, rolled at most."""
 
@@ -88,7 +115,7 @@ class PixelCanvas:
         self._spec, self._ascender = spec, _ascender(spec)
         self._batch, self._raw = spec.pixels.buffer(batch), gradient
         self._gradient = spec.pixels.buffer(gradient)
-        self._image = spec.start.copy()
+        self._image = _Image(spec)
         self.optimizer = self._ascender.new_state(spec.count)
         self._offsets: npt.NDArray[np.int32] | None = None
         self._jitter, self._next = spec.offsets(), 0
@@ -99,12 +126,14 @@ class PixelCanvas:
             self._jitter = self._spec.offsets(index)
         self._next = index + 1
         self._offsets = None if index == self._spec.steps else next(self._jitter)
-        self._ascender.prepare(self._image, self._offsets, self._batch)
+        self._ascender.prepare(self._image.pixels, self._offsets, self._batch)
 
     def step(self) -> Float64:
         """See `Canvas`."""
         rate = self._spec.learning_rate(self.optimizer.steps)
-        return self._ascender.step(self._image, self._gradient, self._offsets, self.optimizer, rate)
+        norms = self._ascender.step(self._image.pixels, self._gradient, self._offsets, self.optimizer, rate)
+        self._image.confine(norms)
+        return norms
 
     def norms(self) -> Float64:
         """See `Canvas`."""
@@ -113,15 +142,15 @@ class PixelCanvas:
 
     def picture(self) -> Float32:
         """See `Canvas`."""
-        return self._image
+        return self._image.pixels
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """See `Canvas`."""
-        return {"image": self._image, **_named(self.optimizer)}
+        return {"image": self._image.pixels, **_named(self.optimizer)}
 
     def fits(self, name: str, array: npt.NDArray[Any]) -> str:
         """See `Canvas`."""
-        return within(array, self._spec.bounds) if name == "image" else ""
+        return self._image.fits(array) if name == "image" else ""
 
 
 class PaintedCanvas:
@@ -145,17 +174,22 @@ class PaintedCanvas:
         self._view: View = self._views.plain()
         squash = Squash(spec.parameterization.squash)
         is_image = isinstance(spec.parameterization, Pixels) and squash is Squash.CLIP and not spec.parameterization.colours
-        self._painter = None if is_image else Painter(spec.parameterization, spec.image.planar_shape, Range(*spec.bounds))
-        self._bounds = spec.bounds if is_image else (-np.inf, np.inf)
-        self._numbers = spec.start.copy() if self._painter is None else _first_numbers(spec, self._painter)
+        self._painter: Painter | None = None
+        self._image: _Image | None = None
+        if is_image:
+            self._image = _Image(spec)
+            self._numbers, (low, high) = self._image.pixels, _cut_at(spec)
+        else:
+            self._painter = Painter(spec.parameterization, spec.image.planar_shape, Range(*spec.bounds))
+            self._numbers, (low, high) = _first_numbers(spec, self._painter), (-np.inf, np.inf)
         self._ascender = Ascender(
             self._numbers.shape[1:],
             rule=spec.optimizer,
             mean=spec.pixels.mean if is_image else 0.0,
             normalization=spec.gradient_normalization,
             weight_decay=spec.weight_decay,
-            low=self._bounds[0],
-            high=self._bounds[1],
+            low=low,
+            high=high,
         )
         self.optimizer = self._ascender.new_state(spec.count)
         self._painted: Float32 | None = None  # until the numbers change
@@ -171,6 +205,8 @@ class PaintedCanvas:
         rate = self._spec.learning_rate(self.optimizer.steps)
         norms = self._ascender.step(self._numbers, self._slope(), None, self.optimizer, rate)
         self._painted = None
+        if self._image is not None:
+            self._image.confine(norms)
         return norms
 
     def norms(self) -> Float64:
@@ -191,7 +227,9 @@ class PaintedCanvas:
 
     def fits(self, name: str, array: npt.NDArray[Any]) -> str:
         """See `Canvas`."""
-        return within(array, self._bounds) if name == "numbers" else ""
+        if name != "numbers":
+            return ""
+        return self._image.fits(array) if self._image is not None else within(array, (-np.inf, np.inf))
 
     def _slope(self) -> Float32:
         """The gradient with respect to the numbers, shaped like them."""

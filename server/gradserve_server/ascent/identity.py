@@ -54,6 +54,7 @@ def _added(spec: AscentSpec) -> dict[str, tuple[Any, Any]]:
     return {
         "parameterization": (text(spec.parameterization), text(Pixels())),
         "transforms": (spec.transforms, ()),
+        "projection": (spec.projection, None),
         "resample_each": (spec.resample_each, False),
         "image_size": (spec.image.model_shape, spec.pixels.model_shape),
         # How far a number has come depends on them.

@@ -19,6 +19,7 @@ from gradserve import (
 from gradserve import objectives as O
 from gradserve.numbers import Linear
 from gradserve.parameterizations import Fourier
+from gradserve.projections import LInf
 from gradserve.transforms import Pad
 from gradserve_server import EngineConfig
 from gradserve_server.ascent.identity import identity, text
@@ -72,6 +73,7 @@ DECIDES = {
     "weight_decay": 0.1,
     "jitter": 1,
     "bounds": (0.0, 0.5),
+    "projection": LInf(0.1),
     "parameterization": Fourier(colours=()),
     "transforms": (Pad(1),),
     "resample_each": True,

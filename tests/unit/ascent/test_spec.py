@@ -23,9 +23,11 @@ from gradserve.errors import InvalidAscent, NotDifferentiable, TooLarge, Unknown
 from gradserve.numbers import Choice, Linear, Normal
 from gradserve.optimizers import AdamW, Momentum
 from gradserve.parameterizations import Laplacian, Pixels
+from gradserve.projections import LInf
 from gradserve.transforms import Blur, Crop, Flip, Pad, Rotate, Scale
 from gradserve_server.ascent.loop import ascend
-from gradserve_server.ascent.spec import LARGEST_COUNT, resolve
+from gradserve_server.ascent.ranges import LARGEST_COUNT
+from gradserve_server.ascent.spec import resolve
 from gradserve_server.config import EngineConfig
 
 RANGE = ImageDescription(low=-1.0, high=3.0)
@@ -87,6 +89,7 @@ def test_a_setting_arrives(name):
         "jitter": 2,
         "resume": Checkpoint(0, {}, {}),
         "parameterization": Laplacian(2, colours=()),
+        "projection": LInf(0.1),
         "transforms": (Flip(),),
         "resample_each": True,
     }

@@ -29,6 +29,7 @@ from gradserve.errors import GradserveError, InvalidAscent, InvalidObjective, In
 from gradserve.numbers import Choice, Linear, Normal, Uniform
 from gradserve.optimizers import AdamW, Momentum, NAdam, RmsProp
 from gradserve.parameterizations import Fourier, Laplacian, Pixels, Squash
+from gradserve.projections import L2, LInf
 from gradserve.tensors import to_wire
 from gradserve.v1 import gradient_service_pb2 as pb
 from gradserve.v1 import model_service_pb2, objective_pb2
@@ -78,6 +79,7 @@ SETTINGS: dict[str, list] = {
             NAdam(momentum_decay=0.0),
         ),
     ],
+    "projection": [LInf(0.5), LInf(0.25, random_start=True), L2(2.0, random_start=True)],
     "parameterization": [
         *(Pixels(), Pixels(Squash.TANH, ((1.0, 0.5), (0.25, 2.0)))),
         *(Fourier(), Fourier(0.0, Squash.CLIP, ()), Laplacian(), Laplacian(0, colours=())),
