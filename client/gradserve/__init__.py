@@ -13,6 +13,7 @@ from gradserve import (
     parameterizations,
     presets,
     projections,
+    stopping,
     transforms,
 )
 from gradserve._calls import GradientResult, HessianResult
@@ -64,5 +65,6 @@ __all__ = [
     "parameterizations",
     "presets",
     "projections",
+    "stopping",
     "transforms",
 ]

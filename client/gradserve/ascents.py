@@ -12,6 +12,7 @@ from gradserve.checkpoints import Checkpoint
 from gradserve.optimizers import Optimizer
 from gradserve.parameterizations import Parameterization
 from gradserve.projections import Projection
+from gradserve.stopping import Keep, StopAt
 from gradserve.transforms import Transform
 
 __all__ = ["AscentSettings", "GradientNormalization", "Noise", "Step", "StopReason"]
@@ -48,6 +49,11 @@ class StopReason(StrEnum):
 
     FINISHED = "finished"
     """All steps done."""
+    REACHED = "reached"
+    """Every image has reached `stop_at`."""
+    DEAD = "dead"
+    """All steps done, and no image ever had a gradient but zero: the picture is the start, not what the objective asks for.
+    Another start, or `redirect_relu_steps`, may find one."""
     NON_FINITE = "non_finite"
     """A value or a gradient became NaN or infinite; that image is the last finite one."""
     INTERRUPTED = "interrupted"
@@ -71,6 +77,16 @@ class Step:
     """Set in the last report only."""
     checkpoint: Checkpoint | None = None
     """Where `resume` can go on; when asked for, and always when interrupted (unless it is larger than a message may be)."""
+
+    reached: npt.NDArray[np.bool_] | None = None
+    """Which images have reached `stop_at`, [count]; None without it."""
+    measured: npt.NDArray[np.float64] | None = None
+    """What `stop_at` measured of each image last, [count]; None before, and without it."""
+    dead: npt.NDArray[np.bool_] | None = None
+    """Which images never had a gradient but zero, in any step, [count]; in the last report only."""
+    image_indices: npt.NDArray[np.int64] | None = None
+    """The updates that each image in `image` has, [count]; values and norms are about those. Only in a last report that
+    delivers the best ones (`keep`); otherwise all have `index`."""
 
     @property
     def value(self) -> float:
@@ -125,6 +141,13 @@ class AscentSettings(TypedDict, total=False):
     """Whether each transform samples anew, as in Lucid; else affine ones next to each other are sampled once (False)."""
     image_size: tuple[int, int]
     """Rows and columns of the image that is made; it is resized to the model's input (the model's own size)."""
+    stop_at: StopAt | None
+    """When an image is done (`gradserve.stopping`; never): it stays as it is, and once all are done the ascent ends."""
+    keep: Keep | str
+    """Which image the last report delivers: the "last" one (default), or the "best" so far."""
+    redirect_relu_steps: int
+    """In so many first steps a ReLU or Clip that blocks the whole gradient of a sample passes back all of it but what would
+    push further out (0). It takes a second plan. Lucid's test, `global_step > 16`, leaves 17."""
     report_every: int
     """A report every so many steps, and always the first and the last (1)."""
     image_every: int

@@ -36,6 +36,8 @@ def lucid(height: int, width: int | None = None, channels: int = 3) -> AscentSet
         "transforms": (*LUCID, Crop(height, width or height, fill=0.0)),
         "resample_each": True,
         "optimizer": Adam(0.05, epsilon_hat=True),
+        # Its gradient override is on by default, and off once `global_step > 16`.
+        "redirect_relu_steps": 17,
         "steps": 512,
     }
 

@@ -37,10 +37,11 @@ from gradserve.objectives import (
 from gradserve.optimizers import Optimizer
 from gradserve.parameterizations import Parameterization
 from gradserve.projections import Projection
+from gradserve.stopping import Keep, StopAt
 from gradserve.tensors import Array, add_named, from_wire, named_from_wire, to_wire
 from gradserve.transforms import Transform
 from gradserve.v1 import gradient_service_pb2 as pb
-from gradserve.v1 import model_service_pb2, objective_pb2, transform_pb2
+from gradserve.v1 import model_service_pb2, objective_pb2, stopping_pb2, transform_pb2
 from gradserve.v1.tensor_pb2 import Tensor
 
 # ---- objectives ------------------------------------------------------------------------------------------------------
@@ -114,9 +115,18 @@ _PLAIN_SETTINGS = (
     "image_every",
     "checkpoint_every",
     "resample_each",
+    "redirect_relu_steps",
 )
 _NORMALIZATION_PREFIX = "GRADIENT_NORMALIZATION_"
+_KINDS: Mapping[str, Any] = {
+    "optimizer": Optimizer,
+    "parameterization": Parameterization,
+    "projection": Projection,
+    "stop_at": StopAt,
+}
+"""Settings that are one of several dataclasses."""
 _STOP_PREFIX = "STOP_REASON_"
+_KEEP_PREFIX = "KEEP_"
 
 
 def ascent_to_wire(model: str, objective: Objective, settings: AscentSettings) -> pb.AscendRequest:
@@ -178,12 +188,11 @@ def ascent_from_wire(request: pb.AscendRequest) -> AscentSettings:
             settings["start"] = Noise(request.start.noise.standard_deviation)
         case "image":
             settings["start"] = from_wire(request.start.image, what="start image")
-    if request.HasField("optimizer"):
-        settings["optimizer"] = mirror.read_kind(Optimizer, request.optimizer)
-    if request.HasField("parameterization"):
-        settings["parameterization"] = mirror.read_kind(Parameterization, request.parameterization)
-    if request.HasField("projection"):
-        settings["projection"] = mirror.read_kind(Projection, request.projection)
+    for name, union in _KINDS.items():
+        if request.HasField(name):
+            settings[name] = mirror.read_kind(union, getattr(request, name))
+    if request.keep:
+        settings["keep"] = _keep_from_wire(request.keep)
     if request.transforms:
         settings["transforms"] = tuple(mirror.read_kind(Transform, transform) for transform in request.transforms)
     if request.HasField("image_size"):
@@ -197,6 +206,10 @@ def ascent_from_wire(request: pb.AscendRequest) -> AscentSettings:
     return cast("AscentSettings", settings)
 
 
+_PER_IMAGE = {"reached": np.bool_, "measured": np.float64, "dead": np.bool_, "image_indices": np.int64}
+"""Fields of reports that have a number for each image, or are not there."""
+
+
 def step_to_wire(step: Step) -> pb.AscendResponse:
     """A report as a message."""
     return pb.AscendResponse(
@@ -206,6 +219,7 @@ def step_to_wire(step: Step) -> pb.AscendResponse:
         image=None if step.image is None else to_wire(step.image),
         stop_reason=None if step.stop_reason is None else _STOP_PREFIX + step.stop_reason.name,
         checkpoint=None if step.checkpoint is None else checkpoint_to_wire(step.checkpoint),
+        **{name: array.tolist() for name in _PER_IMAGE if (array := getattr(step, name)) is not None},
     )
 
 
@@ -220,6 +234,7 @@ def step_from_wire(message: pb.AscendResponse) -> Step:
         image=from_wire(message.image, what="image") if message.HasField("image") else None,
         stop_reason=None if reason is None else StopReason[reason],
         checkpoint=checkpoint_from_wire(message.checkpoint) if message.HasField("checkpoint") else None,
+        **{name: np.array(got, dtype) for name, dtype in _PER_IMAGE.items() if (got := getattr(message, name))},
     )
 
 
@@ -252,6 +267,21 @@ def _normalization_from_wire(number: int) -> GradientNormalization:
     return GradientNormalization[pb.GradientNormalization.Name(number).removeprefix(_NORMALIZATION_PREFIX)]  # type: ignore[arg-type, unused-ignore]
 
 
+def _keep_to_wire(keep: str) -> Any:
+    try:
+        return stopping_pb2.Keep.Value(_KEEP_PREFIX + Keep(keep).name)
+    except ValueError:
+        msg = f"keep: expected one of {', '.join(Keep)}, got {keep!r}"
+        raise InvalidAscent(msg) from None
+
+
+def _keep_from_wire(number: int) -> Keep:
+    if number not in stopping_pb2.Keep.values():
+        msg = f"keep: expected one of {stopping_pb2.Keep.keys()}, got number {number}"
+        raise InvalidAscent(msg)
+    return Keep[stopping_pb2.Keep.Name(number).removeprefix(_KEEP_PREFIX)]  # type: ignore[arg-type, unused-ignore]
+
+
 def _bounds_to_wire(bounds: tuple[float, float] | None) -> pb.Bounds | None:
     if bounds is None:
         return None
@@ -272,6 +302,8 @@ _SETTING_TO_WIRE: dict[str, Callable[[pb.AscendRequest, Any], object]] = {
     "optimizer": lambda request, value: mirror.fill_kind(request.optimizer, value),
     "parameterization": lambda request, value: mirror.fill_kind(request.parameterization, value),
     "projection": lambda request, value: None if value is None else mirror.fill_kind(request.projection, value),
+    "stop_at": lambda request, value: None if value is None else mirror.fill_kind(request.stop_at, value),
+    "keep": lambda request, value: setattr(request, "keep", _keep_to_wire(value)),
     "transforms": lambda request, value: request.transforms.extend(map(_transform_to_wire, value)),
     "image_size": lambda request, value: request.image_size.MergeFrom(pb.ImageSize(height=value[0], width=value[1])),
     "gradient_normalization": lambda request, value: setattr(

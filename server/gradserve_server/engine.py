@@ -15,11 +15,14 @@ import numpy.typing as npt
 from gradserve import AscentSettings, GradientResult, HessianResult, Layer, ModelDescription, ModelStatus, Objective, Step
 from gradserve.errors import InvalidObjective, InvalidTensor, TooLarge
 from gradserve.objectives import Term
+from gradserve.stopping import Probability
 from gradserve.tensors import DTYPES
 from gradserve_server import kernels
+from gradserve_server.ascent.climb import Signals
 from gradserve_server.ascent.identity import identity
-from gradserve_server.ascent.loop import Signals, ascend
+from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.spec import resolve
+from gradserve_server.ascent.stopping import probability
 from gradserve_server.ascent.watched import watched
 from gradserve_server.config import EngineConfig
 from gradserve_server.graph.autodiff.names import cotangent_name, hvp_name, tangent_name
@@ -35,6 +38,7 @@ from gradserve_server.runtime.model import Model
 from gradserve_server.runtime.overrides import Override
 from gradserve_server.runtime.registry import Registry
 from gradserve_server.runtime.repository import Repository
+from gradserve_server.runtime.runs import Relay
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.session import Array, contiguous
 from gradserve_server.runtime.terms import resolved
@@ -256,25 +260,34 @@ class Engine:
         layers = [term.layer for _, term in terms]
         spec = resolve(settings, served.inputs, served.float_inputs, self._config)
         feeds = served.check(spec.feeds)
-        plan = served.plan(Wanted(served.wrt([spec.input], layers), heads(terms)))
+        wanted = Wanted(served.wrt([spec.input], layers), heads(terms))
+        plan = served.plan(wanted)
         objective_weights = _weights(served, terms, feeds, spec.input)
         values = np.empty(spec.count, np.float32)
         gradient = np.empty_like(feeds[spec.input])
         signals = Signals(lambda: self._closed.is_set() or should_stop(), should_interrupt)
-        runs = plan.bind(feeds, objective_weights, values, gradient, replace(caller, should_stop=signals.any))
+        caller, relay = replace(caller, should_stop=signals.any), Relay()
+        runs = plan.bind(feeds, objective_weights, values, gradient, caller)
+        redirected = None
+        if spec.redirect_relu_steps:
+            redirecting = served.plan(replace(wanted, redirect_relu=True))
+            redirected = relay.of(redirecting.bind(feeds, objective_weights, values, gradient, caller))
+        goal = spec.stop_at
         reports = ascend(
             spec,
-            runs,
+            relay.of(runs),
             feeds[spec.input],
             values,
             gradient,
+            redirected=redirected,
+            measure=probability(goal, served, terms, feeds, caller) if isinstance(goal, Probability) else None,
             identity=functools.cache(lambda: identity(spec, served.description, terms, feeds)),
             signals=signals,
         )
 
         # It holds its model, too: one that is unloaded goes when its last ascent has ended.
         def steps(_: Model = served) -> Generator[Step]:
-            with runs:
+            with relay:
                 yield from reports
 
         return watched(steps(), runs.subject, self.observers)

@@ -7,6 +7,7 @@ from gradserve import Adam, GradientNormalization, Noise, images
 from gradserve.cli import options
 from gradserve.cli.ascent_settings import OPTIMIZERS, PARAMETERIZATIONS, PROJECTIONS
 from gradserve.projections import Projection
+from gradserve.stopping import Keep
 
 _STEPS = 256
 
@@ -103,6 +104,25 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
         metavar="BALL:RADIUS",
         help="keep the image near its start: linf:0.03 (no pixel changes by more) or l2:1.5 (Euclidean)",
     )
+    option(
+        "--redirect-relu-steps",
+        type=options.whole(),
+        metavar="N",
+        help="first steps in which a ReLU that blocks a whole gradient redirects it: units that do not fire (default: 0)",
+    )
+    option(
+        "--stop-at",
+        type=float,
+        metavar="VALUE",
+        help="an image whose objective has reached this is done; the ascent ends once all are",
+    )
+    option(
+        "--until-probability",
+        type=float,
+        metavar="SHARE",
+        help="the same for the softmax of the objective's unit, as in logits:7, seen without transforms: 0.9999",
+    )
+    option("--keep", choices=[str(kind) for kind in Keep], help="deliver the last image, or the best so far (default: last)")
     option("--random-start", action="store_true", help="begin anywhere in the ball of --projection")
 
 

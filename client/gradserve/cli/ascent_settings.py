@@ -27,6 +27,7 @@ from gradserve.cli import inputs
 from gradserve.errors import InvalidTensor
 from gradserve.parameterizations import IMAGENET_COLOURS, Fourier, Laplacian, Pixels
 from gradserve.projections import L2, LInf, Projection
+from gradserve.stopping import Probability, Value
 
 OPTIMIZERS = {
     "adam": Adam,
@@ -40,7 +41,10 @@ PARAMETERIZATIONS = {"pixels": Pixels, "fourier": Fourier, "laplacian": Laplacia
 PROJECTIONS: Mapping[str, Callable[[float], Projection]] = {"linf": LInf, "l2": L2}
 
 _IMAGE_RANK = 4
-_PLAIN = ("steps", "seed", "count", "weight_decay", "jitter", "shape", "report_every", "image_every")
+_PLAIN = (
+    *("steps", "seed", "count", "shape", "weight_decay", "jitter", "keep", "redirect_relu_steps"),
+    *("report_every", "image_every"),
+)
 """Options that are settings of the same name."""
 
 
@@ -59,6 +63,10 @@ def read(arguments: argparse.Namespace, description: ModelDescription, tensor: T
     }
     if arguments.projection:
         settings["projection"] = replace(arguments.projection, random_start=arguments.random_start)
+    if arguments.stop_at is not None:
+        settings["stop_at"] = Value(arguments.stop_at)
+    if arguments.until_probability is not None:
+        settings["stop_at"] = Probability(arguments.until_probability)
     if arguments.bounds:
         settings["bounds"] = tuple(arguments.bounds)
     channels, *size = _picture_shape(tensor)

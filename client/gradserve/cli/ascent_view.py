@@ -12,6 +12,7 @@ from gradserve.cli.ascents import Ascent
 _EARLY: dict[str, str] = {
     StopReason.NON_FINITE: "a value or a gradient was not finite",
     StopReason.INTERRUPTED: "the server shuts down",
+    StopReason.DEAD: "no image had a gradient but zero in any step: dead, not grey; try --redirect-relu-steps 17",
 }
 """Why an ascent made fewer steps than it was to make."""
 
@@ -94,7 +95,8 @@ def write(path: Path, asked: list[Ascent], tensor: TensorDescription, zoom: int 
 def _caption(ascent: Ascent, index: int, step: int, value: float) -> str:
     number = f" #{index}" if len(ascent.frames[-1].values) > 1 else ""
     frame = f"step {step}: " if len(ascent.frames) > 1 else ""
-    return f"{ascent.name}{number}\n{frame}{console.number(value)}"
+    dead = ascent.last is not None and ascent.last.dead is not None and ascent.last.dead[index]
+    return f"{ascent.name}{number}\n{frame}{'dead: no gradient' if dead else console.number(value)}"
 
 
 def show(asked: list[Ascent], description: ModelDescription, *, as_json: bool) -> None:

@@ -22,6 +22,7 @@ from gradserve_server.kernels import Ascender, AscentState, Layout
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 
 class Canvas(Protocol):
@@ -29,11 +30,14 @@ class Canvas(Protocol):
 
     optimizer: AscentState
 
-    def show(self, index: int) -> None:
-        """Writes the model's input for a step; after the last step without transforms."""
+    def show(self, index: int, *, plain: bool) -> None:
+        """Writes the model's input for a step; plain: without transforms."""
 
-    def step(self) -> Float64:
-        """Changes everything by the gradient of what was shown, and returns the length of each image's."""
+    def show_picture(self, picture: Float32) -> None:
+        """Writes the model's input for another image, without transforms. No step may follow it."""
+
+    def step(self, held: Mask | None) -> Float64:
+        """Changes all images but those held, by the gradient of what was shown, and returns the length of each one's."""
 
     def norms(self) -> Float64:
         """Those lengths, without a step."""
@@ -120,25 +124,30 @@ class PixelCanvas:
         self._offsets: npt.NDArray[np.int32] | None = None
         self._jitter, self._next = spec.offsets(), 0
 
-    def show(self, index: int) -> None:
+    def show(self, index: int, *, plain: bool) -> None:
         """See `Canvas`."""
-        if index != self._next:
-            self._jitter = self._spec.offsets(index)
-        self._next = index + 1
-        self._offsets = None if index == self._spec.steps else next(self._jitter)
+        self._offsets = None if plain else self._offsets_of(index)
         self._ascender.prepare(self._image.pixels, self._offsets, self._batch)
 
-    def step(self) -> Float64:
+    def show_picture(self, picture: Float32) -> None:
+        """See `Canvas`."""
+        self._ascender.prepare(picture, None, self._batch)
+
+    def step(self, held: Mask | None) -> Float64:
         """See `Canvas`."""
         rate = self._spec.learning_rate(self.optimizer.steps)
+        if held is not None:
+            lengths_held = self._lengths(self._raw[held])
+            self._raw[held] = np.nan  # the kernel leaves such images as they are
         norms = self._ascender.step(self._image.pixels, self._gradient, self._offsets, self.optimizer, rate)
         self._image.confine(norms)
+        if held is not None:
+            norms[held] = lengths_held
         return norms
 
     def norms(self) -> Float64:
         """See `Canvas`."""
-        pixels = self._spec.pixels
-        return lengths(pixels.to_planar(self._raw).astype(np.float64) * np.float64(pixels.scale).reshape(-1, 1, 1))
+        return self._lengths(self._raw)
 
     def picture(self) -> Float32:
         """See `Canvas`."""
@@ -151,6 +160,16 @@ class PixelCanvas:
     def fits(self, name: str, array: npt.NDArray[Any]) -> str:
         """See `Canvas`."""
         return self._image.fits(array) if name == "image" else ""
+
+    def _offsets_of(self, index: int) -> npt.NDArray[np.int32] | None:
+        if index != self._next:
+            self._jitter = self._spec.offsets(index)
+        self._next = index + 1
+        return next(self._jitter)
+
+    def _lengths(self, gradient: Float32) -> Float64:
+        pixels = self._spec.pixels
+        return lengths(pixels.to_planar(gradient).astype(np.float64) * np.float64(pixels.scale).reshape(-1, 1, 1))
 
 
 class PaintedCanvas:
@@ -194,19 +213,27 @@ class PaintedCanvas:
         self.optimizer = self._ascender.new_state(spec.count)
         self._painted: Float32 | None = None  # until the numbers change
 
-    def show(self, index: int) -> None:
+    def show(self, index: int, *, plain: bool) -> None:
         """See `Canvas`."""
-        last = index == self._spec.steps
-        self._view = self._views.plain() if last else self._views.at(index, self._spec.progress(index))
+        self._view = self._views.plain() if plain else self._views.at(index, self._spec.progress(index))
         self._around.prepare(self._view.forward(self.picture()), None, self._batch)
 
-    def step(self) -> Float64:
+    def show_picture(self, picture: Float32) -> None:
         """See `Canvas`."""
-        rate = self._spec.learning_rate(self.optimizer.steps)
-        norms = self._ascender.step(self._numbers, self._slope(), None, self.optimizer, rate)
+        self._around.prepare(self._views.plain().forward(picture), None, self._batch)
+
+    def step(self, held: Mask | None) -> Float64:
+        """See `Canvas`."""
+        rate, slope = self._spec.learning_rate(self.optimizer.steps), self._slope()
+        if held is not None:
+            lengths_held = lengths(slope[held].astype(np.float64))
+            slope[held] = np.nan  # the kernel leaves such images as they are
+        norms = self._ascender.step(self._numbers, slope, None, self.optimizer, rate)
         self._painted = None
         if self._image is not None:
             self._image.confine(norms)
+        if held is not None:
+            norms[held] = lengths_held
         return norms
 
     def norms(self) -> Float64:

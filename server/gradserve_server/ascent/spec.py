@@ -23,11 +23,13 @@ from gradserve.numbers import Linear
 from gradserve.optimizers import AdamW, Optimizer
 from gradserve.parameterizations import Parameterization, Pixels, Squash
 from gradserve.projections import Projection
+from gradserve.stopping import Keep, StopAt
 from gradserve.transforms import Transform
 from gradserve.wire import check_settings
 from gradserve_server.ascent.pixels import PixelSpace
 from gradserve_server.ascent.projection import check_projection
 from gradserve_server.ascent.ranges import LARGEST, LARGEST_COUNT, limited, number, whole
+from gradserve_server.ascent.stopping import check_keep, check_stop_at
 from gradserve_server.ascent.transforms.checks import check_transforms
 from gradserve_server.ascent.transforms.draws import STEPS_DRAWN, scheduled, stream
 from gradserve_server.config import EngineConfig
@@ -68,11 +70,19 @@ class AscentSpec:
     weight_decay: float
     bounds: tuple[float, float]
     projection: Projection | None
+    stop_at: StopAt | None
+    keep: Keep
+    redirect_relu_steps: int
     report_every: int
     image_every: int
     checkpoint_every: int
     resume: Checkpoint | None
     """Where to go on; not checked yet."""
+
+    @property
+    def is_transformed(self) -> bool:
+        """Whether the model sees anything but the image as it is, in its size."""
+        return bool(self.transforms or self.jitter)
 
     def progress(self, index: int) -> float:
         """The share of the steps that a step begins with: 0 at the first, 1 at the last."""
@@ -164,6 +174,9 @@ def resolve(
         weight_decay=weight_decay,
         bounds=bounds,
         projection=check_projection(settings.get("projection"), parameterization),
+        stop_at=check_stop_at(settings.get("stop_at")),
+        keep=check_keep(settings.get("keep", Keep.LAST)),
+        redirect_relu_steps=whole("redirect_relu_steps", settings.get("redirect_relu_steps", 0), 0, LARGEST_COUNT),
         report_every=whole("report_every", settings.get("report_every", 0) or 1, 1, LARGEST_COUNT),
         image_every=whole("image_every", settings.get("image_every", 0), 0, LARGEST_COUNT),
         checkpoint_every=whole("checkpoint_every", settings.get("checkpoint_every", 0), 0, LARGEST_COUNT),

@@ -12,7 +12,7 @@ from support.fuzz.rpcs import Rpc
 from support.paths import MODELS
 from tritonclient.grpc import service_pb2
 
-from gradserve import Adam, Noise, Sgd, _calls, numbers, optimizers, projections, transforms
+from gradserve import Adam, Noise, Sgd, _calls, numbers, optimizers, projections, stopping, transforms
 from gradserve import objectives as O
 from gradserve.parameterizations import Fourier, Laplacian, Phases
 
@@ -57,6 +57,8 @@ ASCENTS = (
     },
     {"steps": 2, "gradient_normalization": "sign", "projection": projections.LInf(0.1, True), "optimizer": Sgd(0.02)},
     {"steps": 2, "gradient_normalization": "l2", "projection": projections.L2(0.5, True), "optimizer": Sgd(0.1)},
+    {"steps": 3, "stop_at": stopping.Value(0.5, 2), "keep": "best", "jitter": 1, "count": 2},
+    {"steps": 3, "stop_at": stopping.Probability(0.2, "logits", 3), "redirect_relu_steps": 2},
     {"steps": 2, "parameterization": Laplacian(3, colours=()), "transforms": TRANSFORMS[6:]},
     {"steps": 2, "parameterization": Phases(np.ones((1, 28, 15), np.float32), colours=())},
 )

@@ -20,6 +20,7 @@ from gradserve import objectives as O
 from gradserve.numbers import Linear
 from gradserve.parameterizations import Fourier
 from gradserve.projections import LInf
+from gradserve.stopping import Value
 from gradserve.transforms import Pad
 from gradserve_server import EngineConfig
 from gradserve_server.ascent.identity import identity, text
@@ -74,6 +75,9 @@ DECIDES = {
     "jitter": 1,
     "bounds": (0.0, 0.5),
     "projection": LInf(0.1),
+    "stop_at": Value(1.0),
+    "keep": "best",
+    "redirect_relu_steps": 16,
     "parameterization": Fourier(colours=()),
     "transforms": (Pad(1),),
     "resample_each": True,

@@ -24,6 +24,7 @@ from gradserve.numbers import Choice, Linear, Normal
 from gradserve.optimizers import AdamW, Momentum
 from gradserve.parameterizations import Laplacian, Pixels
 from gradserve.projections import LInf
+from gradserve.stopping import Keep, Probability, Value
 from gradserve.transforms import Blur, Crop, Flip, Pad, Rotate, Scale
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.ranges import LARGEST_COUNT
@@ -90,6 +91,8 @@ def test_a_setting_arrives(name):
         "resume": Checkpoint(0, {}, {}),
         "parameterization": Laplacian(2, colours=()),
         "projection": LInf(0.1),
+        "stop_at": Value(3.0, 2),
+        "keep": Keep.BEST,
         "transforms": (Flip(),),
         "resample_each": True,
     }
@@ -119,6 +122,7 @@ def test_a_setting_that_does_not_exist_is_refused():
         ("seed", 0, 2**64 - 1),
         ("count", 1, LARGEST_COUNT),
         ("jitter", 0, 2**15),
+        ("redirect_relu_steps", 0, LARGEST_COUNT),
         ("report_every", 1, LARGEST_COUNT),
         ("image_every", 0, LARGEST_COUNT),
         ("checkpoint_every", 0, LARGEST_COUNT),
@@ -183,6 +187,12 @@ def test_whole_numbers(name, low, high):
         ({"transforms": [Rotate(Normal(Linear(0.0, math.inf), 1.0))]}, "^transforms: Rotate.degrees: "),
         ({"transforms": [Crop(0, 3)]}, "^transforms: Crop.height: expected a whole number from 1 to 16384, got 0$"),
         ({"transforms": [Blur(1.0, 300)]}, "^transforms: Blur.radius: expected a whole number from 0 to 256, got 300$"),
+        ({"stop_at": 0.5}, "^stop_at: expected one of Value, Probability, got float$"),
+        ({"stop_at": Value(math.nan)}, "^stop_at: at_least: expected a finite number"),
+        ({"stop_at": Value(1.0, 0)}, "^stop_at: every: expected a whole number from 1 to"),
+        ({"stop_at": Probability(0.0)}, "^stop_at: at_least: expected a finite number from"),
+        ({"stop_at": Probability(1.5)}, "^stop_at: at_least: "),
+        ({"keep": "first"}, "^keep: expected one of last, best, got 'first'$"),
         ({"gradient_normalization": "softmax"}, "^gradient_normalization: expected one of none, .*, got 'softmax'$"),
         ({"start": Noise(-1.0)}, "^start: standard deviation: "),
         ({"start": Noise(math.inf)}, "^start: standard deviation: "),

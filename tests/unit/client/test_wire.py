@@ -30,9 +30,10 @@ from gradserve.numbers import Choice, Linear, Normal, Uniform
 from gradserve.optimizers import AdamW, Momentum, NAdam, RmsProp
 from gradserve.parameterizations import Fourier, Laplacian, Pixels, Squash
 from gradserve.projections import L2, LInf
+from gradserve.stopping import Keep, Probability, Value
 from gradserve.tensors import to_wire
 from gradserve.v1 import gradient_service_pb2 as pb
-from gradserve.v1 import model_service_pb2, objective_pb2
+from gradserve.v1 import model_service_pb2, objective_pb2, stopping_pb2
 
 TERMS = [
     O.unit("l", 2**40),
@@ -79,6 +80,9 @@ SETTINGS: dict[str, list] = {
             NAdam(momentum_decay=0.0),
         ),
     ],
+    "stop_at": [Value(0.5), Value(-2.0, 3), Probability(), Probability(0.5, "l", 3, softmax=False, every=7)],
+    "keep": list(Keep),
+    "redirect_relu_steps": [17],
     "projection": [LInf(0.5), LInf(0.25, random_start=True), L2(2.0, random_start=True)],
     "parameterization": [
         *(Pixels(), Pixels(Squash.TANH, ((1.0, 0.5), (0.25, 2.0)))),
@@ -284,6 +288,7 @@ def test_unset_numbers_of_adam_get_their_defaults():
     [
         (GradientNormalization, pb.GradientNormalization, "GRADIENT_NORMALIZATION_"),
         (StopReason, pb.StopReason, "STOP_REASON_"),
+        (Keep, stopping_pb2.Keep, "KEEP_"),
     ],
 )
 def test_enums_agree(ours, theirs, prefix):
@@ -298,7 +303,18 @@ STEPS = [
     Step(0, np.array([0.1]), np.array([0.0])),
     Step(2**32 - 1, np.array([1e-300, -1.0]), np.array([math.inf, 0.1]), IMAGE, StopReason.FINISHED),
     Step(3, np.array([math.nan]), np.array([math.nan]), None, StopReason.NON_FINITE),
-    Step(4, np.array([math.nan]), np.array([math.nan]), IMAGE, StopReason.INTERRUPTED, CHECKPOINT),
+    Step(
+        4,
+        np.array([math.nan]),
+        np.array([math.nan]),
+        IMAGE,
+        StopReason.INTERRUPTED,
+        CHECKPOINT,
+        reached=np.array([False]),
+        measured=np.array([0.25]),
+        dead=np.array([True]),
+        image_indices=np.array([3]),
+    ),
 ]
 LAYERS = [
     Layer("relu3", "Relu", "float32", ("N", 3, None, 0), True),
