@@ -128,9 +128,10 @@ class AscentSettings(TypedDict, total=False):
     weight_decay: float
     """After each step this share of the distance to the described mean (else 0) is taken away: 0 to 1 (0)."""
     jitter: int
-    """Largest random shift in pixels, each way, with wrap-around (0)."""
-    bounds: tuple[float, float] | None
-    """Values are kept within these; the described range by default. Infinite means free."""
+    """Largest random shift, each way, along every axis, with wrap-around (0)."""
+    bounds: tuple[npt.ArrayLike, npt.ArrayLike] | None
+    """Values are kept within these; the described range by default. Numbers, or arrays that broadcast to one image: so each
+    channel or feature may have its own. Infinite means free."""
     projection: Projection | None
     """Each step brings the image back into this ball around its start (`gradserve.projections`; none)."""
     parameterization: Parameterization

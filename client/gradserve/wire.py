@@ -200,7 +200,7 @@ def ascent_from_wire(request: pb.AscendRequest) -> AscentSettings:
     if request.gradient_normalization:
         settings["gradient_normalization"] = _normalization_from_wire(request.gradient_normalization)
     if request.HasField("bounds"):
-        settings["bounds"] = (request.bounds.low, request.bounds.high)
+        settings["bounds"] = _bounds_from_wire(request.bounds)
     if request.HasField("resume"):
         settings["resume"] = checkpoint_from_wire(request.resume)
     return cast("AscentSettings", settings)
@@ -282,11 +282,24 @@ def _keep_from_wire(number: int) -> Keep:
     return Keep[stopping_pb2.Keep.Name(number).removeprefix(_KEEP_PREFIX)]  # type: ignore[arg-type, unused-ignore]
 
 
-def _bounds_to_wire(bounds: tuple[float, float] | None) -> pb.Bounds | None:
+def _bounds_to_wire(bounds: tuple[Any, Any] | None) -> pb.Bounds | None:
     if bounds is None:
         return None
-    low, high = bounds
-    return pb.Bounds(low=low, high=high)
+    message = pb.Bounds()
+    for name, bound in zip(("low", "high"), bounds, strict=True):
+        if np.ndim(bound) == 0:
+            setattr(message, name, bound)
+        else:
+            getattr(message, name + "s").CopyFrom(to_wire(np.asarray(bound, np.float32), what=f"bounds: {name}"))
+    return message
+
+
+def _bounds_from_wire(message: pb.Bounds) -> tuple[Any, Any]:
+    low, high = (
+        _numbers(getattr(message, name + "s"), f"bounds: {name}") if message.HasField(name + "s") else getattr(message, name)
+        for name in ("low", "high")
+    )
+    return low, high
 
 
 def _resume_to_wire(checkpoint: Checkpoint | None) -> Any:

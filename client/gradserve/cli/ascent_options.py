@@ -3,6 +3,9 @@
 import argparse
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from gradserve import Adam, GradientNormalization, Noise, images
 from gradserve.cli import options
 from gradserve.cli.ascent_settings import OPTIMIZERS, PARAMETERIZATIONS, PROJECTIONS
@@ -94,9 +97,10 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
     option(
         "--bounds",
         nargs=2,
-        type=float,
+        type=_bound,
         metavar=("LOW", "HIGH"),
-        help="pixel values are kept within these (default: the described range, or none)",
+        help="pixel values are kept within these: numbers, or .npy files that broadcast to an image, as for features of "
+        "their own ranges (default: the described range, or none)",
     )
     option(
         "--projection",
@@ -185,6 +189,15 @@ def _projection(text: str) -> Projection:
         return PROJECTIONS[kind](float(radius))
     except (KeyError, ValueError) as error:
         msg = f"expected {' or '.join(f'{name}:RADIUS' for name in PROJECTIONS)}, got {text!r}"
+        raise argparse.ArgumentTypeError(msg) from error
+
+
+def _bound(text: str) -> float | npt.NDArray[np.float32]:
+    """The type of `--bounds`."""
+    try:
+        return float(text) if not text.endswith(".npy") else np.asarray(np.load(text), np.float32)
+    except (ValueError, OSError) as error:
+        msg = f"expected a number or an .npy file of numbers, got {text!r}"
         raise argparse.ArgumentTypeError(msg) from error
 
 

@@ -252,12 +252,16 @@ class Noise(_message.Message):
     def __init__(self, standard_deviation: _Optional[float] = ...) -> None: ...
 
 class Bounds(_message.Message):
-    __slots__ = ("low", "high")
+    __slots__ = ("low", "high", "lows", "highs")
     LOW_FIELD_NUMBER: _ClassVar[int]
     HIGH_FIELD_NUMBER: _ClassVar[int]
+    LOWS_FIELD_NUMBER: _ClassVar[int]
+    HIGHS_FIELD_NUMBER: _ClassVar[int]
     low: float
     high: float
-    def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
+    lows: _tensor_pb2.Tensor
+    highs: _tensor_pb2.Tensor
+    def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ..., lows: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., highs: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class AscendResponse(_message.Message):
     __slots__ = ("index", "values", "gradient_norms", "image", "stop_reason", "checkpoint", "reached", "measured", "dead", "image_indices")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gradserve import Noise
 from gradserve.parameterizations import Pixels, Squash
 from gradserve.transforms import Jitter, JitterKind
+from gradserve_server.ascent.bounds import Bounds
 from gradserve_server.ascent.parameters.image import Painter
 from gradserve_server.ascent.projection import Ball
 from gradserve_server.ascent.spec import BALL, NOISE, AscentSpec
@@ -23,6 +24,10 @@ from gradserve_server.kernels import Ascender, AscentState, Layout
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+
+
+_PLANE_AXES = 2
+"""Of what the kernels can roll: images, and signals, which are images of one row."""
 
 
 class Canvas(Protocol):
@@ -67,7 +72,9 @@ def canvas_of(spec: AscentSpec, batch: Float32, gradient: Float32) -> Canvas:
 
 
 def _is_plain(spec: AscentSpec) -> bool:
-    return spec.parameterization == Pixels() and not spec.transforms and spec.image.planar_shape == spec.pixels.planar_shape
+    in_planes = not spec.jitter or len(spec.pixels.sizes) <= _PLANE_AXES
+    as_large = spec.image.planar_shape == spec.pixels.planar_shape
+    return spec.parameterization == Pixels() and not spec.transforms and as_large and in_planes
 
 
 def _ascender(spec: AscentSpec) -> Ascender:
@@ -87,8 +94,11 @@ def _ascender(spec: AscentSpec) -> Ascender:
 
 
 def _cut_at(spec: AscentSpec) -> tuple[float, float]:
-    """Where a step cuts pixels off: not at the bounds, if a projection comes before them."""
-    return spec.bounds if spec.projection is None else (-np.inf, np.inf)
+    """Where a step cuts all pixels off alike: nowhere if a projection comes before the bounds, or these are arrays."""
+    low, high = spec.bounds
+    if spec.projection is not None or isinstance(low, np.ndarray) or isinstance(high, np.ndarray):
+        return -np.inf, np.inf
+    return low, high
 
 
 class _Image:
@@ -96,6 +106,7 @@ class _Image:
 
     def __init__(self, spec: AscentSpec) -> None:
         self._bounds = spec.bounds
+        self._in_arrays = any(isinstance(bound, np.ndarray) for bound in spec.bounds)
         self._ball = None if spec.projection is None else Ball(spec.projection, spec.start, spec.bounds)
         seeds = [stream(spec.seed, image, BALL) for image in range(spec.count)]
         self.pixels = spec.start.copy() if self._ball is None else self._ball.first(seeds)
@@ -104,6 +115,8 @@ class _Image:
         """Brings it back after a step by gradients of these lengths; one that is not finite was no step."""
         if self._ball is not None:
             self._ball.project(self.pixels, np.isfinite(norms))
+        elif self._in_arrays:
+            np.clip(self.pixels, *self._bounds, out=self.pixels)
 
     def fits(self, array: npt.NDArray[Any]) -> str:
         """What is wrong with pixels that should take its place."""
@@ -178,14 +191,13 @@ class PaintedCanvas:
     def __init__(self, spec: AscentSpec, batch: Float32, gradient: Float32) -> None:
         self._spec, self._batch, self._gradient = spec, spec.pixels.buffer(batch), gradient
         self._around = _ascender(spec)
-        height, width = spec.image.planar_shape[1:]
         roll = (Jitter(spec.jitter, JitterKind.ROLL),) if spec.jitter else ()
         self._views = Views(
             (*roll, *spec.transforms),
             seed=spec.seed,
             count=spec.count,
-            size=(height, width),
-            target=spec.pixels.planar_shape[1:],
+            sizes=spec.image.sizes,
+            target=spec.pixels.sizes,
             pixels=Range(*spec.bounds),
             max_pixels=spec.max_pixels,
             fuse=not spec.resample_each,
@@ -199,7 +211,7 @@ class PaintedCanvas:
             self._image = _Image(spec)
             self._numbers, (low, high) = self._image.pixels, _cut_at(spec)
         else:
-            self._painter = Painter(spec.parameterization, spec.image.planar_shape, Range(*spec.bounds))
+            self._painter = Painter(spec.parameterization, (spec.image.channels, *spec.image.sizes), Range(*spec.bounds))
             self._numbers, (low, high) = _first_numbers(spec, self._painter), (-np.inf, np.inf)
         self._ascender = Ascender(
             self._numbers.shape[1:],
@@ -288,8 +300,8 @@ def lengths(gradient: Float64) -> Float64:
     return norms
 
 
-def within(array: npt.NDArray[Any], bounds: tuple[float, float]) -> str:
+def within(array: npt.NDArray[Any], bounds: Bounds) -> str:
     """What is wrong with values that should lie within bounds."""
     low, high = bounds
     inside = np.array_equal(np.clip(array, low, high), array)
-    return "" if inside else f"expected values from {low:g} to {high:g}, got others"
+    return "" if inside else f"expected values from {np.min(low):g} to {np.max(high):g}, got others"

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gradserve.errors import InvalidAscent
 from gradserve.parameterizations import Parameterization, Pixels
 from gradserve.projections import L2, LInf, Projection
+from gradserve_server.ascent.bounds import Bounds
 from gradserve_server.ascent.ranges import LARGEST
 
 Float32 = npt.NDArray[np.float32]
@@ -53,7 +54,7 @@ class Ball:
         bounds: Of each value.
     """
 
-    def __init__(self, projection: Projection, centre: Float32, bounds: tuple[float, float]) -> None:
+    def __init__(self, projection: Projection, centre: Float32, bounds: Bounds) -> None:
         self._radius, self._centre, self._bounds = projection.radius, centre, bounds
         self._inside, self._length, self._draw = _FORMS[type(projection)]
         self._random = projection.random_start
@@ -85,7 +86,7 @@ class Ball:
 
     def _rounded(self, images: Float64) -> Float32:
         low, high = self._bounds
-        rounded: Float32 = np.clip(images, max(low, -LARGEST), min(high, LARGEST)).astype(np.float32)
+        rounded: Float32 = np.clip(images, np.maximum(low, -LARGEST), np.minimum(high, LARGEST)).astype(np.float32)
         return rounded
 
 

@@ -14,7 +14,6 @@ from gradserve import (
     AscentSettings,
     Checkpoint,
     GradientNormalization,
-    ImageDescription,
     Noise,
     TensorDescription,
 )
@@ -26,12 +25,14 @@ from gradserve.projections import Projection
 from gradserve.stopping import Keep, StopAt
 from gradserve.transforms import Transform
 from gradserve.wire import check_settings
+from gradserve_server.ascent.bounds import Bounds, checked_bounds
 from gradserve_server.ascent.pixels import PixelSpace
 from gradserve_server.ascent.projection import check_projection
 from gradserve_server.ascent.ranges import LARGEST, LARGEST_COUNT, limited, number, whole
 from gradserve_server.ascent.stopping import check_keep, check_stop_at
 from gradserve_server.ascent.transforms.checks import check_transforms
 from gradserve_server.ascent.transforms.draws import STEPS_DRAWN, scheduled, stream
+from gradserve_server.ascent.transforms.geometry import Range
 from gradserve_server.config import EngineConfig
 from gradserve_server.kernels import Ascender
 
@@ -68,7 +69,8 @@ class AscentSpec:
     resample_each: bool
     gradient_normalization: GradientNormalization
     weight_decay: float
-    bounds: tuple[float, float]
+    bounds: Bounds
+    """Lower and upper: numbers, or [C, H, W]."""
     projection: Projection | None
     stop_at: StopAt | None
     keep: Keep
@@ -136,17 +138,11 @@ def resolve(
     seed = whole("seed", settings.get("seed", 0), 0, 2**64 - 1)
     count = limited("count", whole("count", settings.get("count", 0) or 1, 1, LARGEST_COUNT), limits.max_images)
     pixels = PixelSpace(tensor.image, _sample_shape(tensor, settings.get("shape", ()), count, limits.max_ascent_mib))
-    bounds = _bounds(settings.get("bounds"), tensor.image)
     jitter = whole("jitter", settings.get("jitter", 0), 0, 2**15)
-    if jitter and not pixels.is_image:
-        msg = f"jitter: expected 0, because input '{tensor.name}' is not an image [N,C,H,W], got {jitter}"
-        raise InvalidAscent(msg)
     image = _image_space(settings.get("image_size"), pixels, tensor.name, count, limits.max_ascent_mib)
+    bounds = checked_bounds(settings.get("bounds"), tensor.image, image)
     transforms = tuple(settings.get("transforms", ()))
-    check_transforms(transforms)
-    if transforms and not pixels.is_image:
-        msg = f"transforms: expected none, because input '{tensor.name}' is not an image [N,C,H,W], got {len(transforms)}"
-        raise InvalidAscent(msg)
+    check_transforms(transforms, is_image=pixels.is_image, what=f"input '{tensor.name}' is {pixels.spelled}")
     optimizer = _optimizer(settings.get("optimizer", Adam()))
     weight_decay = number("weight_decay", settings.get("weight_decay", 0.0), 0.0, 1.0)
     if isinstance(optimizer, AdamW) and weight_decay:
@@ -253,7 +249,7 @@ def _image_space(given: tuple[int, int] | None, pixels: PixelSpace, name: str, c
     if given is None:
         return pixels
     if not pixels.is_image:
-        msg = f"image_size: expected none, because input '{name}' is not an image [N,C,H,W], got {list(given)}"
+        msg = f"image_size: expected none, because input '{name}' is {pixels.spelled}, got {list(given)}"
         raise InvalidAscent(msg)
     height, width = (whole("image_size", size, 1, 2**14) for size in given)
     channels = pixels.planar_shape[0]
@@ -263,24 +259,6 @@ def _image_space(given: tuple[int, int] | None, pixels: PixelSpace, name: str, c
 
 
 # ---- the caller's side -----------------------------------------------------------------------------------------------
-
-
-def _bounds(given: tuple[float, float] | None, image: ImageDescription | None) -> tuple[float, float]:
-    if given is None:
-        return (image.low, image.high) if image is not None else (-math.inf, math.inf)
-    try:
-        low, high = (float(bound) for bound in given)
-    except (TypeError, ValueError) as error:
-        msg = f"bounds: expected two numbers, got {given!r}"
-        raise InvalidAscent(msg) from error
-    if not low < high:
-        msg = f"bounds: expected the smaller first, got {low} and {high}"
-        raise InvalidAscent(msg)
-    for bound in (low, high):
-        if LARGEST < abs(bound) < math.inf:
-            msg = f"bounds: expected numbers that float32 holds, or infinity, got {low} and {high}"
-            raise InvalidAscent(msg)
-    return low, high
 
 
 def _origin(start: float | Noise | npt.NDArray[Any]) -> float | Noise | npt.NDArray[np.float32]:
@@ -293,17 +271,16 @@ def _origin(start: float | Noise | npt.NDArray[Any]) -> float | Noise | npt.NDAr
 
 def _start(
     origin: float | Noise | npt.NDArray[np.float32],
-    bounds: tuple[float, float],
+    bounds: Bounds,
     pixels: PixelSpace,
     streams: Sequence[np.random.SeedSequence],
 ) -> npt.NDArray[np.float32]:
     shape = (len(streams), *pixels.planar_shape)
     if isinstance(origin, Noise):
-        bounded = all(map(math.isfinite, bounds))
-        middle, width = (sum(bounds) / 2, bounds[1] - bounds[0]) if bounded else (0.0, 1.0)
+        pixel_range = Range(*bounds)
         generators = [np.random.Generator(np.random.Philox(stream)) for stream in streams]
         image = np.stack([generator.standard_normal(shape[1:], np.float32) for generator in generators])
-        image = image * np.float32(origin.standard_deviation * width) + np.float32(middle)
+        image = image * np.float32(origin.standard_deviation * pixel_range.width) + np.float32(pixel_range.middle)
     elif isinstance(origin, float):
         image = np.full(shape, origin, np.float32)
     else:

@@ -287,11 +287,6 @@ def test_a_fixed_batch_is_the_count():
         spec(FIXED)
 
 
-def test_jitter_needs_an_image():
-    with pytest.raises(InvalidAscent, match="^jitter: expected 0, because input 'x' is not an image"):
-        spec(ROWS, jitter=1)
-
-
 @pytest.mark.parametrize("float_inputs", [[], ["x", "w"]])
 def test_an_input_must_be_named_where_there_is_not_just_one(float_inputs):
     with pytest.raises(InvalidAscent, match="^input: expected one of .*, got none$"):

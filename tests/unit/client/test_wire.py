@@ -217,6 +217,12 @@ def test_settings_left_out_stay_out():
     assert ascent_through({}) == {"steps": 256, "version": "", "inputs": {}}
 
 
+def test_bounds_in_arrays_survive():
+    low, high = ascent_through({"bounds": (np.arange(3, dtype=np.float32), 5.0)})["bounds"]
+    np.testing.assert_array_equal(low, np.arange(3, dtype=np.float32), strict=True)
+    assert high == 5.0
+
+
 def test_no_bounds_are_left_out():
     assert "bounds" not in ascent_through({"bounds": None})
 

@@ -36,6 +36,11 @@ SPREADS: dict[type[Any], Callable[[Any], Sequence[Spread]]] = {
 """What each transform draws for one image in one step."""
 
 
+def shifts(axes: int) -> Sequence[Spread]:
+    """What the jitter of a signal or volume draws: of an image it is `SPREADS`."""
+    return (_UNIT,) * axes
+
+
 def scheduled(number: Schedule, progress: float) -> float:
     """A number that may change, after this share of the steps."""
     if isinstance(number, Linear):
