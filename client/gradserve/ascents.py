@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gradserve.checkpoints import Checkpoint
 from gradserve.optimizers import Optimizer
-from gradserve.parameterizations import Parameterization
+from gradserve.parameterizations import Alpha, Parameterization
 from gradserve.projections import Projection
 from gradserve.stopping import Keep, StopAt
 from gradserve.transforms import Transform
@@ -88,6 +88,9 @@ class Step:
     """The updates that each image in `image` has, [count]; values and norms are about those. Only in a last report that
     delivers the best ones (`keep`); otherwise all have `index`."""
 
+    alpha: npt.NDArray[np.float32] | None = None
+    """How opaque each pixel of `image` is, 0 to 1, [count, H, W] or with as many sizes as it has; with `alpha`."""
+
     @property
     def value(self) -> float:
         """Mean of `values`: the objective itself, for one image."""
@@ -136,6 +139,8 @@ class AscentSettings(TypedDict, total=False):
     """Each step brings the image back into this ball around its start (`gradserve.projections`; none)."""
     parameterization: Parameterization
     """What changes: `Pixels()`, the image itself, by default (`gradserve.parameterizations`)."""
+    alpha: Alpha | None
+    """A transparent image, whose alpha is in `Step.alpha` (`gradserve.parameterizations.Alpha`; none)."""
     transforms: Sequence[Transform]
     """What happens to an image on its way to the model in each step but the last (`gradserve.transforms`; none)."""
     resample_each: bool

@@ -5,6 +5,7 @@ know to be wrong (a layer that does not exist) is not checked here.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -35,7 +36,7 @@ from gradserve.objectives import (
     terms_of,
 )
 from gradserve.optimizers import Optimizer
-from gradserve.parameterizations import Parameterization
+from gradserve.parameterizations import Alpha, Parameterization
 from gradserve.projections import Projection
 from gradserve.stopping import Keep, StopAt
 from gradserve.tensors import Array, add_named, from_wire, named_from_wire, to_wire
@@ -118,13 +119,6 @@ _PLAIN_SETTINGS = (
     "redirect_relu_steps",
 )
 _NORMALIZATION_PREFIX = "GRADIENT_NORMALIZATION_"
-_KINDS: Mapping[str, Any] = {
-    "optimizer": Optimizer,
-    "parameterization": Parameterization,
-    "projection": Projection,
-    "stop_at": StopAt,
-}
-"""Settings that are one of several dataclasses."""
 _STOP_PREFIX = "STOP_REASON_"
 _KEEP_PREFIX = "KEEP_"
 
@@ -188,21 +182,15 @@ def ascent_from_wire(request: pb.AscendRequest) -> AscentSettings:
             settings["start"] = Noise(request.start.noise.standard_deviation)
         case "image":
             settings["start"] = from_wire(request.start.image, what="start image")
-    for name, union in _KINDS.items():
+    for name, read in _SETTING_FROM_WIRE.items():
         if request.HasField(name):
-            settings[name] = mirror.read_kind(union, getattr(request, name))
+            settings[name] = read(getattr(request, name))
     if request.keep:
         settings["keep"] = _keep_from_wire(request.keep)
     if request.transforms:
         settings["transforms"] = tuple(mirror.read_kind(Transform, transform) for transform in request.transforms)
-    if request.HasField("image_size"):
-        settings["image_size"] = (request.image_size.height, request.image_size.width)
     if request.gradient_normalization:
         settings["gradient_normalization"] = _normalization_from_wire(request.gradient_normalization)
-    if request.HasField("bounds"):
-        settings["bounds"] = _bounds_from_wire(request.bounds)
-    if request.HasField("resume"):
-        settings["resume"] = checkpoint_from_wire(request.resume)
     return cast("AscentSettings", settings)
 
 
@@ -219,6 +207,7 @@ def step_to_wire(step: Step) -> pb.AscendResponse:
         image=None if step.image is None else to_wire(step.image),
         stop_reason=None if step.stop_reason is None else _STOP_PREFIX + step.stop_reason.name,
         checkpoint=None if step.checkpoint is None else checkpoint_to_wire(step.checkpoint),
+        alpha=None if step.alpha is None else to_wire(step.alpha),
         **{name: array.tolist() for name in _PER_IMAGE if (array := getattr(step, name)) is not None},
     )
 
@@ -234,6 +223,7 @@ def step_from_wire(message: pb.AscendResponse) -> Step:
         image=from_wire(message.image, what="image") if message.HasField("image") else None,
         stop_reason=None if reason is None else StopReason[reason],
         checkpoint=checkpoint_from_wire(message.checkpoint) if message.HasField("checkpoint") else None,
+        alpha=from_wire(message.alpha, what="alpha") if message.HasField("alpha") else None,
         **{name: np.array(got, dtype) for name, dtype in _PER_IMAGE.items() if (got := getattr(message, name))},
     )
 
@@ -265,6 +255,11 @@ def _normalization_from_wire(number: int) -> GradientNormalization:
         msg = f"gradient_normalization: expected one of {pb.GradientNormalization.keys()}, got number {number}"
         raise InvalidAscent(msg)
     return GradientNormalization[pb.GradientNormalization.Name(number).removeprefix(_NORMALIZATION_PREFIX)]  # type: ignore[arg-type, unused-ignore]
+
+
+def _fill_alpha(message: Any, alpha: Alpha) -> None:
+    message.SetInParent()
+    mirror.fill(message, alpha)
 
 
 def _keep_to_wire(keep: str) -> Any:
@@ -316,6 +311,7 @@ _SETTING_TO_WIRE: dict[str, Callable[[pb.AscendRequest, Any], object]] = {
     "parameterization": lambda request, value: mirror.fill_kind(request.parameterization, value),
     "projection": lambda request, value: None if value is None else mirror.fill_kind(request.projection, value),
     "stop_at": lambda request, value: None if value is None else mirror.fill_kind(request.stop_at, value),
+    "alpha": lambda request, value: None if value is None else _fill_alpha(request.alpha, value),
     "keep": lambda request, value: setattr(request, "keep", _keep_to_wire(value)),
     "transforms": lambda request, value: request.transforms.extend(map(_transform_to_wire, value)),
     "image_size": lambda request, value: request.image_size.MergeFrom(pb.ImageSize(height=value[0], width=value[1])),
@@ -326,6 +322,18 @@ _SETTING_TO_WIRE: dict[str, Callable[[pb.AscendRequest, Any], object]] = {
     "resume": lambda request, value: request.MergeFrom(pb.AscendRequest(resume=_resume_to_wire(value))),
 }
 """Settings that are messages of their own; `_PLAIN_SETTINGS` are fields."""
+
+_SETTING_FROM_WIRE: dict[str, Callable[[Any], Any]] = {
+    "optimizer": partial(mirror.read_kind, Optimizer),
+    "parameterization": partial(mirror.read_kind, Parameterization),
+    "projection": partial(mirror.read_kind, Projection),
+    "stop_at": partial(mirror.read_kind, StopAt),
+    "alpha": partial(mirror.read, Alpha),
+    "image_size": lambda size: (size.height, size.width),
+    "bounds": _bounds_from_wire,
+    "resume": checkpoint_from_wire,
+}
+"""The same back, where a message is there."""
 
 
 # ---- descriptions ----------------------------------------------------------------------------------------------------

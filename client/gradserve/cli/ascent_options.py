@@ -68,6 +68,18 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
         default="pixels",
         help="what changes: pixels, their spectrum, or a pyramid of sizes (default: %(default)s)",
     )
+    option(
+        "--alpha",
+        action="store_true",
+        help="a transparent picture: the model sees it over another random image in each step",
+    )
+    option(
+        "--alpha-penalty",
+        type=float,
+        default=0.0,
+        metavar="WEIGHT",
+        help="of the mean opacity, taken from the objective (default: %(default)s)",
+    )
     option("--optimizer", choices=OPTIMIZERS, default="adam", help="update rule (default: %(default)s)")
     option(
         "--learning-rate",

@@ -25,7 +25,7 @@ from gradserve import (
 )
 from gradserve.cli import inputs
 from gradserve.errors import InvalidTensor
-from gradserve.parameterizations import IMAGENET_COLOURS, Fourier, Laplacian, Pixels
+from gradserve.parameterizations import IMAGENET_COLOURS, Alpha, Fourier, Laplacian, Pixels
 from gradserve.projections import L2, LInf, Projection
 from gradserve.stopping import Probability, Value
 
@@ -67,6 +67,8 @@ def read(arguments: argparse.Namespace, description: ModelDescription, tensor: T
         settings["stop_at"] = Value(arguments.stop_at)
     if arguments.until_probability is not None:
         settings["stop_at"] = Probability(arguments.until_probability)
+    if arguments.alpha:
+        settings["alpha"] = Alpha(penalty=arguments.alpha_penalty)
     if arguments.bounds:
         settings["bounds"] = tuple(arguments.bounds)
     channels, *size = _picture_shape(tensor)

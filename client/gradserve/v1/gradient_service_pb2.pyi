@@ -172,7 +172,7 @@ class ActivationsResponse(_message.Message):
     def __init__(self, activations: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ...) -> None: ...
 
 class AscendRequest(_message.Message):
-    __slots__ = ("model", "objective", "input", "inputs", "steps", "seed", "count", "shape", "start", "optimizer", "gradient_normalization", "weight_decay", "jitter", "bounds", "report_every", "image_every", "resume", "checkpoint_every", "parameterization", "transforms", "resample_each", "image_size", "projection", "stop_at", "keep", "redirect_relu_steps")
+    __slots__ = ("model", "objective", "input", "inputs", "steps", "seed", "count", "shape", "start", "optimizer", "gradient_normalization", "weight_decay", "jitter", "bounds", "report_every", "image_every", "resume", "checkpoint_every", "parameterization", "transforms", "resample_each", "image_size", "projection", "stop_at", "keep", "redirect_relu_steps", "alpha")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -199,6 +199,7 @@ class AscendRequest(_message.Message):
     STOP_AT_FIELD_NUMBER: _ClassVar[int]
     KEEP_FIELD_NUMBER: _ClassVar[int]
     REDIRECT_RELU_STEPS_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     objective: _objective_pb2.Objective
     input: str
@@ -225,7 +226,8 @@ class AscendRequest(_message.Message):
     stop_at: _stopping_pb2.StopAt
     keep: _stopping_pb2.Keep
     redirect_relu_steps: int
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., objective: _Optional[_Union[_objective_pb2.Objective, _Mapping]] = ..., input: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ..., steps: _Optional[int] = ..., seed: _Optional[int] = ..., count: _Optional[int] = ..., shape: _Optional[_Iterable[int]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., optimizer: _Optional[_Union[_optimizer_pb2.Optimizer, _Mapping]] = ..., gradient_normalization: _Optional[_Union[GradientNormalization, str]] = ..., weight_decay: _Optional[float] = ..., jitter: _Optional[int] = ..., bounds: _Optional[_Union[Bounds, _Mapping]] = ..., report_every: _Optional[int] = ..., image_every: _Optional[int] = ..., resume: _Optional[_Union[_checkpoint_pb2.Checkpoint, _Mapping]] = ..., checkpoint_every: _Optional[int] = ..., parameterization: _Optional[_Union[_parameterization_pb2.Parameterization, _Mapping]] = ..., transforms: _Optional[_Iterable[_Union[_transform_pb2.Transform, _Mapping]]] = ..., resample_each: bool = ..., image_size: _Optional[_Union[ImageSize, _Mapping]] = ..., projection: _Optional[_Union[_projection_pb2.Projection, _Mapping]] = ..., stop_at: _Optional[_Union[_stopping_pb2.StopAt, _Mapping]] = ..., keep: _Optional[_Union[_stopping_pb2.Keep, str]] = ..., redirect_relu_steps: _Optional[int] = ...) -> None: ...
+    alpha: _parameterization_pb2.Alpha
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., objective: _Optional[_Union[_objective_pb2.Objective, _Mapping]] = ..., input: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ..., steps: _Optional[int] = ..., seed: _Optional[int] = ..., count: _Optional[int] = ..., shape: _Optional[_Iterable[int]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., optimizer: _Optional[_Union[_optimizer_pb2.Optimizer, _Mapping]] = ..., gradient_normalization: _Optional[_Union[GradientNormalization, str]] = ..., weight_decay: _Optional[float] = ..., jitter: _Optional[int] = ..., bounds: _Optional[_Union[Bounds, _Mapping]] = ..., report_every: _Optional[int] = ..., image_every: _Optional[int] = ..., resume: _Optional[_Union[_checkpoint_pb2.Checkpoint, _Mapping]] = ..., checkpoint_every: _Optional[int] = ..., parameterization: _Optional[_Union[_parameterization_pb2.Parameterization, _Mapping]] = ..., transforms: _Optional[_Iterable[_Union[_transform_pb2.Transform, _Mapping]]] = ..., resample_each: bool = ..., image_size: _Optional[_Union[ImageSize, _Mapping]] = ..., projection: _Optional[_Union[_projection_pb2.Projection, _Mapping]] = ..., stop_at: _Optional[_Union[_stopping_pb2.StopAt, _Mapping]] = ..., keep: _Optional[_Union[_stopping_pb2.Keep, str]] = ..., redirect_relu_steps: _Optional[int] = ..., alpha: _Optional[_Union[_parameterization_pb2.Alpha, _Mapping]] = ...) -> None: ...
 
 class ImageSize(_message.Message):
     __slots__ = ("height", "width")
@@ -264,7 +266,7 @@ class Bounds(_message.Message):
     def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ..., lows: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., highs: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class AscendResponse(_message.Message):
-    __slots__ = ("index", "values", "gradient_norms", "image", "stop_reason", "checkpoint", "reached", "measured", "dead", "image_indices")
+    __slots__ = ("index", "values", "gradient_norms", "image", "stop_reason", "checkpoint", "reached", "measured", "dead", "image_indices", "alpha")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_NORMS_FIELD_NUMBER: _ClassVar[int]
@@ -275,6 +277,7 @@ class AscendResponse(_message.Message):
     MEASURED_FIELD_NUMBER: _ClassVar[int]
     DEAD_FIELD_NUMBER: _ClassVar[int]
     IMAGE_INDICES_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
     index: int
     values: _containers.RepeatedScalarFieldContainer[float]
     gradient_norms: _containers.RepeatedScalarFieldContainer[float]
@@ -285,4 +288,5 @@ class AscendResponse(_message.Message):
     measured: _containers.RepeatedScalarFieldContainer[float]
     dead: _containers.RepeatedScalarFieldContainer[bool]
     image_indices: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, index: _Optional[int] = ..., values: _Optional[_Iterable[float]] = ..., gradient_norms: _Optional[_Iterable[float]] = ..., image: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., stop_reason: _Optional[_Union[StopReason, str]] = ..., checkpoint: _Optional[_Union[_checkpoint_pb2.Checkpoint, _Mapping]] = ..., reached: _Optional[_Iterable[bool]] = ..., measured: _Optional[_Iterable[float]] = ..., dead: _Optional[_Iterable[bool]] = ..., image_indices: _Optional[_Iterable[int]] = ...) -> None: ...
+    alpha: _tensor_pb2.Tensor
+    def __init__(self, index: _Optional[int] = ..., values: _Optional[_Iterable[float]] = ..., gradient_norms: _Optional[_Iterable[float]] = ..., image: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., stop_reason: _Optional[_Union[StopReason, str]] = ..., checkpoint: _Optional[_Union[_checkpoint_pb2.Checkpoint, _Mapping]] = ..., reached: _Optional[_Iterable[bool]] = ..., measured: _Optional[_Iterable[float]] = ..., dead: _Optional[_Iterable[bool]] = ..., image_indices: _Optional[_Iterable[int]] = ..., alpha: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gradserve import Noise
 from gradserve.parameterizations import Pixels, Squash
 from gradserve.transforms import Jitter, JitterKind
+from gradserve_server.ascent.alpha import Transparency
 from gradserve_server.ascent.bounds import Bounds
 from gradserve_server.ascent.parameters.image import Painter
 from gradserve_server.ascent.projection import Ball
@@ -34,6 +35,8 @@ class Canvas(Protocol):
     """What an ascent changes."""
 
     optimizer: AscentState
+    penalty: Float64 | float
+    """What the image itself adds to the value of what was shown, [count]; its gradient is in every step."""
 
     def show(self, index: int, *, plain: bool) -> None:
         """Writes the model's input for a step; plain: without transforms."""
@@ -48,7 +51,7 @@ class Canvas(Protocol):
         """Those lengths, without a step."""
 
     def picture(self) -> Float32:
-        """The image as it is now, in pixel space, [count, C, H, W]."""
+        """The image as it is now, in pixel space, [count, C, H, W]; a transparent one has its alpha as one more channel."""
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All that a step reads and writes, by name."""
@@ -74,7 +77,7 @@ def canvas_of(spec: AscentSpec, batch: Float32, gradient: Float32) -> Canvas:
 def _is_plain(spec: AscentSpec) -> bool:
     in_planes = not spec.jitter or len(spec.pixels.sizes) <= _PLANE_AXES
     as_large = spec.image.planar_shape == spec.pixels.planar_shape
-    return spec.parameterization == Pixels() and not spec.transforms and as_large and in_planes
+    return spec.parameterization == Pixels() and not spec.transforms and as_large and in_planes and spec.alpha is None
 
 
 def _ascender(spec: AscentSpec) -> Ascender:
@@ -127,6 +130,8 @@ class _Image:
 
 class PixelCanvas:
     """An image as large as the model's input, rolled at most."""
+
+    penalty: Float64 | float = 0.0
 
     def __init__(self, spec: AscentSpec, batch: Float32, gradient: Float32) -> None:
         self._spec, self._ascender = spec, _ascender(spec)
@@ -205,6 +210,7 @@ class PaintedCanvas:
         self._view: View = self._views.plain()
         squash = Squash(spec.parameterization.squash)
         is_image = isinstance(spec.parameterization, Pixels) and squash is Squash.CLIP and not spec.parameterization.colours
+        is_image = is_image and spec.alpha is None
         self._painter: Painter | None = None
         self._image: _Image | None = None
         if is_image:
@@ -213,6 +219,14 @@ class PaintedCanvas:
         else:
             self._painter = Painter(spec.parameterization, (spec.image.channels, *spec.image.sizes), Range(*spec.bounds))
             self._numbers, (low, high) = _first_numbers(spec, self._painter), (-np.inf, np.inf)
+        self.penalty: Float64 | float = 0.0
+        self._transparency: Transparency | None = None
+        if spec.alpha is not None:
+            self._transparency = Transparency(spec.alpha, spec.parameterization, spec.image, spec.bounds, spec.seed)
+            deviation = spec.origin.standard_deviation if isinstance(spec.origin, Noise) else Noise().standard_deviation
+            alpha = self._transparency.numbers(spec.count, deviation).reshape(spec.count, 1, 1, -1)
+            self._numbers = np.concatenate([self._numbers, alpha], axis=3)
+        self._index = 0
         self._ascender = Ascender(
             self._numbers.shape[1:],
             rule=spec.optimizer,
@@ -228,11 +242,12 @@ class PaintedCanvas:
     def show(self, index: int, *, plain: bool) -> None:
         """See `Canvas`."""
         self._view = self._views.plain() if plain else self._views.at(index, self._spec.progress(index))
-        self._around.prepare(self._view.forward(self.picture()), None, self._batch)
+        self._index = index
+        self._around.prepare(self._view.forward(self._over(self.picture())), None, self._batch)
 
     def show_picture(self, picture: Float32) -> None:
         """See `Canvas`."""
-        self._around.prepare(self._views.plain().forward(picture), None, self._batch)
+        self._around.prepare(self._views.plain().forward(self._over(picture)), None, self._batch)
 
     def step(self, held: Mask | None) -> Float64:
         """See `Canvas`."""
@@ -257,7 +272,11 @@ class PaintedCanvas:
         if self._painter is None:
             return self._numbers
         if self._painted is None:
-            self._painted = self._painter.paint(self._numbers.reshape(self._spec.count, -1))
+            numbers = self._numbers.reshape(self._spec.count, -1)
+            self._painted = self._painter.paint(numbers[:, : self._painter.length])
+            if self._transparency is not None:
+                alpha = self._transparency.painter.paint(numbers[:, self._painter.length :])
+                self._painted = np.concatenate([self._painted, alpha], axis=1)
         return self._painted
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -275,8 +294,27 @@ class PaintedCanvas:
         pixels = self._spec.pixels
         gradient = self._view.adjoint(pixels.to_planar(self._gradient) * pixels.scale.reshape(-1, 1, 1))
         if self._painter is not None:
-            gradient = self._painter.pull_back(self._numbers.reshape(self._spec.count, -1), self.picture(), gradient)
+            gradient = self._pulled_back(self._painter, gradient)
         return np.ascontiguousarray(gradient).reshape(self._numbers.shape)
+
+    def _pulled_back(self, painter: Painter, gradient: Float32) -> Float32:
+        """From pixels to numbers."""
+        numbers, picture = self._numbers.reshape(self._spec.count, -1), self.picture()
+        if self._transparency is None:
+            return painter.pull_back(numbers, picture, gradient)
+        gradient, back = self._transparency.pull_back(gradient)
+        length, channels = painter.length, self._spec.image.channels
+        pixels = painter.pull_back(numbers[:, :length], picture[:, :channels], gradient)
+        alpha = self._transparency.painter.pull_back(numbers[:, length:], picture[:, channels:], back)
+        return np.concatenate([pixels, alpha], axis=1)
+
+    def _over(self, picture: Float32) -> Float32:
+        """What is to be seen of a picture: over its background, if it is transparent."""
+        if self._transparency is None:
+            return picture
+        image, alpha = np.split(picture, [self._spec.image.channels], axis=1)
+        self.penalty = self._transparency.penalty(alpha)
+        return self._transparency.over(image, alpha, self._index)
 
 
 def _first_numbers(spec: AscentSpec, painter: Painter) -> Float32:

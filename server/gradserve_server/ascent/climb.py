@@ -91,7 +91,7 @@ class Climb:
 
     def seen(self) -> npt.NDArray[np.float64]:
         """The value of each image that the last run saw, [count]."""
-        return self._values.astype(np.float64)
+        return self._values.astype(np.float64) + self._state.canvas.penalty
 
     # ---- before a run ------------------------------------------------------------------------------------------------
 
@@ -151,10 +151,10 @@ class Climb:
 
     def deliver(self) -> None:
         """Puts the best images into the last report; where they were shown, by the values that they have as they are."""
-        step, best, spec = self.report, self._state.best, self._spec
+        step, best = self.report, self._state.best
         if step is None or best is None or not self._is_delivered:
             return
-        values = self.seen() if spec.is_transformed else best.values
+        values = self.seen() if self._spec.is_transformed else best.values
         better = np.isfinite(values) & np.isfinite(best.values) & ~(step.values >= values)
         if self._state.reached is not None:
             better &= ~self._state.reached
@@ -164,7 +164,7 @@ class Climb:
             step,
             values=np.where(better, values, step.values),
             gradient_norms=np.where(better, best.norms, step.gradient_norms),
-            image=spec.image.from_planar(picture),
+            **self._pictures(picture),
             image_indices=np.where(better, best.indices, step.index),
         )
 
@@ -192,24 +192,32 @@ class Climb:
         # A copy of each before the step, which changes them in place.
         saved = interrupted or _due(index, spec.checkpoint_every) or (done and spec.checkpoint_every > 0)
         checkpoint = state.save(self._identity()) if saved else None
-        picture = spec.image.from_planar(canvas.picture()) if last or _due(index, spec.image_every) else None
+        picture = self._pictures(canvas.picture()) if last or _due(index, spec.image_every) else {}
         norms = self._changed(last=last)
         reason = self._reason(done=done, interrupted=interrupted)
-        if reason is not None and picture is None:
-            picture = spec.image.from_planar(canvas.picture())
-        if not (reason or saved or picture is not None or index == self._first or _due(index, spec.report_every)):
+        if reason is not None and not picture:
+            picture = self._pictures(canvas.picture())
+        if not (reason or saved or picture or index == self._first or _due(index, spec.report_every)):
             return None
         return Step(
             index,
             self.seen(),
             norms,
-            picture,
-            reason,
-            checkpoint,
+            stop_reason=reason,
+            checkpoint=checkpoint,
+            **picture,
             reached=None if state.reached is None else state.reached.copy(),
             measured=self._measured if self._judged_at == index else None,
             dead=None if reason is None else ~state.moved & state.finite,
         )
+
+    def _pictures(self, picture: Float32) -> dict[str, Any]:
+        """A picture as a report has it, by the names of its fields."""
+        space = self._spec.image
+        if self._spec.alpha is None:
+            return {"image": space.from_planar(picture)}
+        image, alpha = np.split(picture, [space.channels], axis=1)
+        return {"image": space.from_planar(image), "alpha": alpha.reshape(-1, *space.sizes).copy()}
 
     def _changed(self, *, last: bool) -> npt.NDArray[np.float64]:
         """Takes the step, but for the last report, notes what is to be known later, and returns the gradients' lengths."""

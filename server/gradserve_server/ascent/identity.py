@@ -56,6 +56,7 @@ def _added(spec: AscentSpec) -> dict[str, tuple[Any, Any]]:
         "parameterization": (text(spec.parameterization), text(Pixels())),
         "transforms": (spec.transforms, ()),
         "projection": (spec.projection, None),
+        "alpha": (spec.alpha, None),
         "stop_at": (spec.stop_at, None),
         "keep": (spec.keep, Keep.LAST),
         "redirect_relu_steps": (spec.redirect_relu_steps, 0),

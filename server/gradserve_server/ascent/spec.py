@@ -20,11 +20,12 @@ from gradserve import (
 from gradserve.errors import InvalidAscent, NotDifferentiable, TooLarge, UnknownInput
 from gradserve.numbers import Linear
 from gradserve.optimizers import AdamW, Optimizer
-from gradserve.parameterizations import Parameterization, Pixels, Squash
+from gradserve.parameterizations import Alpha, Parameterization, Pixels, Squash
 from gradserve.projections import Projection
 from gradserve.stopping import Keep, StopAt
 from gradserve.transforms import Transform
 from gradserve.wire import check_settings
+from gradserve_server.ascent.alpha import check_alpha
 from gradserve_server.ascent.bounds import Bounds, checked_bounds
 from gradserve_server.ascent.pixels import PixelSpace
 from gradserve_server.ascent.projection import check_projection
@@ -72,6 +73,7 @@ class AscentSpec:
     bounds: Bounds
     """Lower and upper: numbers, or [C, H, W]."""
     projection: Projection | None
+    alpha: Alpha | None
     stop_at: StopAt | None
     keep: Keep
     redirect_relu_steps: int
@@ -169,7 +171,8 @@ def resolve(
         gradient_normalization=_normalization(settings.get("gradient_normalization", GradientNormalization.NONE)),
         weight_decay=weight_decay,
         bounds=bounds,
-        projection=check_projection(settings.get("projection"), parameterization),
+        projection=(projection := check_projection(settings.get("projection"), parameterization)),
+        alpha=check_alpha(settings.get("alpha"), projection),
         stop_at=check_stop_at(settings.get("stop_at")),
         keep=check_keep(settings.get("keep", Keep.LAST)),
         redirect_relu_steps=whole("redirect_relu_steps", settings.get("redirect_relu_steps", 0), 0, LARGEST_COUNT),

@@ -39,7 +39,7 @@ class State:
         """That of an ascent which has not begun."""
         count = spec.count
         reached = None if spec.stop_at is None else np.zeros(count, np.bool_)
-        best = Best(spec.start) if spec.keep is Keep.BEST else None
+        best = Best(_with_alpha(spec)) if spec.keep is Keep.BEST else None
         return cls(canvas, np.ones(count, np.bool_), np.zeros(count, np.bool_), reached, best)
 
     @property
@@ -94,8 +94,14 @@ class State:
     def _fits(self, name: str, array: npt.NDArray[Any], spec: AscentSpec) -> str:
         """What is wrong with an array that should take the place of one of `arrays`; "" for nothing."""
         if name == "best: images":
-            return within(array, spec.bounds)
+            image, alpha = np.split(array, [spec.image.channels], axis=1)
+            return within(image, spec.bounds) or within(alpha, (0.0, 1.0))
         return within(array, (0, spec.steps)) if name == "best: indices" else self.canvas.fits(name, array)
+
+
+def _with_alpha(spec: AscentSpec) -> npt.NDArray[np.float32]:
+    """The start as canvases have pictures; not painted, which would be too early before a checkpoint."""
+    return spec.start if spec.alpha is None else np.pad(spec.start, ((0, 0), (0, 1), (0, 0), (0, 0)))
 
 
 def _check_identity(checkpoint: Checkpoint, identity: Mapping[str, str]) -> None:

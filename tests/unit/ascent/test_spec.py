@@ -22,7 +22,7 @@ from gradserve import (
 from gradserve.errors import InvalidAscent, NotDifferentiable, TooLarge, UnknownInput
 from gradserve.numbers import Choice, Linear, Normal
 from gradserve.optimizers import AdamW, Momentum
-from gradserve.parameterizations import Laplacian, Pixels
+from gradserve.parameterizations import Alpha, Laplacian, Pixels
 from gradserve.projections import LInf
 from gradserve.stopping import Keep, Probability, Value
 from gradserve.transforms import Blur, Crop, Flip, Pad, Rotate, Scale
@@ -93,6 +93,7 @@ def test_a_setting_arrives(name):
         "projection": LInf(0.1),
         "stop_at": Value(3.0, 2),
         "keep": Keep.BEST,
+        "alpha": Alpha(0.5),
         "transforms": (Flip(),),
         "resample_each": True,
     }
@@ -192,6 +193,10 @@ def test_whole_numbers(name, low, high):
         ({"stop_at": Value(1.0, 0)}, "^stop_at: every: expected a whole number from 1 to"),
         ({"stop_at": Probability(0.0)}, "^stop_at: at_least: expected a finite number from"),
         ({"stop_at": Probability(1.5)}, "^stop_at: at_least: "),
+        ({"alpha": True}, "^alpha: expected an Alpha, got bool$"),
+        ({"alpha": Alpha(math.nan)}, "^alpha: background: expected a finite number"),
+        ({"alpha": Alpha(standard_deviation=-1.0)}, "^alpha: standard_deviation: expected a finite number"),
+        ({"alpha": Alpha(), "projection": LInf(0.1)}, "^alpha: expected none with a projection, got"),
         ({"keep": "first"}, "^keep: expected one of last, best, got 'first'$"),
         ({"gradient_normalization": "softmax"}, "^gradient_normalization: expected one of none, .*, got 'softmax'$"),
         ({"start": Noise(-1.0)}, "^start: standard deviation: "),

@@ -28,7 +28,7 @@ from gradserve import transforms as T
 from gradserve.errors import GradserveError, InvalidAscent, InvalidObjective, InvalidTensor
 from gradserve.numbers import Choice, Linear, Normal, Uniform
 from gradserve.optimizers import AdamW, Momentum, NAdam, RmsProp
-from gradserve.parameterizations import Fourier, Laplacian, Pixels, Squash
+from gradserve.parameterizations import Alpha, Fourier, Laplacian, Pixels, Squash
 from gradserve.projections import L2, LInf
 from gradserve.stopping import Keep, Probability, Value
 from gradserve.tensors import to_wire
@@ -82,6 +82,7 @@ SETTINGS: dict[str, list] = {
     ],
     "stop_at": [Value(0.5), Value(-2.0, 3), Probability(), Probability(0.5, "l", 3, softmax=False, every=7)],
     "keep": list(Keep),
+    "alpha": [Alpha(), Alpha(0.0, 0.25, 2.0)],
     "redirect_relu_steps": [17],
     "projection": [LInf(0.5), LInf(0.25, random_start=True), L2(2.0, random_start=True)],
     "parameterization": [
@@ -320,6 +321,7 @@ STEPS = [
         measured=np.array([0.25]),
         dead=np.array([True]),
         image_indices=np.array([3]),
+        alpha=IMAGE[0],
     ),
 ]
 LAYERS = [
