@@ -55,7 +55,8 @@ def add_start(parser: argparse.ArgumentParser) -> None:
 
 def add_steps(parser: argparse.ArgumentParser) -> None:
     """What a step is."""
-    option = parser.add_argument_group("steps").add_argument
+    group = parser.add_argument_group("steps")
+    option = group.add_argument
     option("--steps", type=options.whole(1), default=_STEPS, metavar="N", help="updates to make (default: %(default)s)")
     option(
         "--preset",
@@ -126,13 +127,14 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="first steps in which a ReLU that blocks a whole gradient redirects it: units that do not fire (default: 0)",
     )
-    option(
+    goal = group.add_mutually_exclusive_group().add_argument
+    goal(
         "--stop-at",
         type=float,
         metavar="VALUE",
         help="an image whose objective has reached this is done; the ascent ends once all are",
     )
-    option(
+    goal(
         "--until-probability",
         type=float,
         metavar="SHARE",

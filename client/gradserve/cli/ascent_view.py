@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gradserve import ModelDescription, StopReason, TensorDescription, images
+from gradserve import ModelDescription, Step, StopReason, TensorDescription, images
 from gradserve.cli import console
 from gradserve.cli.ascents import Ascent
 
@@ -73,7 +74,7 @@ def write(path: Path, asked: list[Ascent], tensor: TensorDescription, zoom: int 
     rows = [
         [
             (
-                images.enlarge(images.to_picture(step.image[index], tensor.image), zoom),
+                images.enlarge(images.to_picture(step.image[index], tensor.image, alpha=_alpha(step, index)), zoom),
                 _caption(ascent, index, step.index, float(step.values[index])),
             )
             for step in ascent.frames
@@ -90,6 +91,10 @@ def write(path: Path, asked: list[Ascent], tensor: TensorDescription, zoom: int 
     frames, count = len(rows[0]), len(rows) // len(asked)
     row = frames if frames > 1 else count if len(asked) > 1 and 1 < count <= _WIDEST else None
     images.contact_sheet(tiles, columns=row).save(path)
+
+
+def _alpha(step: Step, index: int) -> npt.NDArray[np.float32] | None:
+    return None if step.alpha is None else step.alpha[index]
 
 
 def _caption(ascent: Ascent, index: int, step: int, value: float) -> str:
