@@ -14,9 +14,7 @@ from support.paths import MODELS
 
 def ascend(model: str | Path, output: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "gradserve.cli", "ascend", model, "-o", output, *arguments]
-    done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, check=False, timeout=120, env=os.environ
-    )
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done
