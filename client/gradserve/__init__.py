@@ -23,6 +23,7 @@ from gradserve.checkpoints import Checkpoint
 from gradserve.client import Client
 from gradserve.connection import ConnectionSettings, Tls
 from gradserve.descriptions import ImageDescription, Layer, ModelDescription, ModelState, ModelStatus, TensorDescription
+from gradserve.diagnosis import Activity, ChannelStatistics, Diagnosis, Finding, Repaired, Severity, Treatment
 from gradserve.errors import GradserveError
 from gradserve.objectives import Objective
 from gradserve.optimizers import Adam, AdamW, Momentum, NAdam, RmsProp, Sgd
@@ -30,12 +31,16 @@ from gradserve.optimizers import Adam, AdamW, Momentum, NAdam, RmsProp, Sgd
 __version__ = "0.1.0"
 
 __all__ = [
+    "Activity",
     "Adam",
     "AdamW",
     "AscentSettings",
+    "ChannelStatistics",
     "Checkpoint",
     "Client",
     "ConnectionSettings",
+    "Diagnosis",
+    "Finding",
     "GradientNormalization",
     "GradientResult",
     "GradserveError",
@@ -49,12 +54,15 @@ __all__ = [
     "NAdam",
     "Noise",
     "Objective",
+    "Repaired",
     "RmsProp",
+    "Severity",
     "Sgd",
     "Step",
     "StopReason",
     "TensorDescription",
     "Tls",
+    "Treatment",
     "aio",
     "checks",
     "errors",

@@ -12,9 +12,10 @@ import numpy.typing as npt
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
-from gradserve import wire
+from gradserve import mirror, objective_wire, wire
 from gradserve.ascents import AscentSettings, Step
 from gradserve.descriptions import Layer, ModelDescription, ModelStatus
+from gradserve.diagnosis import Diagnosis
 from gradserve.objectives import Objective
 from gradserve.tensors import add_named, from_wire, named_from_wire
 from gradserve.v1 import gradient_service_pb2 as pb
@@ -63,7 +64,7 @@ def infer(model: str, inputs: Arrays, outputs: Sequence[str], version: str) -> C
 
 
 def gradient(model: str, inputs: Arrays, objective: Objective, wrt: Sequence[str], version: str) -> Call[GradientResult]:
-    request = pb.GradientRequest(model=_ref(model, version), objective=wire.objective_to_wire(objective), wrt=wrt)
+    request = pb.GradientRequest(model=_ref(model, version), objective=objective_wire.objective_to_wire(objective), wrt=wrt)
     add_named(request.inputs, inputs)
     return Call(
         "Gradient",
@@ -99,7 +100,9 @@ def jvp(
 
 
 def hvp(model: str, inputs: Arrays, objective: Objective, tangents: Arrays, version: str) -> Call[HessianResult]:
-    request = pb.HessianVectorProductRequest(model=_ref(model, version), objective=wire.objective_to_wire(objective))
+    request = pb.HessianVectorProductRequest(
+        model=_ref(model, version), objective=objective_wire.objective_to_wire(objective)
+    )
     add_named(request.inputs, inputs)
     add_named(request.tangents, tangents)
     return Call(
@@ -128,6 +131,12 @@ def layers(model: str, version: str) -> Call[list[Layer]]:
 
 def inspect(model: str, version: str) -> Call[ModelDescription]:
     return Call("Inspect", model_service_pb2.InspectRequest(model=_ref(model, version)), wire.description_from_wire)
+
+
+def doctor(model: str, inputs: Arrays | None, version: str) -> Call[Diagnosis]:
+    request = model_service_pb2.DoctorRequest(model=_ref(model, version))
+    add_named(request.inputs, inputs or {})
+    return Call("Doctor", request, lambda response: mirror.read(Diagnosis, response.diagnosis))
 
 
 def is_ready(service: str) -> Call[bool]:

@@ -15,6 +15,7 @@ from gradserve._status import from_rpc_error
 from gradserve.ascents import AscentSettings, Step
 from gradserve.connection import Connection, ConnectionSettings
 from gradserve.descriptions import Layer, ModelDescription, ModelStatus
+from gradserve.diagnosis import Diagnosis
 from gradserve.errors import ServerUnavailable
 from gradserve.objectives import Objective
 from gradserve.v1.gradient_service_pb2_grpc import GradientServiceStub
@@ -119,6 +120,10 @@ class Client:
     async def inspect(self, model: str, *, version: str = "") -> ModelDescription:
         """As `gradserve.Client.inspect`."""
         return await self._invoke(_calls.inspect(model, version))
+
+    async def doctor(self, model: str, inputs: Mapping[str, npt.ArrayLike] | None = None, *, version: str = "") -> Diagnosis:
+        """As `gradserve.Client.doctor`."""
+        return await self._invoke(_calls.doctor(model, inputs, version))
 
     async def is_ready(self, model: str = "") -> bool:
         """As `gradserve.Client.is_ready`."""

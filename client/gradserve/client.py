@@ -14,6 +14,7 @@ from gradserve._status import from_rpc_error
 from gradserve.ascents import AscentSettings, Step
 from gradserve.connection import Connection, ConnectionSettings
 from gradserve.descriptions import Layer, ModelDescription, ModelStatus
+from gradserve.diagnosis import Diagnosis
 from gradserve.errors import ServerUnavailable
 from gradserve.objectives import Objective
 from gradserve.v1.gradient_service_pb2_grpc import GradientServiceStub
@@ -186,6 +187,20 @@ class Client:
     def inspect(self, model: str, *, version: str = "") -> ModelDescription:
         """Inputs, outputs, image description and gradient backend."""
         return self._invoke(_calls.inspect(model, version))
+
+    def doctor(self, model: str, inputs: Mapping[str, npt.ArrayLike] | None = None, *, version: str = "") -> Diagnosis:
+        """What is wrong with a model of the repository, loaded or not: its graph is read, and run on samples.
+
+        Args:
+            model: Its name.
+            inputs: Samples, an array for each model input with its batch axis; made up by default. Conflicts of statistics
+                are judged on given ones only.
+            version: The latest by default.
+
+        Returns:
+            The findings, the worst first, and what was measured.
+        """
+        return self._invoke(_calls.doctor(model, inputs, version))
 
     def is_ready(self, model: str = "") -> bool:
         """Whether the server, or a model on it, takes requests; not so while it shuts down.

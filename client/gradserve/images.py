@@ -7,6 +7,7 @@ Pixels are one image without a batch axis, float32, in the described range, in t
     save("again.png", pixels, description)
 """
 
+import io
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from gradserve.descriptions import ImageDescription, TensorDescription
 from gradserve.errors import InvalidTensor
 
 __all__ = [
+    "FORMATS",
     "VIEW_SIZE",
     "contact_sheet",
     "enlarge",
@@ -29,9 +31,12 @@ __all__ = [
     "is_picture",
     "is_signed",
     "load",
+    "may_be_picture",
     "picture_size",
     "save",
+    "stored",
     "to_picture",
+    "write",
 ]
 
 Picture = Image.Image
@@ -146,8 +151,33 @@ def to_picture(
 
 
 def save(path: str | Path, pixels: npt.ArrayLike, description: ImageDescription | None = None) -> None:
-    """Writes pixels as a picture file. See `to_picture`."""
-    to_picture(pixels, description).save(path)
+    """Writes pixels as a picture file. See `to_picture` and `write`."""
+    write(path, to_picture(pixels, description))
+
+
+FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".png": ("PNG", {}),
+    ".webp": ("WEBP", {"lossless": True}),
+    # Nothing else in the table changes a pixel; this loses as little as JPEG can without being as large as PNG.
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+}
+"""How pictures are written, by the ending of their file: Pillow's format and its settings."""
+
+
+def write(path: str | Path, picture: Picture) -> None:
+    """Writes a picture: by the table above, or as Pillow does where it has another ending."""
+    path = Path(path)
+    kind, settings = FORMATS.get(path.suffix.lower(), (None, {}))
+    picture.save(path, kind, **settings)
+
+
+def stored(picture: Picture, suffix: str) -> Picture:
+    """A picture as it is once it has been written to a file with that ending, and read."""
+    kind, settings = FORMATS[suffix]
+    file = io.BytesIO()
+    picture.save(file, kind, **settings)
+    return Image.open(file)
 
 
 def is_picture(shape: Sequence[Any], description: ImageDescription | None = None) -> bool:
@@ -155,6 +185,12 @@ def is_picture(shape: Sequence[Any], description: ImageDescription | None = None
     if len(shape) != _IMAGE_RANK:
         return False
     return shape[2 if description is not None and description.layout == "NHWC" else 0] in _PLANES
+
+
+def may_be_picture(tensor: TensorDescription) -> bool:
+    """Whether images of a model input can be shown: a size that the model leaves open may be right."""
+    shape = [size if isinstance(size, int) else _PLANES[0] for size in tensor.shape[1:]]
+    return is_picture(shape, tensor.image)
 
 
 def picture_size(tensor: TensorDescription) -> tuple[int, int] | None:
@@ -234,25 +270,30 @@ def enlarge(picture: Picture, factor: int | None = None) -> Picture:
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
 
-def contact_sheet(tiles: Sequence[tuple[Picture, str]], columns: int | None = None) -> Picture:
+def contact_sheet(tiles: Sequence[tuple[Picture, str] | None], columns: int | None = None) -> Picture:
     """Pictures in a grid, row by row, each with its caption below.
 
     Args:
-        tiles: Pictures and captions. A caption may have several lines; a line wider than its picture is shortened.
+        tiles: Pictures and captions; None leaves a gap. A caption may have several lines; a line wider than its picture is
+            shortened.
         columns: By default as many as make the grid about square and leave the fewest gaps.
     """
-    if not tiles:
+    shown = [tile for tile in tiles if tile is not None]
+    if not shown:
         msg = "contact sheet: expected at least one picture, got none"
         raise ValueError(msg)
     columns = _columns(len(tiles)) if columns is None else columns
     rows = math.ceil(len(tiles) / columns)
-    width = max(picture.width for picture, _ in tiles)
-    height = max(picture.height for picture, _ in tiles)
-    lines = max(len(caption.splitlines()) for _, caption in tiles)
+    width = max(picture.width for picture, _ in shown)
+    height = max(picture.height for picture, _ in shown)
+    lines = max(len(caption.splitlines()) for _, caption in shown)
     pitch_x, pitch_y = width + _GAP, height + _GAP + lines * _LINE_HEIGHT
     sheet = Image.new("RGB", (columns * pitch_x + _GAP, rows * pitch_y + _GAP), _PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_SIZE)
-    for index, (picture, caption) in enumerate(tiles):
+    for index, tile in enumerate(tiles):
+        if tile is None:
+            continue
+        picture, caption = tile
         left, top = _GAP + index % columns * pitch_x, _GAP + index // columns * pitch_y
         x, y = left + (width - picture.width) // 2, top + (height - picture.height) // 2
         draw.rectangle((x - 1, y - 1, x + picture.width, y + picture.height), outline=_FRAME)

@@ -1,7 +1,8 @@
 """Dataclasses as the messages that mirror them: the same name, the same names of fields.
 
 A union of dataclasses is a message with a oneof `kind`: `AdamW` is its field `adam_w`, and a plain number its field
-`constant`. An array, or a matrix of tuples, is a Tensor. None stays unset; what is unset has the dataclass's default.
+`constant`. A tuple of dataclasses is a repeated field of messages. An array, or a matrix of tuples, is a Tensor. None stays
+unset; what is unset has the dataclass's default.
 """
 
 import re
@@ -21,13 +22,20 @@ T = TypeVar("T")
 _CONSTANT = "constant"
 
 
-def fill(message: Message, value: Any) -> None:
+def fill(message: Message, value: Any, *, without: str = "") -> None:
     """Fills a message from the dataclass that it mirrors.
+
+    Args:
+        message: To fill.
+        value: The dataclass.
+        without: A field that stands elsewhere.
 
     Raises:
         TypeError, ValueError: A value that no field of the message can hold.
     """
     for field in fields(value):
+        if field.name == without:
+            continue
         _put(message, field.name, getattr(value, field.name), get_type_hints(type(value))[field.name])
 
 
@@ -41,24 +49,29 @@ def fill_kind(message: Message, value: Any, what: str = "") -> None:
     if isinstance(value, (int, float, np.number)) and _CONSTANT in message.DESCRIPTOR.fields_by_name:
         setattr(message, _CONSTANT, float(value))
         return
-    name = _snake(type(value).__name__)
+    name = snake(type(value).__name__)
     if name not in message.DESCRIPTOR.fields_by_name or name == _CONSTANT:
         known = ", ".join(message.DESCRIPTOR.fields_by_name)
-        msg = f"{what or _snake(message.DESCRIPTOR.name)}: expected one of {known}, got {type(value).__name__}"
+        msg = f"{what or snake(message.DESCRIPTOR.name)}: expected one of {known}, got {type(value).__name__}"
         raise InvalidAscent(msg)
     inner = getattr(message, name)
     inner.SetInParent()
     fill(inner, value)
 
 
-def read(cls: type[T], message: Message) -> T:
+def read(cls: type[T], message: Message, **given: Any) -> T:
     """The dataclass that a message mirrors.
+
+    Args:
+        cls: The dataclass.
+        message: The message.
+        **given: Fields that stand elsewhere.
 
     Raises:
         InvalidAscent: A number of an enum that this version does not know, or something that has no default is unset.
         InvalidTensor: A tensor that cannot be read.
     """
-    hints, values = get_type_hints(cls), dict[str, Any]()
+    hints, values = get_type_hints(cls), dict(given)
     for name, descriptor in message.DESCRIPTOR.fields_by_name.items():
         if descriptor.has_presence and not message.HasField(name):
             continue
@@ -71,11 +84,13 @@ def read(cls: type[T], message: Message) -> T:
             values[name] = array if np.ndarray in _origins(hints[name]) else _as_tuples(array, name)
         elif isinstance(value, Message):
             values[name] = read_kind(hints[name], value)
+        elif descriptor.message_type is not None:
+            values[name] = tuple(read(get_args(hints[name])[0], one) for one in value)
         else:
             values[name] = value if isinstance(value, (int, float, str, bool)) else tuple(value)
     for field in fields(cast("Any", cls)):
         if field.name not in values and field.default is MISSING:
-            msg = f"{_snake(cls.__name__)}: expected a {field.name}, got none"
+            msg = f"{snake(cls.__name__)}: expected a {field.name}, got none"
             raise InvalidAscent(msg)
     return cls(**values)
 
@@ -88,12 +103,12 @@ def read_kind(union: Any, message: Message) -> Any:
     """
     name = message.WhichOneof("kind")
     if name is None:
-        msg = f"{_snake(message.DESCRIPTOR.name)}: expected a kind, got none"
+        msg = f"{snake(message.DESCRIPTOR.name)}: expected a kind, got none"
         raise InvalidAscent(msg)
     value = getattr(message, name)
     if name == _CONSTANT:
         return value
-    return read({_snake(cls.__name__): cls for cls in get_args(union)}[name], value)
+    return read({snake(cls.__name__): cls for cls in get_args(union)}[name], value)
 
 
 def _put(message: Message, name: str, value: Any, hint: Any) -> None:
@@ -107,6 +122,9 @@ def _put(message: Message, name: str, value: Any, hint: Any) -> None:
     elif descriptor.message_type is Tensor.DESCRIPTOR:
         array = np.asarray(value) if len(value) else np.zeros((0, 0))
         getattr(message, name).CopyFrom(to_wire(array, what=name))
+    elif descriptor.message_type is not None and isinstance(value, tuple):
+        for one in value:
+            fill(getattr(message, name).add(), one)
     elif descriptor.message_type is not None:
         fill_kind(getattr(message, name), value, name)
     elif isinstance(value, tuple):
@@ -119,7 +137,7 @@ def _enum_of(hint: Any, descriptor: Any, number: int) -> StrEnum:
     enum: type[StrEnum] = hint
     known = descriptor.values_by_number.get(number)
     if known is None:
-        msg = f"{_snake(descriptor.name)}: expected one of {', '.join(enum)}, got number {number}"
+        msg = f"{snake(descriptor.name)}: expected one of {', '.join(enum)}, got number {number}"
         raise InvalidAscent(msg)
     return enum[known.name.removeprefix(_prefix(descriptor.name))]
 
@@ -135,10 +153,11 @@ def _origins(hint: Any) -> set[Any]:
     return {getattr(hint, "__origin__", hint)}
 
 
-def _snake(name: str) -> str:
+def snake(name: str) -> str:
+    """The name of a class as that of a field."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 def _prefix(name: str) -> str:
     """Of the values of an enum."""
-    return _snake(name).upper() + "_"
+    return snake(name).upper() + "_"

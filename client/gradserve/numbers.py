@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Choice", "Linear", "Normal", "Schedule", "Spread", "Uniform"]
+__all__ = ["Choice", "Linear", "Normal", "Schedule", "Spread", "Uniform", "scheduled"]
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,13 @@ class Linear:
 
 Schedule = float | Linear
 """A number, or how it changes."""
+
+
+def scheduled(number: Schedule, progress: float) -> float:
+    """A number that may change, after this share of the steps."""
+    if isinstance(number, Linear):
+        return number.start + (number.end - number.start) * progress
+    return float(number)
 
 
 @dataclass(frozen=True)

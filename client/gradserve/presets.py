@@ -13,7 +13,7 @@ width of its range where that is not 1.
 from gradserve.ascents import AscentSettings, GradientNormalization, Noise
 from gradserve.optimizers import Adam, Sgd
 from gradserve.parameterizations import IMAGENET_COLOURS, Fourier
-from gradserve.projections import L2, LInf
+from gradserve.projections import L2Ball, LInfBall
 from gradserve.transforms import LUCID, Crop
 
 __all__ = ["fgsm", "lucid", "pgd", "pgd_l2"]
@@ -48,7 +48,7 @@ def fgsm(radius: float = 8 / 255) -> AscentSettings:
     Args:
         radius: Of the step.
     """
-    return {**pgd(radius, radius, 1), "projection": LInf(radius)}
+    return {**pgd(radius, radius, 1), "projection": LInfBall(radius)}
 
 
 def pgd(radius: float = 8 / 255, step: float = 2 / 255, steps: int = 10, *, random_start: bool = True) -> AscentSettings:
@@ -64,7 +64,7 @@ def pgd(radius: float = 8 / 255, step: float = 2 / 255, steps: int = 10, *, rand
         random_start: Whether to begin anywhere in the ball.
     """
     return {
-        "projection": LInf(radius, random_start),
+        "projection": LInfBall(radius, random_start),
         "gradient_normalization": GradientNormalization.SIGN,
         "optimizer": Sgd(step),
         "steps": steps,
@@ -83,7 +83,7 @@ def pgd_l2(radius: float = 1.0, step: float = 0.2, steps: int = 10, *, random_st
         random_start: Whether to begin anywhere in the ball; all of it alike, as in foolbox (torchattacks' length is even).
     """
     return {
-        "projection": L2(radius, random_start),
+        "projection": L2Ball(radius, random_start),
         "gradient_normalization": GradientNormalization.L2,
         "optimizer": Sgd(step),
         "steps": steps,

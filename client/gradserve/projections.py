@@ -6,11 +6,11 @@ the image, which is the described pixel range: 8/255 where pixels lie between 0 
 
 from dataclasses import dataclass
 
-__all__ = ["L2", "LInf", "Projection"]
+__all__ = ["L2Ball", "LInfBall", "Projection"]
 
 
 @dataclass(frozen=True)
-class LInf:
+class LInfBall:
     """No value changes by more than the radius; each that would is cut off there."""
 
     radius: float
@@ -20,12 +20,12 @@ class LInf:
 
 
 @dataclass(frozen=True)
-class L2:
+class L2Ball:
     """The change of the whole image has at most the radius as its Euclidean length; a longer one is shortened to it."""
 
     radius: float
     random_start: bool = False
-    """As in `LInf`; the length of what is drawn is radius u^(1/d), u even over [0, 1), for d values."""
+    """As in `LInfBall`; the length of what is drawn is radius u^(1/d), u even over [0, 1), for d values."""
 
 
-Projection = LInf | L2
+Projection = LInfBall | L2Ball

@@ -22,86 +22,17 @@ from gradserve.descriptions import (
     ModelStatus,
     TensorDescription,
 )
-from gradserve.errors import InvalidAscent, InvalidObjective, InvalidTensor
-from gradserve.objectives import (
-    Channel,
-    ChannelEnergy,
-    Cotangent,
-    Direction,
-    LayerEnergy,
-    Neuron,
-    Objective,
-    Term,
-    Unit,
-    terms_of,
-)
+from gradserve.errors import InvalidAscent
+from gradserve.objective_wire import objective_to_wire
+from gradserve.objectives import Objective
 from gradserve.optimizers import Optimizer
 from gradserve.parameterizations import Alpha, Parameterization
 from gradserve.projections import Projection
 from gradserve.stopping import Keep, StopAt
-from gradserve.tensors import Array, add_named, from_wire, named_from_wire, to_wire
+from gradserve.tensors import add_named, from_wire, named_from_wire, to_wire
 from gradserve.transforms import Transform
 from gradserve.v1 import gradient_service_pb2 as pb
-from gradserve.v1 import model_service_pb2, objective_pb2, stopping_pb2, transform_pb2
-from gradserve.v1.tensor_pb2 import Tensor
-
-# ---- objectives ------------------------------------------------------------------------------------------------------
-
-_TERM_TO_WIRE: dict[type[Term], Callable[[Any], dict[str, Any]]] = {
-    Unit: lambda t: {"unit": objective_pb2.Unit(index=t.index)},
-    Neuron: lambda t: {"neuron": objective_pb2.Neuron(channel=t.channel, position=t.position)},
-    Channel: lambda t: {"channel": objective_pb2.Channel(channel=t.channel, axis=t.axis)},
-    ChannelEnergy: lambda t: {"channel_energy": objective_pb2.Channel(channel=t.channel, axis=t.axis)},
-    LayerEnergy: lambda _: {"layer_energy": objective_pb2.LayerEnergy()},
-    Direction: lambda t: {"direction": objective_pb2.Direction(vector=to_wire(t.vector))},
-    Cotangent: lambda t: {"cotangent": objective_pb2.Cotangent(tensor=to_wire(t.array))},
-}
-
-_TERM_FROM_WIRE: dict[str, Callable[[str, Any], Term]] = {
-    "unit": lambda layer, m: Unit(layer, m.index),
-    "neuron": lambda layer, m: Neuron(layer, m.channel, tuple(m.position)),
-    "channel": lambda layer, m: Channel(layer, m.channel, m.axis or 1),
-    "channel_energy": lambda layer, m: ChannelEnergy(layer, m.channel, m.axis or 1),
-    "layer_energy": lambda layer, _: LayerEnergy(layer),
-    "direction": lambda layer, m: Direction(layer, _numbers(m.vector, f"direction in '{layer}'")),
-    "cotangent": lambda layer, m: Cotangent(layer, _numbers(m.tensor, f"cotangent of '{layer}'")),
-}
-
-
-def objective_to_wire(objective: Objective) -> objective_pb2.Objective:
-    """An objective as a message."""
-    return objective_pb2.Objective(
-        terms=[
-            objective_pb2.Term(scale=scale, layer=term.layer, **_TERM_TO_WIRE[type(term)](term))
-            for scale, term in terms_of(objective)
-        ]
-    )
-
-
-def objective_from_wire(message: objective_pb2.Objective) -> Objective:
-    """A message as an objective.
-
-    Raises:
-        InvalidObjective: A term without a form.
-        InvalidTensor: A vector or cotangent that cannot be read.
-    """
-    terms = []
-    for term in message.terms:
-        form = term.WhichOneof("form")
-        if form is None:
-            msg = f"objective on '{term.layer}': expected one of {', '.join(_TERM_FROM_WIRE)}, got none"
-            raise InvalidObjective(msg)
-        terms.append((term.scale, _TERM_FROM_WIRE[form](term.layer, getattr(term, form))))
-    return Objective(tuple(terms))
-
-
-def _numbers(tensor: Tensor, what: str) -> Array:
-    array = from_wire(tensor, what=what)
-    if array.dtype == object:
-        msg = f"{what}: expected numbers, got strings"
-        raise InvalidTensor(msg)
-    return array
-
+from gradserve.v1 import model_service_pb2, stopping_pb2, transform_pb2
 
 # ---- ascents ---------------------------------------------------------------------------------------------------------
 
@@ -291,7 +222,9 @@ def _bounds_to_wire(bounds: tuple[Any, Any] | None) -> pb.Bounds | None:
 
 def _bounds_from_wire(message: pb.Bounds) -> tuple[Any, Any]:
     low, high = (
-        _numbers(getattr(message, name + "s"), f"bounds: {name}") if message.HasField(name + "s") else getattr(message, name)
+        from_wire(getattr(message, name + "s"), what=f"bounds: {name}")
+        if message.HasField(name + "s")
+        else getattr(message, name)
         for name in ("low", "high")
     )
     return low, high

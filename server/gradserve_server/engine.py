@@ -13,25 +13,27 @@ import numpy as np
 import numpy.typing as npt
 
 from gradserve import AscentSettings, GradientResult, HessianResult, Layer, ModelDescription, ModelStatus, Objective, Step
-from gradserve.errors import InvalidObjective, InvalidTensor, TooLarge
-from gradserve.objectives import Term
+from gradserve.diagnosis import Diagnosis
+from gradserve.errors import InvalidTensor
 from gradserve.stopping import Probability
-from gradserve.tensors import DTYPES
 from gradserve_server import kernels
 from gradserve_server.ascent.climb import Signals
 from gradserve_server.ascent.identity import identity
 from gradserve_server.ascent.loop import ascend
+from gradserve_server.ascent.penalties import checked, with_penalties
 from gradserve_server.ascent.spec import resolve
 from gradserve_server.ascent.stopping import probability
 from gradserve_server.ascent.watched import watched
 from gradserve_server.config import EngineConfig
 from gradserve_server.graph.autodiff.names import cotangent_name, hvp_name, tangent_name
 from gradserve_server.graph.derivatives import Product, Wanted
-from gradserve_server.graph.objectives import VALUE, heads, weights
+from gradserve_server.graph.objectives import VALUE, heads
+from gradserve_server.runtime import requests
 from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.control import Mode, ModelControl
 from gradserve_server.runtime.device import Device, check_device
 from gradserve_server.runtime.events import Observer, Observers
+from gradserve_server.runtime.image_descriptions import PREFIX, said
 from gradserve_server.runtime.loading import Loader
 from gradserve_server.runtime.memory import MemoryBudget
 from gradserve_server.runtime.model import Model
@@ -40,8 +42,8 @@ from gradserve_server.runtime.registry import Registry
 from gradserve_server.runtime.repository import Repository
 from gradserve_server.runtime.runs import Relay
 from gradserve_server.runtime.scheduler import Scheduler
-from gradserve_server.runtime.session import Array, contiguous
-from gradserve_server.runtime.terms import resolved
+from gradserve_server.runtime.session import Array
+from gradserve_server.runtime.terms import resolved, rewrite, weights_of
 from gradserve_server.runtime.work import Work
 
 
@@ -58,6 +60,8 @@ class Engine:
         repository: A folder in Triton's layout, or an ONNX file, which is then a model named after it.
         config: How to run, and which models.
         observe: Told of runs, plans and ascents (`runtime.events`); `observers` takes more.
+        images: How pixels become inputs, whatever the models say: texts by key, as in `{"image.range": "0 255"}`
+            (`runtime.image_descriptions`).
 
     Raises:
         ModelNotFound: No model there, or none of a name to be loaded.
@@ -67,7 +71,12 @@ class Engine:
     """
 
     def __init__(
-        self, repository: str | Path, *, config: EngineConfig | None = None, observe: Observer | None = None
+        self,
+        repository: str | Path,
+        *,
+        config: EngineConfig | None = None,
+        observe: Observer | None = None,
+        images: Mapping[str, str] | None = None,
     ) -> None:
         config = config or EngineConfig()
         self._config = config
@@ -85,7 +94,8 @@ class Engine:
         )
         kernels.set_num_threads(config.threads)  # of the process: its ascents share one pool
         present = Repository(Path(repository))
-        loader = Loader(config, self._scheduler, MemoryBudget(config.memory_limit_mib), self.observers)
+        told = said({PREFIX + key: text for key, text in (images or {}).items()}, "images:")
+        loader = Loader(config, self._scheduler, MemoryBudget(config.memory_limit_mib), self.observers, told)
         self._registry = Registry(present, loader)
         mode = Mode(config.model_control_mode)
         self._control = ModelControl(present, self._registry, mode, config.repository_poll_seconds)
@@ -131,10 +141,15 @@ class Engine:
         served = self.model(model, version)
         feeds = served.check(inputs)
         terms = resolved(served, objective)
-        layers = [term.layer for _, term in terms]
-        plan = served.plan(Wanted(served.wrt(wrt, layers), heads(terms)))
-        results = plan.run(feeds, _weights(served, terms, feeds, plan.key.wrt[0]), caller)
-        return GradientResult(results[VALUE], plan.gradients(results, feeds))
+        terms.check_constant()
+        starts = served.wrt(wrt, terms.layers)
+        wanted = Wanted(starts, heads(terms.of_layers))
+        fed = weights_of(served, terms, feeds, starts[0]).all()
+        plan = served.plan(wanted)
+        results = plan.run(feeds, fed, caller)
+        return with_penalties(
+            GradientResult(results[VALUE], plan.gradients(results, feeds)), terms.penalties, served.inputs, feeds
+        )
 
     def vjp(
         self,
@@ -158,7 +173,7 @@ class Engine:
         shapes = served.layer_shapes(layers, feeds)
         extra: dict[str, Array] = {}
         for name, layer in asked.items():
-            array = _like("cotangent", name, cotangents[name], shapes[layer], served.dtype(layer))
+            array = requests.like("cotangent", name, cotangents[name], shapes[layer], served.dtype(layer))
             known = extra.get(cotangent_name(layer))
             extra[cotangent_name(layer)] = array if known is None else np.asarray(array + known)
         results = plan.run(feeds, extra, caller)
@@ -180,7 +195,7 @@ class Engine:
         names = outputs or [tensor.name for tensor in served.description.outputs]
         asked = {name: served.resolve(name) for name in names}
         layers = tuple(sorted(set(asked.values())))
-        extra = _tangents(served, tangents, feeds)
+        extra = requests.tangents(served, tangents, feeds)
         plan = served.plan(Wanted(served.wrt(list(tangents), layers), layers, Product.JVP))
         results = plan.run(feeds, extra, caller)
         return (
@@ -202,10 +217,13 @@ class Engine:
         served = self.model(model, version)
         feeds = served.check(inputs)
         terms = resolved(served, objective)
-        layers = [term.layer for _, term in terms]
-        extra = _tangents(served, tangents, feeds)
-        plan = served.plan(Wanted(served.wrt(list(tangents), layers), heads(terms), Product.HVP))
-        results = plan.run(feeds, extra | _weights(served, terms, feeds, plan.key.wrt[0]), caller)
+        terms.check_graph("a Hessian-vector product")
+        extra = requests.tangents(served, tangents, feeds)
+        starts = served.wrt(list(tangents), terms.layers)
+        wanted = Wanted(starts, heads(terms.of_layers), Product.HVP)
+        fed = weights_of(served, terms, feeds, starts[0]).all()
+        plan = served.plan(wanted)
+        results = plan.run(feeds, extra | fed, caller)
         products = {name: results[hvp_name(name)] for name in plan.key.wrt}
         return HessianResult(results[VALUE], plan.gradients(results, feeds), products)
 
@@ -229,7 +247,7 @@ class Engine:
             msg = "layers: expected at least one, got none"
             raise InvalidTensor(msg)
         asked = {name: served.resolve(name) for name in layers}
-        _check_size(served, list(asked.values()), feeds, max_bytes)
+        requests.check_size(served, list(asked.values()), feeds, max_bytes)
         results = served.plan(Wanted((), tuple(sorted(set(asked.values()))))).run(feeds, caller=caller)
         return {name: results[layer] for name, layer in asked.items()}
 
@@ -257,21 +275,22 @@ class Engine:
         """
         served = self.model(model, settings.get("version", ""))
         terms = resolved(served, objective)
-        layers = [term.layer for _, term in terms]
         spec = resolve(settings, served.inputs, served.float_inputs, self._config)
+        spec = replace(spec, penalties=checked(terms.penalties, spec.image))
         feeds = served.check(spec.feeds)
-        wanted = Wanted(served.wrt([spec.input], layers), heads(terms))
+        wanted = Wanted(served.wrt([spec.input], terms.layers), heads(terms.of_layers))
+        weights = weights_of(served, terms, feeds, spec.input)
+        fed = weights.all()
         plan = served.plan(wanted)
-        objective_weights = _weights(served, terms, feeds, spec.input)
         values = np.empty(spec.count, np.float32)
         gradient = np.empty_like(feeds[spec.input])
         signals = Signals(lambda: self._closed.is_set() or should_stop(), should_interrupt)
         caller, relay = replace(caller, should_stop=signals.any), Relay()
-        runs = plan.bind(feeds, objective_weights, values, gradient, caller)
+        runs = plan.bind(feeds, fed, values, gradient, caller)
         redirected = None
         if spec.redirect_relu_steps:
             redirecting = served.plan(replace(wanted, redirect_relu=True))
-            redirected = relay.of(redirecting.bind(feeds, objective_weights, values, gradient, caller))
+            redirected = relay.of(redirecting.bind(feeds, fed, values, gradient, caller))
         goal = spec.stop_at
         reports = ascend(
             spec,
@@ -280,9 +299,10 @@ class Engine:
             values,
             gradient,
             redirected=redirected,
-            measure=probability(goal, served, terms, feeds, caller) if isinstance(goal, Probability) else None,
-            identity=functools.cache(lambda: identity(spec, served.description, terms, feeds)),
+            measure=probability(goal, served, terms.of_layers, feeds, caller) if isinstance(goal, Probability) else None,
+            identity=functools.cache(lambda: identity(spec, served.description, terms.everything, feeds)),
             signals=signals,
+            weigh=(lambda progress: rewrite(fed, weights.scaled(progress))) if weights.are_scheduled else None,
         )
 
         # It holds its model, too: one that is unloaded goes when its last ascent has ended.
@@ -299,6 +319,10 @@ class Engine:
     def inspect(self, model: str, *, version: str = "") -> ModelDescription:
         """Inputs, outputs, image description and gradient backend. See `gradserve.Client.inspect`."""
         return self.model(model, version).description
+
+    def doctor(self, model: str, inputs: Mapping[str, npt.ArrayLike] | None = None, *, version: str = "") -> Diagnosis:
+        """What is wrong with a model of the repository, loaded or not. See `gradserve.Client.doctor`."""
+        return self._registry.examine(model, version, inputs)
 
     # ---- models ------------------------------------------------------------------------------------------------------
 
@@ -361,51 +385,3 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _tangents(model: Model, given: Mapping[str, npt.ArrayLike], feeds: dict[str, Array]) -> dict[str, Array]:
-    """The directions as inputs of the graph, checked."""
-    if not given:
-        msg = "tangents: expected at least one, got none"
-        raise InvalidTensor(msg)
-    extra: dict[str, Array] = {}
-    for name, start in zip(given, model.wrt(list(given), []), strict=True):
-        shape = feeds[start].shape if start in feeds else model.layer_shapes([start], feeds)[start]
-        extra[tangent_name(start)] = _like("tangent", name, given[name], shape, model.dtype(start))
-    return extra
-
-
-def _check_size(model: Model, layers: Sequence[str], feeds: dict[str, Array], most: float) -> None:
-    """Refuses values that would take too much memory."""
-    shapes = model.known_shapes(layers, feeds)
-    size = sum(math.prod(shapes[layer]) * DTYPES[model.dtype(layer)].bytes for layer in layers if layer in shapes)
-    if size > most:
-        limit = f"at most {most:.0f} bytes of values in an answer (max_message_mib)"
-        msg = f"layers: expected {limit}, got {size}; ask for fewer samples or layers at a time"
-        raise TooLarge(msg)
-
-
-def _like(what: str, name: str, given: npt.ArrayLike, shape: tuple[int, ...], dtype: str) -> Array:
-    """A cotangent or tangent, of the shape and type that it must have."""
-    expected = f"{what} '{name}': expected {dtype} {list(shape)}"
-    try:
-        array = contiguous(np.asarray(given, dtype))
-    except (TypeError, ValueError) as error:
-        msg = f"{expected}, got something that is not numbers"
-        raise InvalidTensor(msg) from error
-    if array.shape != shape:
-        msg = f"{expected}, got {list(array.shape)}"
-        raise InvalidTensor(msg)
-    return array
-
-
-def _weights(model: Model, terms: Sequence[tuple[float, Term]], feeds: Mapping[str, Array], wrt: str) -> dict[str, Array]:
-    """The run-time inputs of the objective, for layers that have one entry for each sample of the input `wrt`."""
-    shapes = model.layer_shapes([term.layer for _, term in terms], dict(feeds))
-    samples = (feeds[wrt].shape if wrt in feeds else model.layer_shapes([wrt], dict(feeds))[wrt])[:1]
-    for layer, shape in shapes.items():
-        if not samples or shape[:1] != samples:
-            expected = f"{samples[0]} along axis 0, one for each sample" if samples else "an input with a batch axis"
-            msg = f"layer '{layer}': expected {expected}, got shape {list(shape)}"
-            raise InvalidObjective(msg)
-    return dict(weights(terms, shapes, {layer: model.dtype(layer) for layer in shapes}))

@@ -1,7 +1,6 @@
 """A model's gradient as a standard ONNX file, which any runtime runs: Triton, a browser, a phone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -10,16 +9,14 @@ import onnx_ir as ir
 
 from gradserve import Objective
 from gradserve.errors import InvalidObjective, UnknownInput
-from gradserve.objectives import Term, parse, terms_of
+from gradserve.objectives import parse
 from gradserve_server.graph.derivatives import Backend, Policy, Product, Wanted, derive
 from gradserve_server.graph.inference_form import to_inference_form
 from gradserve_server.graph.layers import Layers
 from gradserve_server.graph.load import load, read
-from gradserve_server.graph.objectives import heads, weights
+from gradserve_server.graph.objectives import Terms, Weights, depends_on_count, heads
+from gradserve_server.graph.save import save
 from gradserve_server.graph.values import shape_of
-
-EMBEDDED_BYTES = 2**30
-"""Weights up to which they stand in the file itself; protobuf ends at 2 GiB."""
 
 
 def gradient_graph(
@@ -53,10 +50,8 @@ def save_gradient_graph(
     Returns:
         What was written.
     """
-    derived, output = derive_file(model, objective, **settings), Path(output)
-    weights = sum(v.const_value.nbytes for v in derived.graph.initializers.values() if v.const_value is not None)
-    ir.save(derived, output, external_data=f"{output.name}.data" if weights > EMBEDDED_BYTES else None)
-    onnx.checker.check_model(output)
+    derived = derive_file(model, objective, **settings)
+    save(derived, Path(output))
     return derived
 
 
@@ -104,9 +99,10 @@ def derive_file(
         return derive(form.model, Wanted(names.wrt(wrt, targets), targets, what), policy).model
     if isinstance(objective, str):
         objective = parse(objective, {name: len(shape) for name, v in names.values.items() if (shape := shape_of(v))})
-    terms = [(scale, replace(term, layer=names.resolve(term.layer))) for scale, term in terms_of(objective)]
-    start = names.wrt(wrt, [term.layer for _, term in terms])
-    derived = derive(form.model, Wanted(start, heads(terms), what), policy).model
+    terms = Terms.of(objective, names.resolve)
+    terms.check_graph("a file")
+    start = names.wrt(wrt, terms.layers)
+    derived = derive(form.model, Wanted(start, heads(terms.of_layers), what), policy).model
     _bake(derived, terms, names)
     return derived
 
@@ -124,19 +120,21 @@ def _fix(source: ir.Model, shapes: Mapping[str, Sequence[int | str]]) -> None:
                 value.shape = None
 
 
-def _bake(derived: ir.Model, terms: Sequence[tuple[float, Term]], names: Layers) -> None:
-    """The objective's run-time inputs become constants, the same for every sample."""
+def _bake(derived: ir.Model, terms: Terms, names: Layers) -> None:
+    """The objective's run-time inputs become constants, one for all samples where it does not matter how many there are."""
     shapes = {}
-    for _, term in terms:
-        shape = shape_of(names.values[term.layer])
-        if not shape or not all(isinstance(size, int) for size in shape[1:]):
+    first = 0 if depends_on_count(terms.of_layers) else 1
+    for layer in terms.layers:
+        shape = shape_of(names.values[layer])
+        if not shape or not all(isinstance(size, int) for size in shape[first:]):
             got = "an unknown rank" if shape is None else list(shape)
-            msg = f"layer '{term.layer}': expected sizes known from the file, got {got}; give the sizes of the inputs"
+            msg = f"layer '{layer}': expected sizes known from the file, got {got}; give the sizes of the inputs"
             raise InvalidObjective(msg)
-        shapes[term.layer] = (1, *(size for size in shape[1:] if isinstance(size, int)))
+        sizes = [size for size in shape[first:] if isinstance(size, int)]
+        shapes[layer] = (*([1] * first), *sizes)
     dtypes = {layer: names.dtype(layer) for layer in shapes}
     inputs = {value.name: value for value in derived.graph.inputs}
-    for name, array in weights(terms, shapes, dtypes).items():
+    for name, array in Weights(terms.of_layers, shapes, dtypes).all().items():
         value = inputs[name]
         derived.graph.inputs.remove(value)
         value.const_value = ir.tensor(array, name=name)

@@ -138,16 +138,16 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_help_names_every_command_and_the_exit_codes() -> None:
     out = run("--help").stdout
-    for word in ("serve", "inspect", "infer", "gradient", "ascend", "130 interrupted"):
+    for word in ("serve", "inspect", "infer", "gradient", "ascend", "grid", "dream", "130 interrupted"):
         assert word in out
 
 
-@pytest.mark.parametrize("command", ["serve", "inspect", "infer", "gradient", "ascend"])
+@pytest.mark.parametrize("command", ["serve", "inspect", "infer", "gradient", "ascend", "grid", "dream"])
 def test_help_of_a_command_has_examples(command: str) -> None:
     out = run(command, "--help").stdout
     assert f"usage: gradserve {command}" in out
     assert out.count(f"\n  gradserve {command} ") >= 2
-    assert ("relu3:4@5,6" in out) == (command in ("gradient", "ascend"))
+    assert ("relu3:4@5,6" in out) == (command in ("gradient", "ascend", "dream"))
 
 
 def test_version() -> None:
@@ -161,10 +161,15 @@ ASCEND = ["ascend", "tiny", "--objective", "logits:1"]
     ("arguments", "complaint"),
     [
         ([], "required: COMMAND"),
-        (["ascend", "tiny"], "required: --objective, -o/--output"),
+        (["ascend", "tiny"], "required: -o/--output"),
+        (["ascend", "tiny", "-o", "a.png"], "one of the arguments --objective --from-record is required"),
+        (["ascend", "-o", "a.png", "--objective", "logits:1"], "required: MODEL"),
         ([*ASCEND, "-o", "no/such/folder.png"], "folder that exists"),
-        ([*ASCEND, "-o", "picture.gif"], "ends in .png or .npy"),
-        ([*ASCEND, "-o", "a.png", "--start", "constant:much"], "expected noise, zeros, constant:VALUE or a picture file"),
+        ([*ASCEND, "-o", "picture.bmp"], "ends in .png, .webp, "),
+        (
+            [*ASCEND, "-o", "a.png", "--start", "constant:much"],
+            "expected noise, mean, zeros, constant:VALUE or a picture file",
+        ),
         ([*ASCEND, "-o", "a.png", "--steps", "0"], "whole number of 1 or more"),
         (["infer", "tiny", "--input", "x"], "expected NAME=FILE.npy"),
     ],
@@ -262,7 +267,9 @@ def test_ascend(target: list[str], tmp_path: Path) -> None:
     path = tmp_path / "ascent.png"
     done = run("ascend", *target, "--objective", "logits:2", "--steps", "30", "-o", path, "--json")
     (image,) = json.loads(done.stdout)["images"]
-    assert done.stderr == f"gradserve: wrote {path}\n"
+    assert re.fullmatch(
+        rf"gradserve: logits:2 \(cat\): value \S+; as 8-bit picture \(\.png\) \S+\ngradserve: wrote {path}\n", done.stderr
+    )
     assert image["steps"] == 30
     assert image["stop_reason"] == "finished"
     assert image["value"] > image["first_value"]

@@ -106,7 +106,7 @@ def test_large_weights_go_to_a_file_beside_it(small, tmp_path, monkeypatch):
     import importlib
 
     # The package's attribute of that name is the function.
-    monkeypatch.setattr(importlib.import_module("gradserve_server.gradient_graph"), "EMBEDDED_BYTES", 16)
+    monkeypatch.setattr(importlib.import_module("gradserve_server.graph.save"), "EMBEDDED_BYTES", 16)
     save_gradient_graph(small, tmp_path / "out.onnx", layers=["y"])
     assert (tmp_path / "out.onnx.data").stat().st_size >= 4 * 3 * 9 * 4
     assert run(tmp_path / "out.onnx", {"x": random(1, 3, 4, 4), "cotangent/y": random(1, 4, 1, 1)})["grad/x"].any()

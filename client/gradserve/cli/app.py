@@ -8,7 +8,19 @@ from pathlib import Path
 
 import gradserve
 from gradserve.cli import backend, console
-from gradserve.cli.commands import ascend, gradient, gradient_graph, infer, inspect, models, ready
+from gradserve.cli.commands import (
+    ascend,
+    doctor,
+    dream,
+    export,
+    gradient,
+    gradient_graph,
+    grid,
+    infer,
+    inspect,
+    models,
+    ready,
+)
 from gradserve.errors import GradserveError, ServerUnavailable
 
 FAILED, UNAVAILABLE, INTERRUPTED, NOBODY_READS = 1, 3, 130, 141
@@ -17,7 +29,8 @@ _EPILOG = """\
 MODEL is an .onnx file or a model's folder, run in this process, or a name on a server. Results go to standard output,
 progress and messages to standard error.
 
-exit codes: 0 done, 1 the request or the model is at fault, 2 wrong usage, 3 no server answers, 130 interrupted
+exit codes: 0 done, 1 the request or the model is at fault (doctor: an error was found), 2 wrong usage, 3 no server answers,
+130 interrupted
 
 examples:
   gradserve inspect models/digits --layers
@@ -42,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["serve"]:  # its options are the server's
             return backend.serve(arguments[1:])
         options = _parser().parse_args(arguments)
-        options.run(options)
+        code: int = options.run(options) or 0
         sys.stdout.flush()
     except BrokenPipeError:  # as in `gradserve inspect ... | head`
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 the interpreter flushes it on its way out
@@ -56,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.note("interrupted")
         return INTERRUPTED
-    return 0
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,6 +82,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gradserve {gradserve.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.add_parser("serve", help="serve the models of a repository over gRPC")
-    for command in (inspect, infer, gradient, gradient_graph, ascend, models, ready):
+    for command in (inspect, doctor, infer, gradient, gradient_graph, ascend, grid, dream, export, models, ready):
         command.add(commands)
     return parser

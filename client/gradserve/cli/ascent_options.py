@@ -6,13 +6,84 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from gradserve import Adam, GradientNormalization, Noise, images
+from gradserve import Adam, GradientNormalization, Noise, images, outputs
 from gradserve.cli import options
 from gradserve.cli.ascent_settings import OPTIMIZERS, PARAMETERIZATIONS, PROJECTIONS
 from gradserve.projections import Projection
 from gradserve.stopping import Keep
 
 _STEPS = 256
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """All groups but `add_output`."""
+    options.add_json(parser)
+    options.add_describe(parser)
+    add_start(parser)
+    add_steps(parser)
+    add_reports(parser)
+    add_checkpoints(parser)
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """`-o`."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        nargs="+",
+        action="extend",
+        type=options.output_file(*outputs.ENDINGS),
+        metavar="FILE",
+        help="where to write, by its ending: a picture or contact sheet (.png .webp .jpg), what moves (.gif .mp4, and .webp "
+        "with --image-every), the last pixels (.npy), all numbers (.npz), values by step (.csv) or their plot (.svg .pdf)",
+    )
+
+
+def add_objectives(parser: argparse.ArgumentParser) -> None:
+    """What to make large, as options or as a record has it."""
+    scratch = argparse.ArgumentParser(add_help=False)
+    add_start(scratch)
+    add_steps(scratch)
+    parser.set_defaults(recorded=vars(scratch.parse_args([])), wrong=parser.error)
+    option = parser.add_mutually_exclusive_group(required=True).add_argument
+    option(
+        "--objective",
+        nargs="+",
+        action="extend",
+        metavar="LAYER[:INDEX]",
+        help="what to make large; see below. Several: one ascent each, side by side",
+    )
+    option(
+        "--from-record",
+        type=Path,
+        metavar="FILE.json",
+        help="do what such a file says again, to the same bytes: objectives and settings are the file's, and so is MODEL "
+        "unless it is given",
+    )
+    option = parser.add_argument_group("records").add_argument
+    option(
+        "--record",
+        type=options.output_file(".json"),
+        metavar="FILE.json",
+        help="write every setting, the model's hash and the values there",
+    )
+    option(
+        "--any-model",
+        action="store_true",
+        help="with --from-record: even if the model's file or description is not the recorded one",
+    )
+
+
+def check_record(arguments: argparse.Namespace) -> None:
+    """Makes sure that settings are given once, by options or by a record; else the process ends with wrong usage."""
+    if arguments.from_record is None:
+        if arguments.model is None:
+            arguments.wrong("the following arguments are required: MODEL")
+        return
+    for name, default in arguments.recorded.items():
+        if getattr(arguments, name) != default:
+            arguments.wrong(f"--from-record: expected no other settings beside it, got --{name.replace('_', '-')}")
 
 
 def add_start(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +94,8 @@ def add_start(parser: argparse.ArgumentParser) -> None:
         type=_start,
         default="noise",
         metavar="START",
-        help="noise, zeros, constant:VALUE (a pixel value), or a picture file (default: %(default)s)",
+        help="noise, mean (the described one: a model input of zeros), zeros (black, where the range begins at 0), "
+        "constant:VALUE (a pixel value), or a picture file (default: %(default)s)",
     )
     option(
         "--noise",
@@ -121,6 +193,7 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
         metavar="BALL:RADIUS",
         help="keep the image near its start: linf:0.03 (no pixel changes by more) or l2:1.5 (Euclidean)",
     )
+    option("--random-start", action="store_true", help="begin anywhere in the ball of --projection")
     option(
         "--redirect-relu-steps",
         type=options.whole(),
@@ -141,7 +214,6 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
         help="the same for the softmax of the objective's unit, as in logits:7, seen without transforms: 0.9999",
     )
     option("--keep", choices=[str(kind) for kind in Keep], help="deliver the last image, or the best so far (default: last)")
-    option("--random-start", action="store_true", help="begin anywhere in the ball of --projection")
 
 
 def add_reports(parser: argparse.ArgumentParser) -> None:
@@ -162,6 +234,7 @@ def add_reports(parser: argparse.ArgumentParser) -> None:
     option(
         "--zoom", type=options.whole(1), metavar="N", help=f"each pixel as N x N (default: up to {images.VIEW_SIZE} pixels)"
     )
+    option("--preview", action="store_true", help="draw the latest images in the terminal while they change")
     option("--jobs", type=options.whole(1), default=8, metavar="N", help="ascents at a time (default: %(default)s)")
 
 
@@ -216,14 +289,14 @@ def _bound(text: str) -> float | npt.NDArray[np.float32]:
 
 
 def _start(text: str) -> str | float | Path:
-    """The type of `--start`: a picture's path, a constant, or "noise"."""
+    """The type of `--start`: a picture's path, a constant, "noise" or "mean"."""
     kind, _, value = text.partition(":")
-    if text == "noise":
+    if text in ("noise", "mean"):
         return text
     if text == "zeros":
         return 0.0
     try:
         return float(value) if kind == "constant" else Path(text).resolve(strict=True)
     except (ValueError, OSError) as error:
-        msg = f"expected noise, zeros, constant:VALUE or a picture file, got {text!r}"
+        msg = f"expected noise, mean, zeros, constant:VALUE or a picture file, got {text!r}"
         raise argparse.ArgumentTypeError(msg) from error

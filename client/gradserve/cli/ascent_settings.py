@@ -26,7 +26,7 @@ from gradserve import (
 from gradserve.cli import inputs
 from gradserve.errors import InvalidTensor
 from gradserve.parameterizations import IMAGENET_COLOURS, Alpha, Fourier, Laplacian, Pixels
-from gradserve.projections import L2, LInf, Projection
+from gradserve.projections import L2Ball, LInfBall, Projection
 from gradserve.stopping import Probability, Value
 
 OPTIMIZERS = {
@@ -38,7 +38,7 @@ OPTIMIZERS = {
     "sgd": Sgd,
 }
 PARAMETERIZATIONS = {"pixels": Pixels, "fourier": Fourier, "laplacian": Laplacian}
-PROJECTIONS: Mapping[str, Callable[[float], Projection]] = {"linf": LInf, "l2": L2}
+PROJECTIONS: Mapping[str, Callable[[float], Projection]] = {"linf": LInfBall, "l2": L2Ball}
 
 _IMAGE_RANK = 4
 _PLAIN = (
@@ -90,8 +90,27 @@ def _start_image(arguments: argparse.Namespace, tensor: TensorDescription) -> fl
             return images.load(path, tensor.image, images.picture_size(tensor) or _given_size(arguments, tensor))
         case float(constant):
             return constant
+        case "mean":
+            return _mean(arguments, tensor)
         case _:
             return Noise(arguments.noise)
+
+
+def _mean(arguments: argparse.Namespace, tensor: TensorDescription) -> float | npt.NDArray[np.float32]:
+    """The pixels that are a model input of zeros."""
+    if tensor.image is None or len(tensor.image.mean) == 1:
+        return tensor.image.mean[0] if tensor.image is not None else 0.0
+    size = images.picture_size(tensor) or _given_size(arguments, tensor)
+    if size is None:
+        msg = (
+            f"--start mean: expected the size of an image in --shape, because input '{tensor.name}' leaves it open, got none"
+        )
+        raise InvalidTensor(msg)
+    height, width = size
+    mean = np.asarray(tensor.image.mean, np.float32)
+    if tensor.image.layout == "NHWC":
+        return np.broadcast_to(mean, (height, width, len(mean)))
+    return np.broadcast_to(mean[:, None, None], (len(mean), height, width))
 
 
 def _picture_shape(tensor: TensorDescription) -> tuple[int, int, int]:

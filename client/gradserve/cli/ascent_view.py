@@ -1,14 +1,16 @@
-"""What there is to see of ascents: bars while they run, then pictures and a table."""
+"""What there is to see of ascents: bars and pictures while they run, then a table."""
 
-from pathlib import Path
+from collections.abc import Sequence
+from types import TracebackType
 
 import numpy as np
-import numpy.typing as npt
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from gradserve import ModelDescription, Step, StopReason, TensorDescription, images
-from gradserve.cli import console
-from gradserve.cli.ascents import Ascent
+from gradserve import ModelDescription, StopReason
+from gradserve.cli import console, half_blocks
+from gradserve.runs import Run
 
 _EARLY: dict[str, str] = {
     StopReason.NON_FINITE: "a value or a gradient was not finite",
@@ -17,14 +19,16 @@ _EARLY: dict[str, str] = {
 }
 """Why an ascent made fewer steps than it was to make."""
 
-_WIDEST = 8
-"""Images of one objective side by side."""
-
 
 class Bars:
-    """A progress bar for each ascent, where there is a terminal to draw on."""
+    """A progress bar for each ascent, where there is a terminal to draw on, and one for all if they are many.
 
-    def __init__(self, ascents: list[Ascent], steps: int) -> None:
+    Args:
+        runs: What to watch.
+        preview: Whether the latest images are drawn below.
+    """
+
+    def __init__(self, runs: Sequence[Run], *, preview: bool = False) -> None:
         terminal = console.progress()
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -35,105 +39,123 @@ class Bars:
             console=terminal,
             disable=not terminal.is_terminal,
         )
+        self._pictures = half_blocks.Strip(runs, terminal.width, max(4, terminal.height // 2)) if preview else None
         # More than fit on a screen: only those that run.
-        self._crowded = len(ascents) > terminal.height - 2
+        self._crowded = len(runs) > (terminal.height // 2 if preview else terminal.height) - 3
+        self._steps = {run: run.settings.get("steps", 0) for run in runs}
+        self._all: TaskID | None = None
+        if len(runs) > 1:
+            self._all = self._progress.add_task(f"{len(runs)} ascents", total=sum(self._steps.values()), facts="")
         self._bars = {
-            ascent: self._progress.add_task(ascent.name, total=steps, facts="", visible=not self._crowded)
-            for ascent in ascents
+            run: self._progress.add_task(run.title, total=steps, facts="", visible=not self._crowded)
+            for run, steps in self._steps.items()
         }
+        self._live = Live(self, console=terminal, refresh_per_second=8, auto_refresh=terminal.is_terminal)
+        self._is_shown = terminal.is_terminal
 
-    def update(self, ascent: Ascent) -> None:
+    def update(self, run: Run) -> None:
         """Shows the last report."""
-        assert ascent.last is not None
-        step = ascent.last
+        assert run.last is not None
+        step = run.last
         facts = (
             f"value {console.number(step.value):>9}  |gradient| {console.number(step.gradient_norm):>9}  "
-            f"{ascent.steps_per_second:6.0f} steps/s"
+            f"{run.steps_per_second:6.0f} steps/s"
         )
         running = step.stop_reason is None
-        self._progress.update(self._bars[ascent], completed=step.index, facts=facts, visible=running or not self._crowded)
+        self._progress.update(self._bars[run], completed=step.index, facts=facts, visible=running or not self._crowded)
+        if self._all is not None:
+            ended = sum(one.last is not None and one.last.stop_reason is not None for one in self._steps)
+            made = sum(
+                self._steps[one] if one.last and one.last.stop_reason else one.last.index if one.last else 0
+                for one in self._steps
+            )
+            rate = sum(one.steps_per_second for one in self._steps if one.last and one.last.stop_reason is None)
+            facts = f"{ended} of {len(self._steps)} done  {rate:6.0f} steps/s"
+            self._progress.update(self._all, completed=made, facts=facts)
+
+    def __rich__(self) -> Group:
+        return Group(self._progress, *([self._pictures] if self._pictures is not None else []))
 
     def __enter__(self) -> "Bars":
-        self._progress.start()
+        if self._is_shown:
+            self._live.start()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._is_shown:
+            self._live.stop()
 
 
 # ---- results ---------------------------------------------------------------------------------------------------------
 
 
-def write(path: Path, asked: list[Ascent], tensor: TensorDescription, zoom: int | None) -> None:
-    """Writes the pixels (.npy), or the picture or contact sheet (.png)."""
-    if path.suffix.lower() == ".npy":
-        np.save(path, np.concatenate([ascent.frames[-1].image for ascent in asked if ascent.frames[-1].image is not None]))
-        return
-    if tensor.image is None:
-        console.note(f"input '{tensor.name}' has no described range: pictures are stretched from smallest to largest value")
-    rows = [
-        [
-            (
-                images.enlarge(images.to_picture(step.image[index], tensor.image, alpha=_alpha(step, index)), zoom),
-                _caption(ascent, index, step.index, float(step.values[index])),
-            )
-            for step in ascent.frames
-            if step.image is not None
-        ]
-        for ascent in asked
-        for index in range(len(ascent.frames[-1].values))
-    ]
-    tiles = [tile for row in rows for tile in row]
-    if len(tiles) == 1:
-        tiles[0][0].save(path)
-        return
-    # A row of the sheet: the frames of one image, or else the images of one objective.
-    frames, count = len(rows[0]), len(rows) // len(asked)
-    row = frames if frames > 1 else count if len(asked) > 1 and 1 < count <= _WIDEST else None
-    images.contact_sheet(tiles, columns=row).save(path)
+def say_if_stretched(run: Run) -> None:
+    """Pictures of what has no described range are stretched."""
+    if run.tensor is not None and run.tensor.image is None:
+        console.note(
+            f"input '{run.tensor.name}' has no described range: pictures are stretched from smallest to largest value"
+        )
 
 
-def _alpha(step: Step, index: int) -> npt.NDArray[np.float32] | None:
-    return None if step.alpha is None else step.alpha[index]
-
-
-def _caption(ascent: Ascent, index: int, step: int, value: float) -> str:
-    number = f" #{index}" if len(ascent.frames[-1].values) > 1 else ""
-    frame = f"step {step}: " if len(ascent.frames) > 1 else ""
-    dead = ascent.last is not None and ascent.last.dead is not None and ascent.last.dead[index]
-    return f"{ascent.name}{number}\n{frame}{'dead: no gradient' if dead else console.number(value)}"
-
-
-def show(asked: list[Ascent], description: ModelDescription, *, as_json: bool) -> None:
-    """Prints where each ascent began and ended."""
+def show(runs: Sequence[Run], description: ModelDescription, *, as_json: bool) -> None:
+    """Prints where each ascent began and ended, and what its picture is worth."""
     rows = [
         {
-            "objective": ascent.name,
+            "objective": run.name,
+            "label": run.label,
             "image": index,
-            "steps": ascent.last.index,
-            "first_value": ascent.first.values[index],
-            "value": ascent.last.values[index],
-            "gradient_norm": ascent.last.gradient_norms[index],
-            "seconds": ascent.ended - ascent.began,
-            "stop_reason": str(ascent.last.stop_reason),
+            "steps": run.last.index,
+            "first_value": run.first.values[index],
+            "value": run.last.values[index],
+            **{f"as_{ending[1:]}": values[index] for ending, values in run.as_picture.items()},
+            "gradient_norm": run.last.gradient_norms[index],
+            "seconds": run.ended - run.began,
+            "stop_reason": str(run.last.stop_reason),
         }
-        for ascent in asked
-        if ascent.first is not None and ascent.last is not None
-        for index in range(len(ascent.last.values))
+        for run in runs
+        if run.first is not None and run.last is not None
+        for index in range(run.count)
     ]
     if as_json:
         console.print_json({"model": description.name, "version": description.version, "images": rows})
     else:
-        words = {"objective", "stop_reason"}
-        columns = {name: name.replace("_", " ") for name in rows[0]}
+        words = {"objective", "label", "stop_reason"}
+        columns = {name: name.replace("_", " ") for name in rows[0] if name != "label" or any(r["label"] for r in rows)}
         console.show(
             console.table(
                 f"ascents on {description.name} version {description.version}",
                 list(columns.values()),
-                [list(row.values()) for row in rows],
+                [[row.get(name) for name in columns] for row in rows],
                 right=[columns[name] for name in columns.keys() - words],
             )
         )
+    _say_difference(runs)
     for row in rows:
         if row["stop_reason"] in _EARLY:
             console.note(f"{row['objective']}: stopped at step {row['steps']}: {_EARLY[row['stop_reason']]}")
+
+
+def _say_difference(runs: Sequence[Run]) -> None:
+    """What eight bits a channel cost: of several images, the one that it cost most. The table has all."""
+    measured = [(run, index) for run in runs if run.as_picture and run.last is not None for index in range(run.count)]
+    if not measured:
+        return
+    run, index = max(measured, key=lambda one: _lost(*one))
+    assert run.last is not None
+    endings: dict[str, list[str]] = {}
+    for ending, values in run.as_picture.items():
+        endings.setdefault(console.number(values[index]), []).append(ending)
+    pictures = "; ".join(f"as 8-bit picture ({' '.join(names)}) {value}" for value, names in endings.items())
+    number = f" #{index}" if run.count > 1 else ""
+    which = "the largest difference: " if len(measured) > 1 else ""
+    console.note(f"{which}{run.title}{number}: value {console.number(run.last.values[index])}; {pictures}")
+
+
+def _lost(run: Run, index: int) -> float:
+    """The largest share of its value that an image lost or won by becoming a picture."""
+    assert run.last is not None
+    value = run.last.values[index]
+    pictures = np.array([values[index] for values in run.as_picture.values()])
+    return float(
+        (np.abs(pictures - value) / np.maximum(np.maximum(np.abs(pictures), abs(value)), np.finfo(float).tiny)).max()
+    )

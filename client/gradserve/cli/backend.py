@@ -1,6 +1,7 @@
 """Who answers: a server, or an engine in this process. The only module of the client that knows `gradserve_server`."""
 
 import argparse
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,9 +9,21 @@ from typing import Any, Protocol, Unpack
 
 import numpy.typing as npt
 
-from gradserve import AscentSettings, Client, GradientResult, Layer, ModelDescription, Objective, Step, checks
+from gradserve import (
+    AscentSettings,
+    Client,
+    Diagnosis,
+    GradientResult,
+    ImageDescription,
+    Layer,
+    ModelDescription,
+    Objective,
+    Step,
+    Treatment,
+    checks,
+)
 from gradserve.cli import server
-from gradserve.errors import BackendMissing, ServerUnavailable
+from gradserve.errors import BackendMissing, InvalidParameter, ServerUnavailable
 
 Array = npt.NDArray[Any]
 
@@ -67,10 +80,14 @@ def open_model(arguments: argparse.Namespace) -> Iterator[tuple[Verbs, str]]:
     Raises:
         GradserveError: As the verbs do; a server that does not answer is named.
     """
-    if arguments.server is None and _is_local(arguments.model):
-        with _server_package().Engine(arguments.model) as engine:
+    described = dict(getattr(arguments, "describe", []))
+    if is_local(arguments):
+        with _server_package().Engine(arguments.model, images=described) as engine:
             yield engine, engine.models()[0].name
         return
+    if described:
+        msg = f"--describe: expected a model in this process, because a server describes its own, got '{arguments.model}'"
+        raise InvalidParameter(msg)
     with connected(arguments) as client:
         yield client, arguments.model
 
@@ -99,6 +116,49 @@ def save_gradient_graph(model: str, output: Path, **settings: Any) -> Any:
     return package.save_gradient_graph(entry.files[max(entry.files)], output, **settings)
 
 
+def is_local(arguments: argparse.Namespace) -> bool:
+    """Whether a command's model is a file or folder here, not a name on a server."""
+    return arguments.server is None and _is_local(arguments.model)
+
+
+def describe(model: str, description: Mapping[str, str]) -> ModelDescription:
+    """What a file says that it takes; see `gradserve_server.doctor.describe`."""
+    _server_package()
+    from gradserve_server import doctor
+
+    return doctor.describe(model, description)
+
+
+def diagnose(model: str, inputs: Mapping[str, npt.ArrayLike] | None, images: Mapping[str, ImageDescription]) -> Diagnosis:
+    """`gradserve_server.diagnose`."""
+    found: Diagnosis = _quiet_server_package().diagnose(model, inputs, images=images)
+    return found
+
+
+def repair(
+    model: str,
+    output: Path,
+    repairs: Sequence[str],
+    inputs: Mapping[str, npt.ArrayLike] | None,
+    description: Mapping[str, str],
+) -> Treatment:
+    """`gradserve_server.repair`."""
+    done: Treatment = _quiet_server_package().repair(model, output, repairs, inputs=inputs, description=description)
+    return done
+
+
+def export_model(
+    subject: str, repository: Path, *, inputs: Sequence[tuple[str, tuple[int, ...], str]], **settings: Any
+) -> Any:
+    """`gradserve_server.export.export_model`; an input is its name, shape and dtype."""
+    _server_package()
+    from gradserve_server.export import Input
+    from gradserve_server.export import export_model as export
+
+    shapes = [Input(shape, name, dtype) for name, shape, dtype in inputs]
+    return export(subject, repository, inputs=shapes, **settings)
+
+
 def serve(arguments: Sequence[str]) -> int:
     """`gradserve serve`, which the server package brings; returns the exit code."""
     _server_package()
@@ -112,6 +172,13 @@ def _is_local(model: str) -> bool:
     if model.endswith(".onnx") or path.is_file():
         return True
     return path.is_dir() and any(child.is_dir() and child.name.isdecimal() for child in path.iterdir())
+
+
+def _quiet_server_package() -> Any:
+    """As `_server_package`, without warnings: whoever reads findings is told all that matters."""
+    package = _server_package()
+    logging.getLogger(package.__name__).setLevel(logging.ERROR)
+    return package
 
 
 def _server_package() -> Any:

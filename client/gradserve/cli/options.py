@@ -13,22 +13,28 @@ objectives (every index is 0-based; `gradserve inspect MODEL --layers` lists the
   relu3:4@5,6     one neuron: channel 4 at y=5, x=6
   relu3:4^2       sum of the squares of channel 4
   relu3           mean of the squares of the whole layer (DeepDream)
+  diversity(relu3), alignment(relu3)      how alike the images of one ascent are; minus how far neighbours differ
+  channel_interpolate(relu3:4, relu3:7)   from one channel for the first image of an ascent to another for the last
+Sums, with blanks around their signs, scale what they add, and may have penalties on the image itself:
+  'logits:7 - 0.001 * total_variation()'  also l1(), l2(), boundary_complexity(), blur_input_each_step()
+  'logits:7 - 0..0.01 * l1()'             a scale that changes from the first step to the last
 """
 
 PICTURES = """\
 pictures: --image files are cropped around their centre and resized to the model's size, then brought to the range, channel
-order and normalization that the model's config.pbtxt describes.
+order and normalization that the model's file or config.pbtxt, or --describe, says.
 """
 
 
 def add_command(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
-    run: Callable[[argparse.Namespace], None],
+    run: Callable[[argparse.Namespace], int | None],
     *,
     purpose: str,
     epilog: str,
     required: str = "",
+    needs_model: bool = True,
 ) -> argparse.ArgumentParser:
     """A parser whose namespace knows what to run, and which model."""
     parser = commands.add_parser(
@@ -42,6 +48,7 @@ def add_command(
     parser.set_defaults(run=run)
     parser.add_argument(
         "model",
+        nargs=None if needs_model else "?",
         metavar="MODEL",
         help="an .onnx file or a model's folder (models/digits), run in this process; otherwise a name on the server",
     )
@@ -53,6 +60,20 @@ def add_command(
 def add_json(parser: argparse.ArgumentParser) -> None:
     """`--json`."""
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
+
+
+def add_describe(parser: argparse.ArgumentParser) -> None:
+    """`--describe`; `backend.open_model` uses it."""
+    parser.add_argument(
+        "--describe",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=_described,
+        metavar="INPUT.KEY=VALUE",
+        help="how pixels become an input of a model in this process, whatever its file and config.pbtxt say, as in "
+        "image.preprocessing=caffe (or tf, torch) or image.range='0 255'; other keys: layout, channels, mean, std",
+    )
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +105,7 @@ def output_file(*suffixes: str) -> Callable[[str], Path]:
     def parse(text: str) -> Path:
         path = Path(text)
         if suffixes and path.suffix.lower() not in suffixes:
-            msg = f"expected a file name that ends in {' or '.join(suffixes)}, got {text!r}"
+            msg = f"expected a file name that ends in {', '.join(suffixes)}, got {text!r}"
             raise argparse.ArgumentTypeError(msg)
         if not path.parent.is_dir():
             msg = f"expected a file in a folder that exists, got {text!r}"
@@ -104,6 +125,14 @@ def whole(low: int = 0) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _described(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
+    if not (separator and "." in key):
+        msg = f"expected INPUT.KEY=VALUE, as in image.range='0 255', got {text!r}"
+        raise argparse.ArgumentTypeError(msg)
+    return key, value
 
 
 def named_file(text: str) -> tuple[str, Path]:

@@ -22,46 +22,52 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from gradserve.v1 import diagnosis_pb2 as gradserve_dot_v1_dot_diagnosis__pb2
 from gradserve.v1 import gradient_service_pb2 as gradserve_dot_v1_dot_gradient__service__pb2
+from gradserve.v1 import tensor_pb2 as gradserve_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gradserve/v1/model_service.proto\x12\x0cgradserve.v1\x1a#gradserve/v1/gradient_service.proto\"\x13\n\x11ListModelsRequest\"?\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.gradserve.v1.ModelStatus\"{\n\x0bModelStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.gradserve.v1.ModelState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\"&\n\x10LoadModelRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\"@\n\x11LoadModelResponse\x12+\n\x08versions\x18\x01 \x03(\x0b\x32\x19.gradserve.v1.ModelStatus\"(\n\x12UnloadModelRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\"B\n\x13UnloadModelResponse\x12+\n\x08versions\x18\x01 \x03(\x0b\x32\x19.gradserve.v1.ModelStatus\":\n\x11ListLayersRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.ModelRef\"9\n\x12ListLayersResponse\x12#\n\x06layers\x18\x01 \x03(\x0b\x32\x13.gradserve.v1.Layer\"\x90\x01\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02op\x18\x02 \x01(\t\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12\r\n\x05shape\x18\x04 \x03(\t\x12\x16\n\x0e\x64ifferentiable\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x07 \x01(\t\x12\x16\n\x0e\x62\x61\x63kend_reason\x18\x08 \x01(\t\"7\n\x0eInspectRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.ModelRef\"\x84\x02\n\x0fInspectResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\r\n\x05opset\x18\x04 \x01(\x03\x12/\n\x06inputs\x18\x05 \x03(\x0b\x32\x1f.gradserve.v1.TensorDescription\x12\x30\n\x07outputs\x18\x06 \x03(\x0b\x32\x1f.gradserve.v1.TensorDescription\x12\x10\n\x08rewrites\x18\x07 \x03(\t\x12\x15\n\rrewrite_error\x18\x08 \x01(\x01\x12\x0f\n\x07\x62\x61\x63kend\x18\t \x01(\t\x12\x16\n\x0e\x62\x61\x63kend_reason\x18\n \x01(\t\"~\n\x11TensorDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\t\x12-\n\x05image\x18\x04 \x01(\x0b\x32\x1e.gradserve.v1.InputDescription\x12\x0e\n\x06labels\x18\x05 \x03(\t\"j\n\x10InputDescription\x12\x0e\n\x06layout\x18\x01 \x01(\t\x12\x10\n\x08\x63hannels\x18\x02 \x01(\t\x12\x0b\n\x03low\x18\x03 \x01(\x01\x12\x0c\n\x04high\x18\x04 \x01(\x01\x12\x0c\n\x04mean\x18\x05 \x03(\x01\x12\x0b\n\x03std\x18\x06 \x03(\x01*\x8d\x01\n\nModelState\x12\x17\n\x13MODEL_STATE_UNKNOWN\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x19\n\x15MODEL_STATE_UNLOADING\x10\x03\x12\x1b\n\x17MODEL_STATE_UNAVAILABLE\x10\x04\x32\x9a\x03\n\x0cModelService\x12O\n\nListModels\x12\x1f.gradserve.v1.ListModelsRequest\x1a .gradserve.v1.ListModelsResponse\x12L\n\tLoadModel\x12\x1e.gradserve.v1.LoadModelRequest\x1a\x1f.gradserve.v1.LoadModelResponse\x12R\n\x0bUnloadModel\x12 .gradserve.v1.UnloadModelRequest\x1a!.gradserve.v1.UnloadModelResponse\x12O\n\nListLayers\x12\x1f.gradserve.v1.ListLayersRequest\x1a .gradserve.v1.ListLayersResponse\x12\x46\n\x07Inspect\x12\x1c.gradserve.v1.InspectRequest\x1a\x1d.gradserve.v1.InspectResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n gradserve/v1/model_service.proto\x12\x0cgradserve.v1\x1a\x1cgradserve/v1/diagnosis.proto\x1a#gradserve/v1/gradient_service.proto\x1a\x19gradserve/v1/tensor.proto\"\x13\n\x11ListModelsRequest\"?\n\x12ListModelsResponse\x12)\n\x06models\x18\x01 \x03(\x0b\x32\x19.gradserve.v1.ModelStatus\"{\n\x0bModelStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.gradserve.v1.ModelState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\"&\n\x10LoadModelRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\"@\n\x11LoadModelResponse\x12+\n\x08versions\x18\x01 \x03(\x0b\x32\x19.gradserve.v1.ModelStatus\"(\n\x12UnloadModelRequest\x12\x12\n\nmodel_name\x18\x01 \x01(\t\"B\n\x13UnloadModelResponse\x12+\n\x08versions\x18\x01 \x03(\x0b\x32\x19.gradserve.v1.ModelStatus\":\n\x11ListLayersRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.ModelRef\"9\n\x12ListLayersResponse\x12#\n\x06layers\x18\x01 \x03(\x0b\x32\x13.gradserve.v1.Layer\"\x90\x01\n\x05Layer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02op\x18\x02 \x01(\t\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12\r\n\x05shape\x18\x04 \x03(\t\x12\x16\n\x0e\x64ifferentiable\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x07 \x01(\t\x12\x16\n\x0e\x62\x61\x63kend_reason\x18\x08 \x01(\t\"7\n\x0eInspectRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.ModelRef\"\x84\x02\n\x0fInspectResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\r\n\x05opset\x18\x04 \x01(\x03\x12/\n\x06inputs\x18\x05 \x03(\x0b\x32\x1f.gradserve.v1.TensorDescription\x12\x30\n\x07outputs\x18\x06 \x03(\x0b\x32\x1f.gradserve.v1.TensorDescription\x12\x10\n\x08rewrites\x18\x07 \x03(\t\x12\x15\n\rrewrite_error\x18\x08 \x01(\x01\x12\x0f\n\x07\x62\x61\x63kend\x18\t \x01(\t\x12\x16\n\x0e\x62\x61\x63kend_reason\x18\n \x01(\t\"~\n\x11TensorDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\t\x12-\n\x05image\x18\x04 \x01(\x0b\x32\x1e.gradserve.v1.InputDescription\x12\x0e\n\x06labels\x18\x05 \x03(\t\"j\n\x10InputDescription\x12\x0e\n\x06layout\x18\x01 \x01(\t\x12\x10\n\x08\x63hannels\x18\x02 \x01(\t\x12\x0b\n\x03low\x18\x03 \x01(\x01\x12\x0c\n\x04high\x18\x04 \x01(\x01\x12\x0c\n\x04mean\x18\x05 \x03(\x01\x12\x0b\n\x03std\x18\x06 \x03(\x01\"a\n\rDoctorRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.ModelRef\x12)\n\x06inputs\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\"<\n\x0e\x44octorResponse\x12*\n\tdiagnosis\x18\x01 \x01(\x0b\x32\x17.gradserve.v1.Diagnosis*\x8d\x01\n\nModelState\x12\x17\n\x13MODEL_STATE_UNKNOWN\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x19\n\x15MODEL_STATE_UNLOADING\x10\x03\x12\x1b\n\x17MODEL_STATE_UNAVAILABLE\x10\x04\x32\xdf\x03\n\x0cModelService\x12O\n\nListModels\x12\x1f.gradserve.v1.ListModelsRequest\x1a .gradserve.v1.ListModelsResponse\x12L\n\tLoadModel\x12\x1e.gradserve.v1.LoadModelRequest\x1a\x1f.gradserve.v1.LoadModelResponse\x12R\n\x0bUnloadModel\x12 .gradserve.v1.UnloadModelRequest\x1a!.gradserve.v1.UnloadModelResponse\x12O\n\nListLayers\x12\x1f.gradserve.v1.ListLayersRequest\x1a .gradserve.v1.ListLayersResponse\x12\x46\n\x07Inspect\x12\x1c.gradserve.v1.InspectRequest\x1a\x1d.gradserve.v1.InspectResponse\x12\x43\n\x06\x44octor\x12\x1b.gradserve.v1.DoctorRequest\x1a\x1c.gradserve.v1.DoctorResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gradserve.v1.model_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELSTATE']._serialized_start=1337
-  _globals['_MODELSTATE']._serialized_end=1478
-  _globals['_LISTMODELSREQUEST']._serialized_start=87
-  _globals['_LISTMODELSREQUEST']._serialized_end=106
-  _globals['_LISTMODELSRESPONSE']._serialized_start=108
-  _globals['_LISTMODELSRESPONSE']._serialized_end=171
-  _globals['_MODELSTATUS']._serialized_start=173
-  _globals['_MODELSTATUS']._serialized_end=296
-  _globals['_LOADMODELREQUEST']._serialized_start=298
-  _globals['_LOADMODELREQUEST']._serialized_end=336
-  _globals['_LOADMODELRESPONSE']._serialized_start=338
-  _globals['_LOADMODELRESPONSE']._serialized_end=402
-  _globals['_UNLOADMODELREQUEST']._serialized_start=404
-  _globals['_UNLOADMODELREQUEST']._serialized_end=444
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=446
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=512
-  _globals['_LISTLAYERSREQUEST']._serialized_start=514
-  _globals['_LISTLAYERSREQUEST']._serialized_end=572
-  _globals['_LISTLAYERSRESPONSE']._serialized_start=574
-  _globals['_LISTLAYERSRESPONSE']._serialized_end=631
-  _globals['_LAYER']._serialized_start=634
-  _globals['_LAYER']._serialized_end=778
-  _globals['_INSPECTREQUEST']._serialized_start=780
-  _globals['_INSPECTREQUEST']._serialized_end=835
-  _globals['_INSPECTRESPONSE']._serialized_start=838
-  _globals['_INSPECTRESPONSE']._serialized_end=1098
-  _globals['_TENSORDESCRIPTION']._serialized_start=1100
-  _globals['_TENSORDESCRIPTION']._serialized_end=1226
-  _globals['_INPUTDESCRIPTION']._serialized_start=1228
-  _globals['_INPUTDESCRIPTION']._serialized_end=1334
-  _globals['_MODELSERVICE']._serialized_start=1481
-  _globals['_MODELSERVICE']._serialized_end=1891
+  _globals['_MODELSTATE']._serialized_start=1555
+  _globals['_MODELSTATE']._serialized_end=1696
+  _globals['_LISTMODELSREQUEST']._serialized_start=144
+  _globals['_LISTMODELSREQUEST']._serialized_end=163
+  _globals['_LISTMODELSRESPONSE']._serialized_start=165
+  _globals['_LISTMODELSRESPONSE']._serialized_end=228
+  _globals['_MODELSTATUS']._serialized_start=230
+  _globals['_MODELSTATUS']._serialized_end=353
+  _globals['_LOADMODELREQUEST']._serialized_start=355
+  _globals['_LOADMODELREQUEST']._serialized_end=393
+  _globals['_LOADMODELRESPONSE']._serialized_start=395
+  _globals['_LOADMODELRESPONSE']._serialized_end=459
+  _globals['_UNLOADMODELREQUEST']._serialized_start=461
+  _globals['_UNLOADMODELREQUEST']._serialized_end=501
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=503
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=569
+  _globals['_LISTLAYERSREQUEST']._serialized_start=571
+  _globals['_LISTLAYERSREQUEST']._serialized_end=629
+  _globals['_LISTLAYERSRESPONSE']._serialized_start=631
+  _globals['_LISTLAYERSRESPONSE']._serialized_end=688
+  _globals['_LAYER']._serialized_start=691
+  _globals['_LAYER']._serialized_end=835
+  _globals['_INSPECTREQUEST']._serialized_start=837
+  _globals['_INSPECTREQUEST']._serialized_end=892
+  _globals['_INSPECTRESPONSE']._serialized_start=895
+  _globals['_INSPECTRESPONSE']._serialized_end=1155
+  _globals['_TENSORDESCRIPTION']._serialized_start=1157
+  _globals['_TENSORDESCRIPTION']._serialized_end=1283
+  _globals['_INPUTDESCRIPTION']._serialized_start=1285
+  _globals['_INPUTDESCRIPTION']._serialized_end=1391
+  _globals['_DOCTORREQUEST']._serialized_start=1393
+  _globals['_DOCTORREQUEST']._serialized_end=1490
+  _globals['_DOCTORRESPONSE']._serialized_start=1492
+  _globals['_DOCTORRESPONSE']._serialized_end=1552
+  _globals['_MODELSERVICE']._serialized_start=1699
+  _globals['_MODELSERVICE']._serialized_end=2178
 # @@protoc_insertion_point(module_scope)

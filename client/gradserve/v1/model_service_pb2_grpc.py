@@ -60,6 +60,11 @@ class ModelServiceStub(object):
                 request_serializer=gradserve_dot_v1_dot_model__service__pb2.InspectRequest.SerializeToString,
                 response_deserializer=gradserve_dot_v1_dot_model__service__pb2.InspectResponse.FromString,
                 _registered_method=True)
+        self.Doctor = channel.unary_unary(
+                '/gradserve.v1.ModelService/Doctor',
+                request_serializer=gradserve_dot_v1_dot_model__service__pb2.DoctorRequest.SerializeToString,
+                response_deserializer=gradserve_dot_v1_dot_model__service__pb2.DoctorResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
@@ -105,6 +110,16 @@ class ModelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Doctor(self, request, context):
+        """What is wrong with a model, served or not: its file is read, run and judged as the repository has it now. Takes longer than
+        a load, and as much memory for that time; one at a time where models are tried in another process.
+        NOT_FOUND: no such model or version in the repository. INVALID_ARGUMENT: the samples do not fit. FAILED_PRECONDITION: its
+        configuration cannot be read, or the process in which it was tried did not survive it. RESOURCE_EXHAUSTED: the memory limit.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -132,6 +147,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.Inspect,
                     request_deserializer=gradserve_dot_v1_dot_model__service__pb2.InspectRequest.FromString,
                     response_serializer=gradserve_dot_v1_dot_model__service__pb2.InspectResponse.SerializeToString,
+            ),
+            'Doctor': grpc.unary_unary_rpc_method_handler(
+                    servicer.Doctor,
+                    request_deserializer=gradserve_dot_v1_dot_model__service__pb2.DoctorRequest.FromString,
+                    response_serializer=gradserve_dot_v1_dot_model__service__pb2.DoctorResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -270,6 +290,33 @@ class ModelService(object):
             '/gradserve.v1.ModelService/Inspect',
             gradserve_dot_v1_dot_model__service__pb2.InspectRequest.SerializeToString,
             gradserve_dot_v1_dot_model__service__pb2.InspectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Doctor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/gradserve.v1.ModelService/Doctor',
+            gradserve_dot_v1_dot_model__service__pb2.DoctorRequest.SerializeToString,
+            gradserve_dot_v1_dot_model__service__pb2.DoctorResponse.FromString,
             options,
             channel_credentials,
             insecure,

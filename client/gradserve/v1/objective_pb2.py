@@ -22,30 +22,55 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from gradserve.v1 import number_pb2 as gradserve_dot_v1_dot_number__pb2
 from gradserve.v1 import tensor_pb2 as gradserve_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgradserve/v1/objective.proto\x12\x0cgradserve.v1\x1a\x19gradserve/v1/tensor.proto\".\n\tObjective\x12!\n\x05terms\x18\x01 \x03(\x0b\x32\x12.gradserve.v1.Term\"\xe2\x02\n\x04Term\x12\r\n\x05scale\x18\x01 \x01(\x01\x12\r\n\x05layer\x18\x02 \x01(\t\x12\"\n\x04unit\x18\x03 \x01(\x0b\x32\x12.gradserve.v1.UnitH\x00\x12&\n\x06neuron\x18\x04 \x01(\x0b\x32\x14.gradserve.v1.NeuronH\x00\x12(\n\x07\x63hannel\x18\x05 \x01(\x0b\x32\x15.gradserve.v1.ChannelH\x00\x12/\n\x0e\x63hannel_energy\x18\x06 \x01(\x0b\x32\x15.gradserve.v1.ChannelH\x00\x12\x31\n\x0clayer_energy\x18\x07 \x01(\x0b\x32\x19.gradserve.v1.LayerEnergyH\x00\x12,\n\tdirection\x18\x08 \x01(\x0b\x32\x17.gradserve.v1.DirectionH\x00\x12,\n\tcotangent\x18\t \x01(\x0b\x32\x17.gradserve.v1.CotangentH\x00\x42\x06\n\x04\x66orm\"\x15\n\x04Unit\x12\r\n\x05index\x18\x01 \x01(\x03\"+\n\x06Neuron\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\x03\x12\x10\n\x08position\x18\x02 \x03(\x03\"(\n\x07\x43hannel\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\x03\x12\x0c\n\x04\x61xis\x18\x02 \x01(\x05\"\r\n\x0bLayerEnergy\"1\n\tDirection\x12$\n\x06vector\x18\x01 \x01(\x0b\x32\x14.gradserve.v1.Tensor\"1\n\tCotangent\x12$\n\x06tensor\x18\x01 \x01(\x0b\x32\x14.gradserve.v1.Tensorb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cgradserve/v1/objective.proto\x12\x0cgradserve.v1\x1a\x19gradserve/v1/number.proto\x1a\x19gradserve/v1/tensor.proto\".\n\tObjective\x12!\n\x05terms\x18\x01 \x03(\x0b\x32\x12.gradserve.v1.Term\"\xf1\x07\n\x04Term\x12\r\n\x05scale\x18\x01 \x01(\x01\x12,\n\x0escale_schedule\x18\x16 \x01(\x0b\x32\x14.gradserve.v1.Linear\x12\r\n\x05layer\x18\x02 \x01(\t\x12\"\n\x04unit\x18\x03 \x01(\x0b\x32\x12.gradserve.v1.UnitH\x00\x12&\n\x06neuron\x18\x04 \x01(\x0b\x32\x14.gradserve.v1.NeuronH\x00\x12(\n\x07\x63hannel\x18\x05 \x01(\x0b\x32\x15.gradserve.v1.ChannelH\x00\x12/\n\x0e\x63hannel_energy\x18\x06 \x01(\x0b\x32\x15.gradserve.v1.ChannelH\x00\x12\x31\n\x0clayer_energy\x18\x07 \x01(\x0b\x32\x19.gradserve.v1.LayerEnergyH\x00\x12,\n\tdirection\x18\x08 \x01(\x0b\x32\x17.gradserve.v1.DirectionH\x00\x12,\n\tcotangent\x18\t \x01(\x0b\x32\x17.gradserve.v1.CotangentH\x00\x12\x39\n\x10\x64irection_neuron\x18\n \x01(\x0b\x32\x1d.gradserve.v1.DirectionNeuronH\x00\x12*\n\x08matching\x18\x0b \x01(\x0b\x32\x16.gradserve.v1.MatchingH\x00\x12$\n\x05style\x18\x0c \x01(\x0b\x32\x13.gradserve.v1.StyleH\x00\x12.\n\ncaricature\x18\r \x01(\x0b\x32\x18.gradserve.v1.CaricatureH\x00\x12\x31\n\talignment\x18\x0e \x01(\x0b\x32\x1c.gradserve.v1.BatchAlignmentH\x00\x12\x31\n\tdiversity\x18\x0f \x01(\x0b\x32\x1c.gradserve.v1.BatchDiversityH\x00\x12\x41\n\x14interpolated_channel\x18\x10 \x01(\x0b\x32!.gradserve.v1.InterpolatedChannelH\x00\x12\x1e\n\x02l1\x18\x11 \x01(\x0b\x32\x10.gradserve.v1.L1H\x00\x12\x1e\n\x02l2\x18\x12 \x01(\x0b\x32\x10.gradserve.v1.L2H\x00\x12\x37\n\x0ftotal_variation\x18\x13 \x01(\x0b\x32\x1c.gradserve.v1.TotalVariationH\x00\x12?\n\x13\x62oundary_complexity\x18\x14 \x01(\x0b\x32 .gradserve.v1.BoundaryComplexityH\x00\x12?\n\x14\x62lur_input_each_step\x18\x15 \x01(\x0b\x32\x1f.gradserve.v1.BlurInputEachStepH\x00\x42\x06\n\x04\x66orm\"\x15\n\x04Unit\x12\r\n\x05index\x18\x01 \x01(\x03\"+\n\x06Neuron\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\x03\x12\x10\n\x08position\x18\x02 \x03(\x03\"6\n\x07\x43hannel\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\x03\x12\x11\n\x04\x61xis\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x07\n\x05_axis\"\r\n\x0bLayerEnergy\"c\n\tDirection\x12$\n\x06vector\x18\x01 \x01(\x0b\x32\x14.gradserve.v1.Tensor\x12\x14\n\x0c\x63osine_power\x18\x02 \x01(\x01\x12\x11\n\x04\x61xis\x18\x03 \x01(\x05H\x00\x88\x01\x01\x42\x07\n\x05_axis\"0\n\tCotangent\x12#\n\x05\x61rray\x18\x01 \x01(\x0b\x32\x14.gradserve.v1.Tensor\"{\n\x0f\x44irectionNeuron\x12$\n\x06vector\x18\x01 \x01(\x0b\x32\x14.gradserve.v1.Tensor\x12\x10\n\x08position\x18\x02 \x03(\x03\x12\x14\n\x0c\x63osine_power\x18\x03 \x01(\x01\x12\x11\n\x04\x61xis\x18\x04 \x01(\x05H\x00\x88\x01\x01\x42\x07\n\x05_axis\"/\n\x08Matching\x12#\n\x05\x61rray\x18\x01 \x01(\x0b\x32\x14.gradserve.v1.Tensor\"H\n\x05Style\x12#\n\x05\x61rray\x18\x01 \x01(\x0b\x32\x14.gradserve.v1.Tensor\x12\x11\n\x04\x61xis\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x07\n\x05_axis\"G\n\nCaricature\x12#\n\x05\x61rray\x18\x01 \x01(\x0b\x32\x14.gradserve.v1.Tensor\x12\x14\n\x0c\x63osine_power\x18\x02 \x01(\x01\".\n\x0e\x42\x61tchAlignment\x12\x12\n\x05\x64\x65\x63\x61y\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_decay\",\n\x0e\x42\x61tchDiversity\x12\x11\n\x04\x61xis\x18\x01 \x01(\x05H\x00\x88\x01\x01\x42\x07\n\x05_axis\"S\n\x13InterpolatedChannel\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\x03\x12\x11\n\x04\x61xis\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0f\n\x07\x66\x61lling\x18\x03 \x01(\x08\x42\x07\n\x05_axis\"\x16\n\x02L1\x12\x10\n\x08\x63onstant\x18\x01 \x01(\x01\"8\n\x02L2\x12\x10\n\x08\x63onstant\x18\x01 \x01(\x01\x12\x14\n\x07\x65psilon\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_epsilon\"\x10\n\x0eTotalVariation\"V\n\x12\x42oundaryComplexity\x12\x12\n\x05width\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x15\n\x08\x63onstant\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x08\n\x06_widthB\x0b\n\t_constant\"\x13\n\x11\x42lurInputEachStepb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gradserve.v1.objective_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OBJECTIVE']._serialized_start=73
-  _globals['_OBJECTIVE']._serialized_end=119
-  _globals['_TERM']._serialized_start=122
-  _globals['_TERM']._serialized_end=476
-  _globals['_UNIT']._serialized_start=478
-  _globals['_UNIT']._serialized_end=499
-  _globals['_NEURON']._serialized_start=501
-  _globals['_NEURON']._serialized_end=544
-  _globals['_CHANNEL']._serialized_start=546
-  _globals['_CHANNEL']._serialized_end=586
-  _globals['_LAYERENERGY']._serialized_start=588
-  _globals['_LAYERENERGY']._serialized_end=601
-  _globals['_DIRECTION']._serialized_start=603
-  _globals['_DIRECTION']._serialized_end=652
-  _globals['_COTANGENT']._serialized_start=654
-  _globals['_COTANGENT']._serialized_end=703
+  _globals['_OBJECTIVE']._serialized_start=100
+  _globals['_OBJECTIVE']._serialized_end=146
+  _globals['_TERM']._serialized_start=149
+  _globals['_TERM']._serialized_end=1158
+  _globals['_UNIT']._serialized_start=1160
+  _globals['_UNIT']._serialized_end=1181
+  _globals['_NEURON']._serialized_start=1183
+  _globals['_NEURON']._serialized_end=1226
+  _globals['_CHANNEL']._serialized_start=1228
+  _globals['_CHANNEL']._serialized_end=1282
+  _globals['_LAYERENERGY']._serialized_start=1284
+  _globals['_LAYERENERGY']._serialized_end=1297
+  _globals['_DIRECTION']._serialized_start=1299
+  _globals['_DIRECTION']._serialized_end=1398
+  _globals['_COTANGENT']._serialized_start=1400
+  _globals['_COTANGENT']._serialized_end=1448
+  _globals['_DIRECTIONNEURON']._serialized_start=1450
+  _globals['_DIRECTIONNEURON']._serialized_end=1573
+  _globals['_MATCHING']._serialized_start=1575
+  _globals['_MATCHING']._serialized_end=1622
+  _globals['_STYLE']._serialized_start=1624
+  _globals['_STYLE']._serialized_end=1696
+  _globals['_CARICATURE']._serialized_start=1698
+  _globals['_CARICATURE']._serialized_end=1769
+  _globals['_BATCHALIGNMENT']._serialized_start=1771
+  _globals['_BATCHALIGNMENT']._serialized_end=1817
+  _globals['_BATCHDIVERSITY']._serialized_start=1819
+  _globals['_BATCHDIVERSITY']._serialized_end=1863
+  _globals['_INTERPOLATEDCHANNEL']._serialized_start=1865
+  _globals['_INTERPOLATEDCHANNEL']._serialized_end=1948
+  _globals['_L1']._serialized_start=1950
+  _globals['_L1']._serialized_end=1972
+  _globals['_L2']._serialized_start=1974
+  _globals['_L2']._serialized_end=2030
+  _globals['_TOTALVARIATION']._serialized_start=2032
+  _globals['_TOTALVARIATION']._serialized_end=2048
+  _globals['_BOUNDARYCOMPLEXITY']._serialized_start=2050
+  _globals['_BOUNDARYCOMPLEXITY']._serialized_end=2136
+  _globals['_BLURINPUTEACHSTEP']._serialized_start=2138
+  _globals['_BLURINPUTEACHSTEP']._serialized_end=2157
 # @@protoc_insertion_point(module_scope)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgradserve/v1/projection.proto\x12\x0cgradserve.v1\"Y\n\nProjection\x12#\n\x05l_inf\x18\x01 \x01(\x0b\x32\x12.gradserve.v1.LInfH\x00\x12\x1e\n\x02l2\x18\x02 \x01(\x0b\x32\x10.gradserve.v1.L2H\x00\x42\x06\n\x04kind\",\n\x04LInf\x12\x0e\n\x06radius\x18\x01 \x01(\x01\x12\x14\n\x0crandom_start\x18\x02 \x01(\x08\"*\n\x02L2\x12\x0e\n\x06radius\x18\x01 \x01(\x01\x12\x14\n\x0crandom_start\x18\x02 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dgradserve/v1/projection.proto\x12\x0cgradserve.v1\"k\n\nProjection\x12,\n\nl_inf_ball\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.LInfBallH\x00\x12\'\n\x07l2_ball\x18\x02 \x01(\x0b\x32\x14.gradserve.v1.L2BallH\x00\x42\x06\n\x04kind\"0\n\x08LInfBall\x12\x0e\n\x06radius\x18\x01 \x01(\x01\x12\x14\n\x0crandom_start\x18\x02 \x01(\x08\".\n\x06L2Ball\x12\x0e\n\x06radius\x18\x01 \x01(\x01\x12\x14\n\x0crandom_start\x18\x02 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gradserve.v1.projection_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PROJECTION']._serialized_start=47
-  _globals['_PROJECTION']._serialized_end=136
-  _globals['_LINF']._serialized_start=138
-  _globals['_LINF']._serialized_end=182
-  _globals['_L2']._serialized_start=184
-  _globals['_L2']._serialized_end=226
+  _globals['_PROJECTION']._serialized_end=154
+  _globals['_LINFBALL']._serialized_start=156
+  _globals['_LINFBALL']._serialized_end=204
+  _globals['_L2BALL']._serialized_start=206
+  _globals['_L2BALL']._serialized_end=252
 # @@protoc_insertion_point(module_scope)

@@ -6,14 +6,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Projection(_message.Message):
-    __slots__ = ("l_inf", "l2")
-    L_INF_FIELD_NUMBER: _ClassVar[int]
-    L2_FIELD_NUMBER: _ClassVar[int]
-    l_inf: LInf
-    l2: L2
-    def __init__(self, l_inf: _Optional[_Union[LInf, _Mapping]] = ..., l2: _Optional[_Union[L2, _Mapping]] = ...) -> None: ...
+    __slots__ = ("l_inf_ball", "l2_ball")
+    L_INF_BALL_FIELD_NUMBER: _ClassVar[int]
+    L2_BALL_FIELD_NUMBER: _ClassVar[int]
+    l_inf_ball: LInfBall
+    l2_ball: L2Ball
+    def __init__(self, l_inf_ball: _Optional[_Union[LInfBall, _Mapping]] = ..., l2_ball: _Optional[_Union[L2Ball, _Mapping]] = ...) -> None: ...
 
-class LInf(_message.Message):
+class LInfBall(_message.Message):
     __slots__ = ("radius", "random_start")
     RADIUS_FIELD_NUMBER: _ClassVar[int]
     RANDOM_START_FIELD_NUMBER: _ClassVar[int]
@@ -21,7 +21,7 @@ class LInf(_message.Message):
     random_start: bool
     def __init__(self, radius: _Optional[float] = ..., random_start: bool = ...) -> None: ...
 
-class L2(_message.Message):
+class L2Ball(_message.Message):
     __slots__ = ("radius", "random_start")
     RADIUS_FIELD_NUMBER: _ClassVar[int]
     RANDOM_START_FIELD_NUMBER: _ClassVar[int]

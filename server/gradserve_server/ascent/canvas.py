@@ -15,6 +15,7 @@ from gradserve.transforms import Jitter, JitterKind
 from gradserve_server.ascent.alpha import Transparency
 from gradserve_server.ascent.bounds import Bounds
 from gradserve_server.ascent.parameters.image import Painter
+from gradserve_server.ascent.penalties import added, values_and_gradients
 from gradserve_server.ascent.projection import Ball
 from gradserve_server.ascent.spec import BALL, NOISE, AscentSpec
 from gradserve_server.ascent.transforms.draws import stream
@@ -35,7 +36,7 @@ class Canvas(Protocol):
     """What an ascent changes."""
 
     optimizer: AscentState
-    penalty: Float64 | float
+    penalty: Float64 | None
     """What the image itself adds to the value of what was shown, [count]; its gradient is in every step."""
 
     def show(self, index: int, *, plain: bool) -> None:
@@ -77,7 +78,8 @@ def canvas_of(spec: AscentSpec, batch: Float32, gradient: Float32) -> Canvas:
 def _is_plain(spec: AscentSpec) -> bool:
     in_planes = not spec.jitter or len(spec.pixels.sizes) <= _PLANE_AXES
     as_large = spec.image.planar_shape == spec.pixels.planar_shape
-    return spec.parameterization == Pixels() and not spec.transforms and as_large and in_planes and spec.alpha is None
+    is_alone = not spec.transforms and not spec.penalties and spec.alpha is None
+    return spec.parameterization == Pixels() and is_alone and as_large and in_planes
 
 
 def _ascender(spec: AscentSpec) -> Ascender:
@@ -129,9 +131,9 @@ class _Image:
 
 
 class PixelCanvas:
-    """An image as large as the model's input, rolled at most."""
+    """An image as large as the model's input, rolled at most; without penalties."""
 
-    penalty: Float64 | float = 0.0
+    penalty: Float64 | None = None
 
     def __init__(self, spec: AscentSpec, batch: Float32, gradient: Float32) -> None:
         self._spec, self._ascender = spec, _ascender(spec)
@@ -219,7 +221,6 @@ class PaintedCanvas:
         else:
             self._painter = Painter(spec.parameterization, (spec.image.channels, *spec.image.sizes), Range(*spec.bounds))
             self._numbers, (low, high) = _first_numbers(spec, self._painter), (-np.inf, np.inf)
-        self.penalty: Float64 | float = 0.0
         self._transparency: Transparency | None = None
         if spec.alpha is not None:
             self._transparency = Transparency(spec.alpha, spec.parameterization, spec.image, spec.bounds, spec.seed)
@@ -238,16 +239,19 @@ class PaintedCanvas:
         )
         self.optimizer = self._ascender.new_state(spec.count)
         self._painted: Float32 | None = None  # until the numbers change
+        self.penalty: Float64 | None = None
+        self._pull: Float32 | None = None
+        """The gradient of the penalties with respect to the pixels."""
 
     def show(self, index: int, *, plain: bool) -> None:
         """See `Canvas`."""
         self._view = self._views.plain() if plain else self._views.at(index, self._spec.progress(index))
         self._index = index
-        self._around.prepare(self._view.forward(self._over(self.picture())), None, self._batch)
+        self._around.prepare(self._view.forward(self._seen(self.picture())), None, self._batch)
 
     def show_picture(self, picture: Float32) -> None:
         """See `Canvas`."""
-        self._around.prepare(self._views.plain().forward(self._over(picture)), None, self._batch)
+        self._around.prepare(self._views.plain().forward(self._seen(picture)), None, self._batch)
 
     def step(self, held: Mask | None) -> Float64:
         """See `Canvas`."""
@@ -293,27 +297,38 @@ class PaintedCanvas:
         """The gradient with respect to the numbers, shaped like them."""
         pixels = self._spec.pixels
         gradient = self._view.adjoint(pixels.to_planar(self._gradient) * pixels.scale.reshape(-1, 1, 1))
+        back = None
+        if self._transparency is not None:
+            gradient, back = self._transparency.pull_back(gradient)
+        if self._pull is not None:
+            gradient = added(gradient, self._pull)
         if self._painter is not None:
-            gradient = self._pulled_back(self._painter, gradient)
+            gradient = self._pulled_back(self._painter, gradient, back)
         return np.ascontiguousarray(gradient).reshape(self._numbers.shape)
 
-    def _pulled_back(self, painter: Painter, gradient: Float32) -> Float32:
-        """From pixels to numbers."""
+    def _pulled_back(self, painter: Painter, gradient: Float32, back: Float32 | None) -> Float32:
+        """From pixels, and from alpha, to numbers."""
         numbers, picture = self._numbers.reshape(self._spec.count, -1), self.picture()
-        if self._transparency is None:
+        if self._transparency is None or back is None:
             return painter.pull_back(numbers, picture, gradient)
-        gradient, back = self._transparency.pull_back(gradient)
         length, channels = painter.length, self._spec.image.channels
         pixels = painter.pull_back(numbers[:, :length], picture[:, :channels], gradient)
         alpha = self._transparency.painter.pull_back(numbers[:, length:], picture[:, channels:], back)
         return np.concatenate([pixels, alpha], axis=1)
 
-    def _over(self, picture: Float32) -> Float32:
-        """What is to be seen of a picture: over its background, if it is transparent."""
-        if self._transparency is None:
+    def _seen(self, picture: Float32) -> Float32:
+        """What is to be seen of a picture: over its background, if it is transparent. Notes what it adds by itself."""
+        spec, alpha = self._spec, None
+        image = picture
+        if self._transparency is not None:
+            image, alpha = np.split(picture, [spec.image.channels], axis=1)
+        self.penalty = None
+        if spec.penalties:
+            self.penalty, self._pull = values_and_gradients(spec.penalties, image, spec.progress(self._index))
+        if self._transparency is None or alpha is None:
             return picture
-        image, alpha = np.split(picture, [self._spec.image.channels], axis=1)
-        self.penalty = self._transparency.penalty(alpha)
+        more = self._transparency.penalty(alpha)
+        self.penalty = more if self.penalty is None else added(self.penalty, more)
         return self._transparency.over(image, alpha, self._index)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradserve import Step, StopReason
+from gradserve_server.ascent.penalties import added
 from gradserve_server.ascent.spec import AscentSpec
 from gradserve_server.ascent.state import State
 
@@ -48,6 +49,7 @@ class Climb:
         gradient: The same: d values[n] / d batch[n].
         identity: See `loop.ascend`.
         signals: See `loop.ascend`.
+        weigh: See `loop.ascend`.
         is_measured: Whether what `stop_at` asks for takes runs of their own. Otherwise it is the objective's value.
     """
 
@@ -59,10 +61,11 @@ class Climb:
         gradient: Float32,
         identity: Callable[[], Mapping[str, str]],
         signals: Signals,
+        weigh: Callable[[float], None] | None,
         *,
         is_measured: bool,
     ) -> None:
-        self._spec, self._state = spec, state
+        self._spec, self._state, self._weigh = spec, state, weigh
         self._values, self._gradient = values, gradient
         self._identity, self._signals, self._is_measured = identity, signals, is_measured
         self._first = self._index = state.index
@@ -91,7 +94,9 @@ class Climb:
 
     def seen(self) -> npt.NDArray[np.float64]:
         """The value of each image that the last run saw, [count]."""
-        return self._values.astype(np.float64) + self._state.canvas.penalty
+        penalty = self._state.canvas.penalty
+        values = self._values if penalty is None else added(self._values, penalty)
+        return values.astype(np.float64)
 
     # ---- before a run ------------------------------------------------------------------------------------------------
 
@@ -100,7 +105,7 @@ class Climb:
         self._index = self._state.index
         if not self._is_measured or not self._is_judged() or self._judged_at == self._index:
             return False
-        self._state.canvas.show(self._index, plain=True)
+        self._show(plain=True)
         return True
 
     def judge(self, measured: npt.NDArray[np.float64]) -> None:
@@ -118,8 +123,13 @@ class Climb:
             self.is_over = True
             return False
         self._index = self._state.index
-        self._state.canvas.show(self._index, plain=self._is_last)
+        self._show(plain=self._is_last)
         return True
+
+    def _show(self, *, plain: bool) -> None:
+        if self._weigh is not None:
+            self._weigh(self._spec.progress(self._index))
+        self._state.canvas.show(self._index, plain=plain)
 
     def _is_judged(self) -> bool:
         goal = self._spec.stop_at
@@ -221,7 +231,8 @@ class Climb:
 
     def _changed(self, *, last: bool) -> npt.NDArray[np.float64]:
         """Takes the step, but for the last report, notes what is to be known later, and returns the gradients' lengths."""
-        state, values, better = self._state, self._values, None
+        state, better = self._state, None
+        values = self._values if state.canvas.penalty is None else self.seen()
         # What was seen under transforms, and what is seen without, are not compared.
         if state.best is not None and not (last and self._spec.is_transformed):
             better = state.best.better(self.seen()) & state.finite

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradserve import ModelDescription
-from gradserve.objectives import Term
+from gradserve.objectives import Direction, Scaled
 from gradserve.parameterizations import Pixels
 from gradserve.stopping import Keep
 from gradserve_server.ascent.spec import AscentSpec
@@ -20,7 +20,7 @@ _SAME_NAME = ("count", "seed", "optimizer", "gradient_normalization", "weight_de
 def identity(
     spec: AscentSpec,
     model: ModelDescription,
-    terms: Sequence[tuple[float, Term]],
+    terms: Sequence[Scaled],
     feeds: Mapping[str, npt.NDArray[Any]],
 ) -> dict[str, str]:
     """The settings of an ascent that a checkpoint keeps.
@@ -44,14 +44,14 @@ def identity(
         "shape": spec.pixels.model_shape,
     }
     described |= {name: getattr(spec, name) for name in _SAME_NAME if name not in described}
-    described |= {name: value for name, (value, default) in _added(spec).items() if value != default}
+    described |= {name: value for name, (value, default) in _added(spec, terms).items() if value != default}
     described |= {f"inputs: {name}": array for name, array in feeds.items() if name != spec.input}
     return {name: text(value) for name, value in described.items()}
 
 
-def _added(spec: AscentSpec) -> dict[str, tuple[Any, Any]]:
+def _added(spec: AscentSpec, terms: Sequence[Scaled]) -> dict[str, tuple[Any, Any]]:
     """Settings that came later, with their defaults."""
-    scheduled = any("Linear(" in text(numbers) for numbers in (spec.optimizer, spec.transforms))
+    scheduled = any("Linear(" in text(numbers) for numbers in (spec.optimizer, spec.transforms, tuple(terms)))
     return {
         "parameterization": (text(spec.parameterization), text(Pixels())),
         "transforms": (spec.transforms, ()),
@@ -67,13 +67,19 @@ def _added(spec: AscentSpec) -> dict[str, tuple[Any, Any]]:
     }
 
 
+_LATER_FIELDS: Mapping[type[Any], tuple[str, ...]] = {Direction: ("cosine_power", "axis")}
+"""Fields that came later than their dataclass, left out where they have their defaults."""
+
+
 def text(value: Any) -> str:
     """A value as text: equal for equal values, and short; 1 and 1.0 are equal, and an array is told by its bytes."""
     if isinstance(value, np.ndarray):
         digest = hashlib.sha256(np.ascontiguousarray(value).view(np.uint8).data)
         return f"{value.dtype.name} {list(value.shape)} sha256 {digest.hexdigest()}"
     if is_dataclass(value):
-        inside = ", ".join(f"{field.name}={text(getattr(value, field.name))}" for field in fields(value))
+        later = _LATER_FIELDS.get(type(value), ())
+        told = [field for field in fields(value) if field.name not in later or getattr(value, field.name) != field.default]
+        inside = ", ".join(f"{field.name}={text(getattr(value, field.name))}" for field in told)
         return f"{type(value).__name__}({inside})"
     if isinstance(value, (tuple, list)):
         return f"({', '.join(map(text, value))})"

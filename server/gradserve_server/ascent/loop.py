@@ -35,6 +35,7 @@ def ascend(
     measure: Callable[[], Measured] | None = None,
     identity: Callable[[], Mapping[str, str]] = dict,
     signals: Signals = NEVER,
+    weigh: Callable[[float], None] | None = None,
 ) -> Iterator[Step]:
     """Makes the objective grow, step by step.
 
@@ -58,6 +59,7 @@ def ascend(
         measure: Of the images in `batch`, what `stop_at` measures, [N]; may raise what `run` raises. None: their objective.
         identity: Says what a checkpoint of this ascent must be compared with; asked where there is a checkpoint.
         signals: Asked in each step.
+        weigh: Told, before each run, after which share of the steps it is; None where no scale of the objective changes.
 
     Returns:
         Reports of the start, of every `report_every` steps, and of the end.
@@ -69,7 +71,7 @@ def ascend(
     if spec.resume is not None:
         state.restore(spec.resume, identity(), spec)
     is_measured = measure is not None or (spec.stop_at is not None and spec.is_transformed)
-    climb = Climb(spec, state, values, gradient, identity, signals, is_measured=is_measured)
+    climb = Climb(spec, state, values, gradient, identity, signals, weigh, is_measured=is_measured)
 
     def measure_objective() -> Measured:
         run(_once)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from gradserve.errors import InvalidAscent
 from gradserve.parameterizations import Parameterization, Pixels
-from gradserve.projections import L2, LInf, Projection
+from gradserve.projections import L2Ball, LInfBall, Projection
 from gradserve_server.ascent.bounds import Bounds
 from gradserve_server.ascent.ranges import LARGEST
 
@@ -116,11 +116,11 @@ _FORMS: Mapping[
         Callable[[np.random.Generator, tuple[int, ...]], Float64],
     ],
 ] = {
-    LInf: (
+    LInfBall: (
         lambda offset, radius: np.clip(offset, -radius, radius),
         lambda offset: float(np.abs(offset).max()),
         lambda generator, shape: generator.uniform(-1, 1, shape),
     ),
-    L2: (_shortened, _euclidean, _in_ball),
+    L2Ball: (_shortened, _euclidean, _in_ball),
 }
 """How an offset from the centre is brought into a ball of a radius, how long it is, and one drawn from the unit ball."""

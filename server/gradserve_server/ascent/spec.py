@@ -18,7 +18,8 @@ from gradserve import (
     TensorDescription,
 )
 from gradserve.errors import InvalidAscent, NotDifferentiable, TooLarge, UnknownInput
-from gradserve.numbers import Linear
+from gradserve.numbers import Linear, Schedule, scheduled
+from gradserve.objectives import Penalty
 from gradserve.optimizers import AdamW, Optimizer
 from gradserve.parameterizations import Alpha, Parameterization, Pixels, Squash
 from gradserve.projections import Projection
@@ -32,7 +33,7 @@ from gradserve_server.ascent.projection import check_projection
 from gradserve_server.ascent.ranges import LARGEST, LARGEST_COUNT, limited, number, whole
 from gradserve_server.ascent.stopping import check_keep, check_stop_at
 from gradserve_server.ascent.transforms.checks import check_transforms
-from gradserve_server.ascent.transforms.draws import STEPS_DRAWN, scheduled, stream
+from gradserve_server.ascent.transforms.draws import STEPS_DRAWN, stream
 from gradserve_server.ascent.transforms.geometry import Range
 from gradserve_server.config import EngineConfig
 from gradserve_server.kernels import Ascender
@@ -82,6 +83,8 @@ class AscentSpec:
     checkpoint_every: int
     resume: Checkpoint | None
     """Where to go on; not checked yet."""
+    penalties: tuple[tuple[Schedule, Penalty], ...] = ()
+    """The terms of the objective that are of the image itself."""
 
     @property
     def is_transformed(self) -> bool:
@@ -89,8 +92,8 @@ class AscentSpec:
         return bool(self.transforms or self.jitter)
 
     def progress(self, index: int) -> float:
-        """The share of the steps that a step begins with: 0 at the first, 1 at the last."""
-        return index / max(self.steps - 1, 1)
+        """The share of the steps that a step begins with: 0 at the first, 1 at the last, and after it."""
+        return min(index / max(self.steps - 1, 1), 1.0)
 
     def learning_rate(self, index: int) -> float:
         """Of a step."""

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradserve.errors import InvalidAscent
-from gradserve.objectives import Term, Unit
+from gradserve.objectives import Scaled, Unit
 from gradserve.stopping import Keep, Probability, StopAt, Value
 from gradserve_server.ascent.ranges import LARGEST, LARGEST_COUNT, number, whole
 from gradserve_server.graph.derivatives import Wanted
@@ -53,7 +53,7 @@ def check_keep(given: Any) -> Keep:
 def probability(
     goal: Probability,
     model: Model,
-    terms: Sequence[tuple[float, Term]],
+    terms: Sequence[Scaled],
     feeds: Mapping[str, npt.NDArray[Any]],
     caller: Caller,
 ) -> Measure:
@@ -87,7 +87,7 @@ def probability(
     return measure
 
 
-def _own_unit(terms: Sequence[tuple[float, Term]]) -> tuple[str, int]:
+def _own_unit(terms: Sequence[Scaled]) -> tuple[str, int]:
     match terms:
         case [(_, Unit(layer=layer, index=index))]:
             return layer, index

@@ -45,12 +45,21 @@ class ModelFile:
     model: ir.Model
     sha256: str
     """Of the file's bytes (external data not included)."""
+    ir_version: int
+    """Of the file's format, before it was brought down to `MAX_IR_VERSION`."""
+    external: int
+    """How many tensors lie in other files."""
 
 
-def load(path: Path, limits: Limits = DEFAULT) -> ModelFile:
+def load(path: Path, limits: Limits = DEFAULT, *, oldest: int = MIN_OPSET) -> ModelFile:
     """Reads a model and its external data into memory; functions are inlined.
 
     Initializers that are also inputs (files before IR version 4) are constants: nobody can override a served weight.
+
+    Args:
+        path: The file.
+        limits: What it may claim.
+        oldest: Opset that is read; below 7 for somebody who only looks, because nothing runs it.
 
     Raises:
         InvalidModel: Not a readable ONNX file, an opset below 7, external data that is missing, too short or outside the
@@ -63,9 +72,9 @@ def load(path: Path, limits: Limits = DEFAULT) -> ModelFile:
         del content
         Count(proto, limits)
         model = ir.from_proto(proto)
-        _read_external_data(model, path.parent)
-        _prepare(model)
-    return ModelFile(path, model, sha256)
+        ir_version, external = model.ir_version, _read_external_data(model, path.parent)
+        _prepare(model, oldest)
+    return ModelFile(path, model, sha256, ir_version, external)
 
 
 def read(proto: onnx.ModelProto, limits: Limits = DEFAULT) -> ir.Model:
@@ -77,7 +86,7 @@ def read(proto: onnx.ModelProto, limits: Limits = DEFAULT) -> ir.Model:
     with _refusals("model"):
         Count(proto, limits, beside=False)
         model = ir.from_proto(proto)
-        _prepare(model)
+        _prepare(model, MIN_OPSET)
     return model
 
 
@@ -93,13 +102,13 @@ def _refusals(what: str) -> Iterator[None]:
         raise InvalidModel(msg) from error
 
 
-def _prepare(model: ir.Model) -> None:
+def _prepare(model: ir.Model, oldest: int) -> None:
     if not model.opset_imports:
         msg = "one without an operator set"
         raise Refused(msg)
-    if opset_of(model) < MIN_OPSET:
-        msg = f"{opset_of(model)}; convert it first"
-        raise Refused(msg, f"opset {MIN_OPSET} or newer")
+    if opset_of(model) < oldest:
+        msg = f"{opset_of(model)}; convert it first (`gradserve doctor FILE --fix OUT`)"
+        raise Refused(msg, f"opset {oldest} or newer")
     if model.functions:
         InlinePass()(model)
     check_operators(model)
@@ -117,15 +126,23 @@ def _as_array(tensor: ir.TensorProtocol | None) -> ir.TensorProtocol | None:
     return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=tensor.name)
 
 
-def _read_external_data(model: ir.Model, folder: Path) -> None:
-    """Puts what lies in other files into the model, wherever a tensor can stand: only from the file's own folder."""
+def _read_external_data(model: ir.Model, folder: Path) -> int:
+    """Puts what lies in other files into the model, wherever a tensor can stand: only from the file's own folder.
+
+    Returns:
+        How many tensors there were.
+    """
+    count = 0
     for value in _initializers(model):
         if isinstance(value.const_value, ir.ExternalTensor):
             value.const_value = _read(folder, value.const_value)
+            count += 1
     for node in _nodes(model):
         for name, attr in list(node.attributes.items()):
             if isinstance(attr.value, ir.ExternalTensor):
                 node.attributes[name] = ir.AttrTensor(name, _read(folder, attr.value))
+                count += 1
+    return count
 
 
 def _read(folder: Path, tensor: ir.ExternalTensor) -> ir.TensorProtocol:

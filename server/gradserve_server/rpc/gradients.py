@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import grpc
 
-from gradserve import Step, StopReason, wire
+from gradserve import Step, StopReason, objective_wire, wire
 from gradserve.errors import TooLarge
 from gradserve.tensors import add_named, named_from_wire, to_wire
 from gradserve.v1 import gradient_service_pb2 as pb
@@ -71,7 +71,7 @@ class GradientServicer(GradientServiceServicer):
         result = self._engine.gradient(
             request.model.name,
             named_from_wire(request.inputs),
-            wire.objective_from_wire(request.objective),
+            objective_wire.objective_from_wire(request.objective),
             wrt=request.wrt,
             version=request.model.version,
             caller=caller_of(context),
@@ -127,7 +127,7 @@ class GradientServicer(GradientServiceServicer):
         result = self._engine.hvp(
             request.model.name,
             named_from_wire(request.inputs),
-            wire.objective_from_wire(request.objective),
+            objective_wire.objective_from_wire(request.objective),
             named_from_wire(request.tangents),
             version=request.model.version,
             caller=caller_of(context),
@@ -156,7 +156,7 @@ class GradientServicer(GradientServiceServicer):
         with self._ascents.one_more():
             steps = self._engine.ascend(
                 request.model.name,
-                wire.objective_from_wire(request.objective),
+                objective_wire.objective_from_wire(request.objective),
                 should_stop=lambda: not context.is_active(),
                 should_interrupt=self._should_interrupt,
                 caller=caller_of(context),

@@ -2,7 +2,8 @@
 
 import grpc
 
-from gradserve import wire
+from gradserve import mirror, wire
+from gradserve.tensors import named_from_wire
 from gradserve.v1 import model_service_pb2 as pb
 from gradserve.v1.model_service_pb2_grpc import ModelServiceServicer
 from gradserve_server.engine import Engine
@@ -22,6 +23,13 @@ class ModelServicer(ModelServiceServicer):
     def Inspect(self, request: pb.InspectRequest, context: grpc.ServicerContext) -> pb.InspectResponse:  # noqa: ARG002, N802
         """Inputs, outputs, image description, gradient backend."""
         return wire.description_to_wire(self._engine.inspect(request.model.name, version=request.model.version))
+
+    def Doctor(self, request: pb.DoctorRequest, context: grpc.ServicerContext) -> pb.DoctorResponse:  # noqa: ARG002, N802
+        """What is wrong with a model."""
+        inputs = named_from_wire(request.inputs) if request.inputs else None
+        response = pb.DoctorResponse()
+        mirror.fill(response.diagnosis, self._engine.doctor(request.model.name, inputs, version=request.model.version))
+        return response
 
     def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:  # noqa: ARG002, N802
         """Every model of the repository."""

@@ -30,7 +30,7 @@ _BY_SERVICE: dict[str, dict[Need, tuple[str, ...]]] = {
     },
     "gradserve.v1.ModelService": {
         Need.TOKEN: ("ListModels", "ListLayers", "Inspect"),
-        Need.ADMIN: ("LoadModel", "UnloadModel"),
+        Need.ADMIN: ("Doctor", "LoadModel", "UnloadModel"),
     },
     "inference.GRPCInferenceService": {
         Need.NOTHING: ("ServerLive", "ServerReady", "ModelReady"),

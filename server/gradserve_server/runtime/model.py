@@ -1,9 +1,10 @@
 """A model in memory: its inference form, the session that predicts, and the plans made from it so far."""
 
+import hashlib
 import logging
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,7 @@ from gradserve_server.graph.inference_form import InferenceForm, to_inference_fo
 from gradserve_server.graph.layers import Layers
 from gradserve_server.graph.load import load
 from gradserve_server.graph.values import opset_of, shape_of
-from gradserve_server.graph.weights import let_go
+from gradserve_server.graph.weights import constants, let_go
 from gradserve_server.runtime.batch import Batch
 from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.device import Device
@@ -32,13 +33,14 @@ from gradserve_server.runtime.dynamic_batching import dynamic_batching
 from gradserve_server.runtime.events import Observer, PlanBuilt, nobody
 from gradserve_server.runtime.feeds import check_feeds, crashes_on_empty, describe_tensor, dtype_name
 from gradserve_server.runtime.footprint import footprint
+from gradserve_server.runtime.image_descriptions import Fields, descriptions, joined, said
 from gradserve_server.runtime.memory import MemoryBudget
 from gradserve_server.runtime.plan import Plan, verb_of
 from gradserve_server.runtime.plans import Plans
 from gradserve_server.runtime.runs import Prediction
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.served_config import served_config
-from gradserve_server.runtime.session import Array, Session, newest_opset
+from gradserve_server.runtime.session import Array, Session, contiguous, newest_opset
 from gradserve_server.runtime.tuned import tuned_session, warn_untuned
 from gradserve_server.runtime.verify import rewrite_error
 from gradserve_server.runtime.work import Subject
@@ -65,7 +67,7 @@ class Model:
         max_plans: Plans kept ready.
         scheduler: Of the device that it runs on.
         policy: How gradients are made.
-        images: Image descriptions by input.
+        images: What is said of the pixels of each input; it goes before what the file says.
         labels: Labels by output.
         config: The `inference.ModelConfig` of the repository.
         observe: Told of plans.
@@ -87,7 +89,7 @@ class Model:
         max_plans: int,
         scheduler: Scheduler,
         policy: Policy = DEFAULT_POLICY,
-        images: dict[str, ImageDescription] | None = None,
+        images: Fields | None = None,
         labels: dict[str, tuple[str, ...]] | None = None,
         config: Any = None,
         observe: Observer = nobody,
@@ -96,6 +98,7 @@ class Model:
     ) -> None:
         self.name, self.version = name, version
         source = load(file, limits)
+        described = descriptions(joined(said(source.model.metadata_props, f"model '{name}': metadata"), images or {}))
         form = to_inference_form(source.model, newest_opset())
         check_values(form.model, limits, f"model '{name}'")
         _check_types(name, form)
@@ -110,8 +113,7 @@ class Model:
             sha256=source.sha256,
             opset=opset_of(source.model),
             inputs=tuple(
-                replace(describe_tensor(value), image=(images or {}).get(value.name or ""))
-                for value in form.model.graph.inputs
+                replace(describe_tensor(value), image=described.get(value.name or "")) for value in form.model.graph.inputs
             ),
             outputs=tuple(
                 replace(describe_tensor(value), labels=(labels or {}).get(value.name or "", ()))
@@ -122,7 +124,7 @@ class Model:
             backend=str(policy.backend),
             backend_reason=_backend_reason(policy.backend),
         )
-        self._check_descriptions(set(images or {}), set(labels or {}))
+        self._check_descriptions(set(described), set(labels or {}))
         self._config = served_config(config, self._description, file.name)
         self._batching = dynamic_batching(self._config, name, form.model, self._predict)
         self._observe = observe
@@ -162,6 +164,13 @@ class Model:
         """Samples of a request: along the first axis where the configuration says that the model has batches, else 1."""
         sizes = [array.shape[0] for array in feeds.values() if array.shape] if self._config.max_batch_size else []
         return max(sizes, default=1)
+
+    def weights_sha256(self) -> str:
+        """Of all constants, as they are in memory at this moment: what must never change."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(constants(self._model)):
+            digest.update(name.encode() + contiguous(tensor.numpy()).tobytes())
+        return digest.hexdigest()
 
     @property
     def own_bytes(self) -> int:
@@ -288,22 +297,24 @@ class Model:
         self._budget.hold(session, session.footprint.beside(self._footprint), what)
         kept = {value.name for value in derived.model.graph.inputs}
         # What is no gradient is as good as a prediction, and runs alone like one.
-        weights = frozenset(head.weights_name for head in key.heads)
-        batch = Batch(session, weights) if key.wrt and is_batched(derived.model, weights) else None
+        fed = frozenset(name for head in key.heads for name in head.inputs)
+        # An objective across the samples of a batch must see those of one caller only.
+        alone = not key.wrt or any(head.across for head in key.heads)
+        batch = Batch(session, fed) if not alone and is_batched(derived.model, fed) else None
         let_go(derived.model)
         _log.info("model '%s' version %d: plan for %s by %s", self.name, self.version, key, derived.choice)
         inputs = frozenset(tensor.name for tensor in self.inputs if tensor.name in kept)
         self._observe(PlanBuilt(subject, began, monotonic()))
         return Plan(key, session, inputs, derived.choice, self._scheduler, batch, subject)
 
-    def _check_descriptions(self, images: set[str], labels: set[str]) -> None:
+    def _check_descriptions(self, images: Set[str], labels: Set[str]) -> None:
         for kind, names, tensors in (
             ("gradserve.input.", images, self._description.inputs),
-            ("label_filename of output ", labels, self._description.outputs),
+            ("config.pbtxt: label_filename of output ", labels, self._description.outputs),
         ):
             known = sorted(tensor.name for tensor in tensors)
             for name in names - set(known):
-                msg = f"model '{self.name}': config.pbtxt: {kind}{name}: expected one of {', '.join(known)}"
+                msg = f"model '{self.name}': {kind}{name}: expected one of {', '.join(known)}"
                 raise InvalidModel(msg)
         for tensor in self._description.inputs:
             if tensor.image is not None:
@@ -335,7 +346,7 @@ def _check_channels(model: str, tensor: TensorDescription, image: ImageDescripti
     channels = tensor.shape[axis] if len(tensor.shape) > 1 else 1
     for key, values in (("mean", image.mean), ("std", image.std)):
         if isinstance(channels, int) and len(values) not in (1, channels):
-            where = f"model '{model}': config.pbtxt: gradserve.input.{tensor.name}.{key}"
+            where = f"model '{model}': gradserve.input.{tensor.name}.{key}"
             msg = f"{where}: expected 1 or {channels} numbers, got {len(values)}"
             raise InvalidModel(msg)
 

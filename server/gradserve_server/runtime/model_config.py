@@ -1,17 +1,5 @@
-"""config.pbtxt of Triton's repository layout, read by protobuf's own text format; gradserve's keys stand under `parameters`.
+"""config.pbtxt of Triton's repository layout, by protobuf's own text format; gradserve's keys stand under `parameters`."""
 
-    parameters { key: "gradserve.input.<input>.mean" value { string_value: "0.485 0.456 0.406" } }
-
-| key after `gradserve.input.<input>.` | value | default |
-|---|---|---|
-| `layout` | NCHW or NHWC | NCHW |
-| `channels` | GREY, RGB or BGR | RGB |
-| `range` | smallest and largest pixel value | 0 1 |
-| `mean`, `std` | one number for each channel, or one for all, in pixel units | 0, 1 |
-"""
-
-import math
-from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -20,11 +8,9 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory, text_format
 from google.protobuf.message import Message
 
-from gradserve.descriptions import ImageDescription
 from gradserve.errors import InvalidModel, InvalidParameter
 from gradserve_server.graph.contained.files import Refused, read_inside
-
-_PREFIX = "gradserve.input."
+from gradserve_server.runtime.image_descriptions import said
 
 MAX_CONFIG_BYTES = 2**20
 """Of config.pbtxt; Triton's own examples are of a few kB."""
@@ -144,67 +130,11 @@ def read_labels(config: Any, folder: Path) -> dict[str, tuple[str, ...]]:
     return labels
 
 
-def read_images(config: Any, model: str) -> dict[str, ImageDescription]:
-    """The image description of each input that has one.
+def read_images(config: Any, model: str) -> dict[str, dict[str, Any]]:
+    """What it says of the pixels of each input, field by field.
 
     Raises:
-        InvalidModel: A key or value that is not in the table above.
+        InvalidModel: A key or value that is not in the table of `image_descriptions`.
     """
-    fields: dict[str, dict[str, Any]] = {}
-    for key in sorted(config.parameters):
-        if key.startswith(_PREFIX):
-            name, _, what = key.removeprefix(_PREFIX).rpartition(".")
-            text = config.parameters[key].string_value
-            try:
-                fields.setdefault(name, {}).update(_PARSERS[what](text))
-            except (KeyError, ValueError) as error:
-                expected = _EXPECTED.get(what, f"one of the keys {', '.join(_PARSERS)}")
-                msg = f"model '{model}': config.pbtxt: parameter '{key}': expected {expected}, got {text!r}"
-                raise InvalidModel(msg) from error
-    return {name: ImageDescription(**values) for name, values in fields.items()}
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    numbers = tuple(float(word) for word in text.split())
-    if not numbers or not all(map(math.isfinite, numbers)):
-        raise ValueError(text)
-    return numbers
-
-
-def _std(text: str) -> dict[str, Any]:
-    numbers = _numbers(text)
-    if min(numbers) <= 0:
-        raise ValueError(text)
-    return {"std": numbers}
-
-
-def _range(text: str) -> dict[str, Any]:
-    low, high = _numbers(text)
-    if not low < high:
-        raise ValueError(text)
-    return {"low": low, "high": high}
-
-
-def _one_of(name: str, *choices: str) -> Callable[[str], dict[str, Any]]:
-    def parse(text: str) -> dict[str, Any]:
-        if text not in choices:
-            raise ValueError(text)
-        return {name: text}
-
-    return parse
-
-
-_PARSERS: dict[str, Callable[[str], dict[str, Any]]] = {
-    "layout": _one_of("layout", "NCHW", "NHWC"),
-    "channels": _one_of("channels", "GREY", "RGB", "BGR"),
-    "range": _range,
-    "mean": lambda text: {"mean": _numbers(text)},
-    "std": _std,
-}
-_EXPECTED = {
-    "layout": "NCHW or NHWC",
-    "channels": "GREY, RGB or BGR",
-    "range": "two numbers, the smaller first",
-    "mean": "numbers",
-    "std": "numbers above 0",
-}
+    texts = {key: config.parameters[key].string_value for key in config.parameters}
+    return said(texts, f"model '{model}': config.pbtxt: parameter")

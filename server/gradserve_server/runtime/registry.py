@@ -11,7 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy.typing as npt
+
 from gradserve.descriptions import ModelState, ModelStatus
+from gradserve.diagnosis import Diagnosis
 from gradserve.errors import GradserveError, InvalidParameter, ModelNotFound, ServerUnavailable
 from gradserve_server.runtime.loading import Loader
 from gradserve_server.runtime.model import Model
@@ -175,6 +178,19 @@ class Registry:
         with self._change(name) as slot:
             self._serve(name, slot, {})
         _log.info("model '%s': unloaded", name)
+
+    def examine(self, name: str, version: str = "", inputs: Mapping[str, npt.ArrayLike] | None = None) -> Diagnosis:
+        """What the doctor says of a model, as the repository has it now. See `Loader.examine`.
+
+        Raises:
+            ModelNotFound: The repository has no such model or version.
+        """
+        entry = self._repository.read(name)
+        found = max(entry.files) if not version else next((v for v in entry.files if str(v) == version), None)
+        if found is None:
+            msg = f"model '{name}': expected one of the versions {sorted(entry.files)}, got '{version}'"
+            raise ModelNotFound(msg)
+        return self._loader.examine(entry, found, inputs)
 
     def close(self) -> None:
         """Lets go of every model, and loads none any more."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gradserve.descriptions import ImageDescription
 from gradserve.errors import InvalidModel, ModelNotFound
+from gradserve_server.runtime.image_descriptions import Fields
 from gradserve_server.runtime.model_config import choose_versions, empty_config, read_config, read_images, read_labels
 
 Fingerprint = tuple[tuple[str, int, int], ...]
@@ -24,8 +24,8 @@ class Entry:
     name: str
     files: Mapping[int, Path]
     """By version."""
-    images: Mapping[str, ImageDescription] = field(default_factory=dict)
-    """By input."""
+    images: Fields = field(default_factory=dict)
+    """What its configuration says of the pixels of each input."""
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By output."""
     config: Any = None

@@ -93,6 +93,7 @@ class Session:
             msg = f"onnxruntime {onnxruntime.__version__} cannot load the graph: {error}"
             raise InvalidModel(msg) from error
         self.footprint = footprint(model, is_packed=prepack or not large)
+        self.inputs = [value.name for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs()]
         self._last = GivesBack() if self.footprint.size >= WORTH_GIVING_BACK else None
 
@@ -179,7 +180,9 @@ def _open_in_memory(model: ir.Model, options: Any, given: Mapping[str, Any], pro
     import onnxruntime
 
     options.add_external_initializers(list(given), list(given.values()))
-    return onnxruntime.InferenceSession(serialize_without(model, given), options, providers)
+    return onnxruntime.InferenceSession(
+        serialize_without(model, given), options, providers, disabled_optimizers=_breaking_optimizers(model)
+    )
 
 
 def _open_file(model: ir.Model, options: Any, _: Mapping[str, Any], providers: list[Provider]) -> Any:
@@ -189,7 +192,18 @@ def _open_file(model: ir.Model, options: Any, _: Mapping[str, Any], providers: l
     with TemporaryDirectory(prefix="gradserve-") as folder:
         path = Path(folder) / "model.onnx"
         ir.save(model, path, external_data="weights.bin", alignment=mmap.ALLOCATIONGRANULARITY)
-        return onnxruntime.InferenceSession(path, options, providers)
+        return onnxruntime.InferenceSession(path, options, providers, disabled_optimizers=_breaking_optimizers(model))
+
+
+def _breaking_optimizers(model: ir.Model) -> list[str]:
+    """Those of onnxruntime that would make of this graph one that it cannot load.
+
+    A Transpose before a MatMul of float64 becomes a FusedMatMul, which version 1.19.2 has on CPUs for float32 only.
+    """
+    doubles = any(
+        node.op_type == "MatMul" and node.outputs[0].dtype is ir.DataType.DOUBLE for node in model.graph.all_nodes()
+    )
+    return ["MatmulTransposeFusion"] if doubles else []
 
 
 _DTYPES = frozenset(

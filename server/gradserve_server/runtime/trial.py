@@ -2,7 +2,7 @@
 
 The process is a fresh interpreter with the same modules and settings, and makes the very `Model` that this one would; so it
 finds the same errors. It is no sandbox: it runs as the same user. What it says back is never more than the class and the
-text of an error, as JSON; code that took it over could say nothing else.
+text of an error, as JSON, or a diagnosis; code that took it over could say nothing else.
 """
 
 import gc
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe, spawn
@@ -24,8 +25,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from gradserve import errors
+from gradserve.diagnosis import Diagnosis, from_plain, to_plain
 from gradserve.errors import BackendMissing, GradserveError, InvalidModel
 from gradserve_server.runtime.block_size import block_size
+from gradserve_server.runtime.doctor import examine
 from gradserve_server.runtime.model import Model
 from gradserve_server.runtime.model_config import empty_config
 from gradserve_server.runtime.operators import have_operators
@@ -37,7 +40,10 @@ START_SECONDS = 120.0
 """That the process has to start: a second, on a machine that does nothing else."""
 
 MAX_ANSWER = 64 * 2**10
-"""Bytes of what the process may say about a model."""
+"""Bytes of what the process may say about a model that it loads."""
+
+MAX_DIAGNOSIS = 16 * 2**20
+"""The same where it is to examine it: some hundred for each layer and finding."""
 
 MAX_TEXT = 4096
 """Characters of an error's text; the rest is cut off."""
@@ -94,30 +100,57 @@ class Trial:
             GradserveError: As `Model` does.
             BackendMissing: The process does not start.
         """
+        self._answer(_load, name, config, {"name": name, "version": version, "file": file, **settings}, folder)
+
+    def examine(self, name: str, version: int, file: Path, *, config: Any = None, **settings: Any) -> Diagnosis:
+        """Has the doctor look at a model there.
+
+        Args:
+            name: See `runtime.doctor.examine`.
+            version: See `runtime.doctor.examine`.
+            file: See `runtime.doctor.examine`.
+            config: See `Model`.
+            **settings: See `runtime.doctor.examine`, samples included.
+
+        Raises:
+            InvalidModel: The process does not survive it.
+            GradserveError: As `examine` does.
+            BackendMissing: The process does not start.
+        """
+        found = self._answer(_examine, name, config, {"name": name, "version": version, "file": file, **settings})
+        try:
+            return from_plain(found)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            msg = f"model '{name}': expected a diagnosis, got nonsense in a trial process"
+            raise InvalidModel(msg) from error
+
+    def _answer(self, task: "_Run", name: str, config: Any, model: dict[str, Any], folder: Path | None = None) -> Any:
         plain = config.SerializeToString() if config is not None else None
-        model = {"name": name, "version": version, "file": file, **settings}
         with self, self._lock:
-            outcome = self._try(pickle.dumps((self._limits, plain, folder, model)))
+            outcome = self._try(
+                pickle.dumps((task.__name__, self._limits, plain, folder, model)), _TASKS[task.__name__].most
+            )
         if isinstance(outcome, str):
             msg = f"model '{name}': expected a file that loads, got {outcome} in a trial process"
             raise InvalidModel(msg)
-        if outcome:
+        if "error" in outcome:
             raise _error(name, outcome)
+        return outcome.get("result")
 
-    def _try(self, request: bytes) -> dict[str, str] | str:
-        """What became of a model: nothing, an error, or in words how the process ended."""
-        outcome = self._ask(request)
+    def _try(self, request: bytes, most: int) -> dict[str, Any] | str:
+        """What became of a model: a result, an error, or in words how the process ended."""
+        outcome = self._ask(request, most)
         if isinstance(outcome, str) and self._process is not None and self._process.died and self._process.tried > 1:
             # It may be for what an earlier model left behind.
             self._stop()
-            outcome = self._ask(request)
+            outcome = self._ask(request, most)
         if isinstance(outcome, str):
             self._stop()
         return outcome
 
-    def _ask(self, request: bytes) -> dict[str, str] | str:
+    def _ask(self, request: bytes, most: int) -> dict[str, Any] | str:
         self._process = self._process or _Process()
-        return self._process.ask(request, self._limits.seconds)
+        return self._process.ask(request, self._limits.seconds, most)
 
     def _stop(self) -> None:
         if self._process is not None:
@@ -168,25 +201,25 @@ class _Process:
         """Whether it ended by itself."""
         return self._child.poll() is not None
 
-    def ask(self, request: bytes, seconds: float) -> dict[str, str] | str:
-        """Has it load a model. Returns as `Trial._try`."""
+    def ask(self, request: bytes, seconds: float, most: int) -> dict[str, Any] | str:
+        """Has it load a model, or examine it. Returns as `Trial._try`."""
         _learn_about_the_runtime()
         if not self._started:
-            if self._receive(START_SECONDS) != {}:
+            if self._receive(START_SECONDS, MAX_ANSWER) != {}:
                 raise _does_not_start(self._end())
             self._started = True
         self.tried += 1
         with suppress(OSError):  # it is gone: what it says is its end
             self._here.send_bytes(request)
-        answer = self._receive(seconds)
+        answer = self._receive(seconds, most)
         if answer is TimeoutError:
             return f"none after {seconds:g} s (load_timeout_seconds)"
         return answer if isinstance(answer, dict) else self._end()
 
-    def _receive(self, seconds: float) -> Any:
+    def _receive(self, seconds: float, most: int) -> Any:
         """What it says; TimeoutError if it says nothing in time, None if it says nothing any more."""
         with suppress(OSError, EOFError, ValueError):
-            return json.loads(self._here.recv_bytes(MAX_ANSWER)) if self._here.poll(seconds) else TimeoutError
+            return json.loads(self._here.recv_bytes(most)) if self._here.poll(seconds) else TimeoutError
         return None
 
     def _end(self) -> str:
@@ -221,7 +254,7 @@ def _does_not_start(reason: str) -> BackendMissing:
     )
 
 
-def _error(name: str, outcome: dict[str, str]) -> GradserveError:
+def _error(name: str, outcome: dict[str, Any]) -> GradserveError:
     """The error that the other process had, as if it had been raised here."""
     kind, text = str(outcome.get("error")), str(outcome.get("text"))
     known = getattr(errors, kind, None)
@@ -256,17 +289,41 @@ def main(fd: int) -> None:
         connection.send_bytes(json.dumps(outcome).encode())
 
 
-def _outcome(limits: TrialLimits, config: bytes | None, folder: Path | None, settings: dict[str, Any]) -> dict[str, str]:
-    """What a model comes to: nothing, or the class and the text of its error."""
+def _outcome(
+    task: str, limits: TrialLimits, config: bytes | None, folder: Path | None, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """What a model comes to: the task's result, or the class and the text of its error."""
     try:
         _limit(limits, settings["threads"])
         if config is not None:
             settings["config"] = empty_config()
             settings["config"].ParseFromString(config)
-        warm_up(Model(scheduler=Scheduler(max_batch=1, max_queue=1), **settings), folder)
+        return {"result": _TASKS[task].run(settings, folder)}
     except Exception as error:
         return {"error": type(error).__name__, "text": str(error)[:MAX_TEXT]}
-    return {}
+
+
+def _load(settings: dict[str, Any], folder: Path | None) -> None:
+    warm_up(Model(scheduler=Scheduler(max_batch=1, max_queue=1), **settings), folder)
+
+
+def _examine(settings: dict[str, Any], folder: Path | None) -> dict[str, Any]:  # noqa: ARG001
+    return to_plain(examine(**settings))
+
+
+_Run = Callable[[dict[str, Any], Path | None], Any]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What the process can be told to do."""
+
+    run: _Run
+    most: int
+    """Bytes of its answer."""
+
+
+_TASKS = {task.run.__name__: task for task in (_Task(_load, MAX_ANSWER), _Task(_examine, MAX_DIAGNOSIS))}
 
 
 def _limit(limits: TrialLimits, threads: int) -> None:

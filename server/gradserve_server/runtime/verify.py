@@ -23,7 +23,7 @@ TOLERANCES = {
 
 OPEN_SIZE = 2
 """What a symbolic size is in the random batch; tried first, then the sizes that images and sequences usually have."""
-_SIZES = (OPEN_SIZE, 64, 224, 299)
+SIZES = (OPEN_SIZE, 64, 224, 299)
 
 MAX_ELEMENTS = 2**27
 """Of an input of the random batch, in float64 1 GiB. A file that says that it takes more is not tried out."""
@@ -40,9 +40,9 @@ def rewrite_error(name: str, form: InferenceForm, served: Session, threads: int)
     """
     # As it is written: a fusion of onnxruntime 1.19 breaks MatMul with BatchNormalization, which the rewritten form has not.
     reference = Session(form.reference, threads, prepack=False, optimize=False)
-    for size in _SIZES:
+    for size in SIZES:
         try:
-            feeds = _random_feeds(form.model, size)
+            feeds = random_feeds(form.model, size)
             expected = reference.run(feeds)
         except Exception:
             continue
@@ -92,13 +92,22 @@ def difference(expected: Array, got: Array) -> float:
     return float(np.abs(before[finite] - after[finite]).max(initial=0.0) / largest) if same else float("nan")
 
 
-def _random_feeds(model: ir.Model, size: int) -> dict[str, Array]:
-    """Raises ValueError where there is no such batch, or it would be huge."""
+def random_feeds(model: ir.Model, size: int, batch: int = OPEN_SIZE) -> dict[str, Array]:
+    """A random batch: normally distributed floats, integers 0 or 1.
+
+    Args:
+        model: Whose inputs it fits.
+        size: What an open size is, but for the first axis.
+        batch: What that is, where it is open.
+
+    Raises:
+        ValueError: There is no such batch, or it would be huge.
+    """
     random = np.random.default_rng(0)
     feeds = {}
     for value in model.graph.inputs:
         shape = [
-            dim if isinstance(dim, int) else (OPEN_SIZE if axis == 0 else size) for axis, dim in enumerate(value.shape or ())
+            dim if isinstance(dim, int) else (batch if axis == 0 else size) for axis, dim in enumerate(value.shape or ())
         ]
         if math.prod(shape) > MAX_ELEMENTS:
             raise ValueError(shape)

@@ -62,7 +62,7 @@ def warm_up(model: Model, folder: Path | None) -> None:
 
 def _make_plan(model: Model, text: str) -> None:
     terms = resolved(model, parse(text, {layer.name: len(layer.shape) for layer in model.layers if layer.shape}))
-    model.plan(Wanted(model.wrt((), [term.layer for _, term in terms]), heads(terms)))
+    model.plan(Wanted(model.wrt((), terms.layers), heads(terms.of_layers)))
 
 
 def _feeds(sample: Any, batched: bool, folder: Path | None) -> dict[str, Array]:

@@ -19,7 +19,7 @@ from gradserve import (
 from gradserve import objectives as O
 from gradserve.numbers import Linear
 from gradserve.parameterizations import Alpha, Fourier
-from gradserve.projections import LInf
+from gradserve.projections import LInfBall
 from gradserve.stopping import Value
 from gradserve.transforms import Pad
 from gradserve_server import EngineConfig
@@ -74,7 +74,7 @@ DECIDES = {
     "weight_decay": 0.1,
     "jitter": 1,
     "bounds": (0.0, 0.5),
-    "projection": LInf(0.1),
+    "projection": LInfBall(0.1),
     "stop_at": Value(1.0),
     "keep": "best",
     "alpha": Alpha(),
@@ -102,7 +102,17 @@ def test_every_setting_is_in_this_test_of_identity():
     assert who().keys() >= TOLD_BY_THE_MODEL
 
 
+def test_fields_that_came_later_are_told_where_they_have_not_their_defaults():
+    """So that older checkpoints still fit."""
+    ((_, plain),) = O.direction("l", DIRECTION).terms
+    assert text(plain) == f"Direction(layer=l, vector={text(DIRECTION)})"
+    for other in (O.direction("l", DIRECTION, 1), O.direction("l", DIRECTION, axis=2)):
+        assert text(other.terms[0][1]) != text(plain)
+
+
 def test_numbers_that_change_depend_on_the_steps():
+    rising = (Linear(0.0, 1.0) * O.unit("logits", 7)).terms
+    assert who(terms=rising, steps=5) != who(terms=rising, steps=6)
     moving = Sgd(Linear(1.0, 0.5))
     assert who(optimizer=moving, steps=5) != who(optimizer=moving, steps=6)
     assert who(optimizer=Sgd(1.0), steps=5) == who(optimizer=Sgd(1.0), steps=6)
@@ -136,6 +146,8 @@ def test_each_start_is_another(start):
         {"terms": O.unit("logit", 7).terms},
         {"terms": O.channel("logits", 7).terms},
         {"terms": TERMS * 2},
+        {"terms": (O.unit("logits", 7) - O.l2()).terms},
+        {"terms": (Linear(1.0, 2.0) * O.unit("logits", 7)).terms},
         {"tensor": replace(IMAGE, image=ImageDescription("NCHW", mean=(0.1,)))},
         {"tensor": TensorDescription("x", "float32", ("N", 4, 5, 3), ImageDescription("NHWC"))},
     ],

@@ -12,7 +12,7 @@ from gradserve import objectives as O
 from gradserve.errors import InvalidAscent
 from gradserve.optimizers import Adam, Sgd
 from gradserve.parameterizations import Fourier, Pixels, Squash
-from gradserve.projections import L2, LInf
+from gradserve.projections import L2Ball, LInfBall
 from gradserve.transforms import Flip
 from gradserve_server import EngineConfig
 from gradserve_server.ascent.projection import Ball
@@ -107,17 +107,17 @@ def test_targeted_attacks_arrive(engine):
 
 def test_pgds_defaults_are_torchattacks():
     assert presets.pgd() == {
-        "projection": LInf(8 / 255, random_start=True),
+        "projection": LInfBall(8 / 255, random_start=True),
         "gradient_normalization": "sign",
         "optimizer": Sgd(2 / 255),
         "steps": 10,
     }
     assert (presets.fgsm()["projection"], presets.fgsm()["optimizer"], presets.fgsm()["steps"]) == (
-        LInf(8 / 255),
+        LInfBall(8 / 255),
         Sgd(8 / 255),
         1,
     )
-    assert (presets.pgd_l2()["projection"], presets.pgd_l2()["optimizer"]) == (L2(1.0, random_start=True), Sgd(0.2))
+    assert (presets.pgd_l2()["projection"], presets.pgd_l2()["optimizer"]) == (L2Ball(1.0, random_start=True), Sgd(0.2))
 
 
 # ---- random starts ---------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def first(projection, count=2000, seed=0, tensor=VECTOR, **settings):
 
 
 def test_a_start_in_linf_is_even():
-    offsets, _ = first(LInf(0.25, random_start=True))
+    offsets, _ = first(LInfBall(0.25, random_start=True))
     edges = np.histogram(offsets, bins=10, range=(-0.25, 0.25))[0]
     assert edges.sum() == offsets.size
     # Five standard errors of a share of 1/10 among 10000.
@@ -147,7 +147,7 @@ def test_a_start_in_linf_is_even():
 
 def test_a_start_in_l2_is_even_over_the_ball():
     """In d dimensions the share within a radius r is r^d, and no axis is preferred."""
-    offsets, _ = first(L2(2.0, random_start=True), bounds=(-9.0, 9.0))
+    offsets, _ = first(L2Ball(2.0, random_start=True), bounds=(-9.0, 9.0))
     offsets = offsets.reshape(len(offsets), -1).astype(np.float64)
     radii = np.sort(np.sqrt(np.square(offsets).sum(1)) / 2.0)
     assert radii[-1] <= 1 + ULP
@@ -158,12 +158,12 @@ def test_a_start_in_l2_is_even_over_the_ball():
 
 
 def test_same_seed_same_start_alone_or_in_company():
-    many, few, other = (first(L2(1.0, random_start=True), count=n, seed=s)[0] for n, s in ((5, 1), (2, 1), (5, 2)))
+    many, few, other = (first(L2Ball(1.0, random_start=True), count=n, seed=s)[0] for n, s in ((5, 1), (2, 1), (5, 2)))
     assert many[:2].tobytes() == few.tobytes()
     assert not (many == other).any()
 
 
-@pytest.mark.parametrize("projection", [LInf(0.1, random_start=True), L2(0.5, random_start=True)])
+@pytest.mark.parametrize("projection", [LInfBall(0.1, random_start=True), L2Ball(0.5, random_start=True)])
 @pytest.mark.parametrize("settings", [{}, {"transforms": (Flip(),)}, {"jitter": 2}])
 def test_it_goes_on_with_the_same_bytes(engine, projection, settings):
     common = {"optimizer": Adam(0.05), "projection": projection, "steps": 12, "seed": 4, **settings}
@@ -179,13 +179,16 @@ def test_it_goes_on_with_the_same_bytes(engine, projection, settings):
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({"projection": "linf"}, "^projection: expected one of LInf, L2, got str$"),
-        ({"projection": LInf(0.0)}, "^projection: expected a radius above 0, got 0.0$"),
-        ({"projection": L2(math.nan)}, "^projection: expected a radius above 0, got nan$"),
-        ({"projection": L2(math.inf)}, "^projection: "),
-        ({"projection": L2("far")}, "^projection: "),
-        ({"projection": L2(1.0), "parameterization": Fourier()}, r"^projection: expected the parameterization Pixels\(\), "),
-        ({"projection": L2(1.0), "parameterization": Pixels(Squash.TANH)}, "^projection: expected the parameterization"),
+        ({"projection": "linf"}, "^projection: expected one of LInfBall, L2Ball, got str$"),
+        ({"projection": LInfBall(0.0)}, "^projection: expected a radius above 0, got 0.0$"),
+        ({"projection": L2Ball(math.nan)}, "^projection: expected a radius above 0, got nan$"),
+        ({"projection": L2Ball(math.inf)}, "^projection: "),
+        ({"projection": L2Ball("far")}, "^projection: "),
+        (
+            {"projection": L2Ball(1.0), "parameterization": Fourier()},
+            r"^projection: expected the parameterization Pixels\(\), ",
+        ),
+        ({"projection": L2Ball(1.0), "parameterization": Pixels(Squash.TANH)}, "^projection: expected the parameterization"),
     ],
 )
 def test_what_cannot_be_projected(settings, error):
@@ -194,7 +197,7 @@ def test_what_cannot_be_projected(settings, error):
 
 
 def test_a_checkpoint_from_outside_is_refused(engine):
-    settings = {"projection": LInf(0.1), "steps": 3}
+    settings = {"projection": LInfBall(0.1), "steps": 3}
     _, steps = attack(engine, checkpoint_every=1, **settings)
     checkpoint = steps[1].checkpoint
     checkpoint.arrays["image"][0, 0, 0, 0] += 0.2
@@ -203,5 +206,5 @@ def test_a_checkpoint_from_outside_is_refused(engine):
 
 
 def test_steps_that_no_float_holds_stay_inside(engine):
-    images, _ = attack(engine, optimizer=Sgd(3e38), gradient_normalization="sign", projection=L2(0.5), steps=2)
+    images, _ = attack(engine, optimizer=Sgd(3e38), gradient_normalization="sign", projection=L2Ball(0.5), steps=2)
     assert lengths(images[-1] - start()).max() <= 0.5 * (1 + 4 * ULP) + ULP

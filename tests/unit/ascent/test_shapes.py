@@ -13,7 +13,7 @@ from gradserve import parameterizations as P
 from gradserve import transforms as T
 from gradserve.errors import InvalidAscent
 from gradserve.optimizers import Adam, Sgd
-from gradserve.projections import L2
+from gradserve.projections import L2Ball
 from gradserve_server import Engine, EngineConfig
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.spec import resolve
@@ -54,7 +54,7 @@ SETTINGS = {
     "fourier": {"parameterization": P.Fourier(colours=()), "transforms": (ROLL,)},
     "pyramid": {"parameterization": P.Laplacian(2, colours=())},
     "tanh": {"parameterization": P.Pixels(P.Squash.TANH)},
-    "near": {"projection": L2(0.5, random_start=True)},
+    "near": {"projection": L2Ball(0.5, random_start=True)},
 }
 
 
@@ -147,7 +147,7 @@ HIGH = np.float32([1, 1, 7, 100, 0.5, np.inf, 3])
 
 
 @pytest.mark.parametrize(
-    "more", [{}, {"transforms": (ROLL, T.Noisy(0.5))}, {"optimizer": Sgd(9.0)}, {"projection": L2(30.0)}], ids=str
+    "more", [{}, {"transforms": (ROLL, T.Noisy(0.5))}, {"optimizer": Sgd(9.0)}, {"projection": L2Ball(30.0)}], ids=str
 )
 def test_every_feature_has_its_own_bounds(more):
     steps = run(VECTOR, bounds=(LOW, HIGH), image_every=1, **{"optimizer": Adam(1.0), **more})

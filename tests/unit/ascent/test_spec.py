@@ -23,7 +23,7 @@ from gradserve.errors import InvalidAscent, NotDifferentiable, TooLarge, Unknown
 from gradserve.numbers import Choice, Linear, Normal
 from gradserve.optimizers import AdamW, Momentum
 from gradserve.parameterizations import Alpha, Laplacian, Pixels
-from gradserve.projections import LInf
+from gradserve.projections import LInfBall
 from gradserve.stopping import Keep, Probability, Value
 from gradserve.transforms import Blur, Crop, Flip, Pad, Rotate, Scale
 from gradserve_server.ascent.loop import ascend
@@ -90,7 +90,7 @@ def test_a_setting_arrives(name):
         "jitter": 2,
         "resume": Checkpoint(0, {}, {}),
         "parameterization": Laplacian(2, colours=()),
-        "projection": LInf(0.1),
+        "projection": LInfBall(0.1),
         "stop_at": Value(3.0, 2),
         "keep": Keep.BEST,
         "alpha": Alpha(0.5),
@@ -196,7 +196,7 @@ def test_whole_numbers(name, low, high):
         ({"alpha": True}, "^alpha: expected an Alpha, got bool$"),
         ({"alpha": Alpha(math.nan)}, "^alpha: background: expected a finite number"),
         ({"alpha": Alpha(standard_deviation=-1.0)}, "^alpha: standard_deviation: expected a finite number"),
-        ({"alpha": Alpha(), "projection": LInf(0.1)}, "^alpha: expected none with a projection, got"),
+        ({"alpha": Alpha(), "projection": LInfBall(0.1)}, "^alpha: expected none with a projection, got"),
         ({"keep": "first"}, "^keep: expected one of last, best, got 'first'$"),
         ({"gradient_normalization": "softmax"}, "^gradient_normalization: expected one of none, .*, got 'softmax'$"),
         ({"start": Noise(-1.0)}, "^start: standard deviation: "),

@@ -12,7 +12,7 @@ from gradserve import transforms as T
 from gradserve.errors import InvalidAscent, UnknownLayer
 from gradserve.optimizers import Adam, Momentum, Sgd
 from gradserve.parameterizations import Fourier
-from gradserve.projections import L2
+from gradserve.projections import L2Ball
 from gradserve.stopping import Keep, Probability, Value
 from gradserve_server import EngineConfig
 from gradserve_server.ascent.loop import ascend
@@ -49,7 +49,7 @@ def facts(step):
 
 @pytest.mark.parametrize("optimizer", [Sgd(0.42), Momentum(0.1), Adam(0.01)])
 @pytest.mark.parametrize(
-    "more", [{}, {"jitter": 2}, {"transforms": (T.Flip(),)}, {"projection": L2(3.0)}, {"weight_decay": 0.001}]
+    "more", [{}, {"jitter": 2}, {"transforms": (T.Flip(),)}, {"projection": L2Ball(3.0)}, {"weight_decay": 0.001}]
 )
 def test_each_image_stays_where_it_is_done(optimizer, more):
     steps = run(stop_at=Value(0.35), optimizer=optimizer, image_every=1, **more)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.objective_formulas import kinds
 
 from gradserve import (
     Adam,
@@ -21,6 +22,7 @@ from gradserve import (
     Step,
     StopReason,
     TensorDescription,
+    objective_wire,
     wire,
 )
 from gradserve import objectives as O
@@ -29,7 +31,7 @@ from gradserve.errors import GradserveError, InvalidAscent, InvalidObjective, In
 from gradserve.numbers import Choice, Linear, Normal, Uniform
 from gradserve.optimizers import AdamW, Momentum, NAdam, RmsProp
 from gradserve.parameterizations import Alpha, Fourier, Laplacian, Pixels, Squash
-from gradserve.projections import L2, LInf
+from gradserve.projections import L2Ball, LInfBall
 from gradserve.stopping import Keep, Probability, Value
 from gradserve.tensors import to_wire
 from gradserve.v1 import gradient_service_pb2 as pb
@@ -46,6 +48,22 @@ TERMS = [
     O.layer("l"),
     O.direction("l", [1, -2.5]),
     O.cotangent("l", np.arange(6).reshape(1, 2, 3)),
+    O.direction("l", [1, -2.5], 0.5, axis=-1),
+    O.direction_neuron("l", [1, -2.5], 4, 0, cosine_power=2, axis=2),
+    O.matching("l", np.arange(6).reshape(1, 2, 3)),
+    O.style("l", np.arange(6).reshape(1, 2, 3), axis=2),
+    O.caricature("l", np.arange(6).reshape(1, 2, 3), 3),
+    O.channel_interpolate("l", 3, "m", 4, axis=-1),
+    O.alignment("l", 3),
+    O.alignment("l"),
+    O.diversity("l", axis=3),
+    O.l1(0.25),
+    O.l2(0.25, 0.5),
+    O.l2(),
+    O.total_variation(),
+    O.boundary_complexity(3, 0.25),
+    O.boundary_complexity(),
+    O.blur_input_each_step(),
 ]
 CHECKPOINT = Checkpoint(
     5,
@@ -84,7 +102,7 @@ SETTINGS: dict[str, list] = {
     "keep": list(Keep),
     "alpha": [Alpha(), Alpha(0.0, 0.25, 2.0)],
     "redirect_relu_steps": [17],
-    "projection": [LInf(0.5), LInf(0.25, random_start=True), L2(2.0, random_start=True)],
+    "projection": [LInfBall(0.5), LInfBall(0.25, random_start=True), L2Ball(2.0, random_start=True)],
     "parameterization": [
         *(Pixels(), Pixels(Squash.TANH, ((1.0, 0.5), (0.25, 2.0)))),
         *(Fourier(), Fourier(0.0, Squash.CLIP, ()), Laplacian(), Laplacian(0, colours=())),
@@ -132,51 +150,70 @@ def assert_fields_equal(got, expected):
 
 
 def test_every_kind_of_term_is_in_this_test_and_on_the_wire():
-    kinds = {type(objective.terms[0][1]) for objective in TERMS}
-    assert kinds == set(O.Term.__subclasses__())
-    assert kinds == set(wire._TERM_TO_WIRE)
+    assert {type(objective.terms[0][1]) for objective in TERMS} == kinds() == set(objective_wire.KINDS.values())
     forms = {field.name for field in objective_pb2.Term.DESCRIPTOR.oneofs_by_name["form"].fields}
-    assert forms == set(wire._TERM_FROM_WIRE)
+    assert forms == set(objective_wire.KINDS)
 
 
 @pytest.mark.parametrize("objective", TERMS)
 def test_a_term_survives(objective):
-    ((scale, term),) = wire.objective_from_wire(through(wire.objective_to_wire(-0.1 * objective))).terms
-    assert scale == -0.1
-    assert_fields_equal(term, objective.terms[0][1])
+    got = objective_wire.objective_from_wire(through(objective_wire.objective_to_wire(-0.1 * objective))).terms
+    for (scale, term), (_, expected) in zip(got, objective.terms, strict=True):
+        assert scale == -0.1
+        assert_fields_equal(term, expected)
+
+
+def test_a_scale_that_changes_survives():
+    objective = Linear(0, -0.5) * O.unit("a", 1) + O.unit("b", 1)
+    got = objective_wire.objective_from_wire(through(objective_wire.objective_to_wire(objective)))
+    assert [scale for scale, _ in got.terms] == [Linear(0, -0.5), 1.0]
+
+
+@pytest.mark.parametrize("objective", [O.unit("l", 2**63), O.neuron("l", 1, -(2**63) - 1), O.cotangent("l", 0.5)])
+def test_a_term_that_no_message_can_hold(objective):
+    with pytest.raises(InvalidObjective, match="^objective on 'l': expected values in the range of the wire, got "):
+        objective_wire.objective_to_wire(objective)
+
+
+@pytest.mark.parametrize("form", ["direction", "direction_neuron", "cotangent", "matching", "style", "caricature"])
+def test_a_term_without_its_array(form):
+    term = objective_pb2.Term(scale=1, layer="l")
+    getattr(term, form).SetInParent()
+    with pytest.raises(InvalidObjective, match=f"^objective on 'l': {form}: expected an? (vector|array), got none$"):
+        objective_wire.objective_from_wire(objective_pb2.Objective(terms=[term]))
 
 
 def test_terms_survive_in_order():
     objective = O.unit("a", 1) - 2 * O.channel("b", 3) + O.unit("a", 1)
-    got = wire.objective_from_wire(through(wire.objective_to_wire(objective)))
+    got = objective_wire.objective_from_wire(through(objective_wire.objective_to_wire(objective)))
     assert [(scale, term.layer) for scale, term in got.terms] == [(1, "a"), (-2, "b"), (1, "a")]
 
 
 def test_an_unset_axis_is_1():
     message = objective_pb2.Objective(terms=[objective_pb2.Term(scale=1, layer="l", channel=objective_pb2.Channel())])
-    assert wire.objective_from_wire(message).terms[0][1].axis == 1
+    assert objective_wire.objective_from_wire(message).terms[0][1].axis == 1
 
 
 def test_a_term_without_a_form():
     message = objective_pb2.Objective(terms=[objective_pb2.Term(scale=1, layer="l")])
-    with pytest.raises(InvalidObjective, match="^objective on 'l': expected one of unit, .*, cotangent, got none$"):
-        wire.objective_from_wire(message)
+    with pytest.raises(InvalidObjective, match="^objective on 'l': expected one of unit, .*, cotangent, .*, got none$"):
+        objective_wire.objective_from_wire(message)
 
 
 @pytest.mark.parametrize("objective", [O.Objective(()), 0 * O.unit("l", 1), None])
 def test_an_objective_that_is_none_is_not_sent(objective):
     with pytest.raises(InvalidObjective):
-        wire.objective_to_wire(objective)
+        objective_wire.objective_to_wire(objective)
 
 
 @pytest.mark.parametrize("form", ["direction", "cotangent"])
 @pytest.mark.parametrize("array", [np.array(["no", "number"], object), np.ones(2, np.complex64)])
 def test_an_array_that_holds_no_numbers_is_refused(form, array):
-    field = {"direction": "vector", "cotangent": "tensor"}[form]
+    field = {"direction": "vector", "cotangent": "array"}[form]
     data = to_wire(array) if array.dtype == object else {"dtype": "complex64", "shape": [2], "data": array.tobytes()}
     message = objective_pb2.Objective(terms=[{"scale": 1, "layer": "l", form: {field: data}}])
     with pytest.raises((InvalidTensor, InvalidObjective), match="l"):
-        wire.objective_from_wire(message)
+        objective_wire.objective_from_wire(message)
 
 
 # ---- ascents ---------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -94,7 +95,7 @@ def test_what_is_not_listed_is_no_layer(serve):
 
 
 def test_the_description(serve):
-    model = serve(LAYERED, images={"x": ImageDescription(high=255.0)}, labels={"y": ("a", "b")})
+    model = serve(LAYERED, images={"x": {"high": 255.0}}, labels={"y": ("a", "b")})
     description = model.description
     assert (description.name, description.version, description.opset) == ("m", "1", 17)
     assert [(t.name, t.dtype, t.shape) for t in description.inputs] == [("x", "float32", ("N", 2, "H", "W2"))]
@@ -104,16 +105,32 @@ def test_the_description(serve):
     assert any("folded" in line for line in description.rewrites)
 
 
-@pytest.mark.parametrize("options", [{"images": {"z": ImageDescription()}}, {"labels": {"z": ("a",)}}])
+def test_the_file_describes_its_pixels_and_whoever_serves_it_goes_before_key_by_key(serve):
+    proto = build("y = Relu(x)", inputs="float[N,2,4,4] x")
+    metadata = {"gradserve.input.x.preprocessing": "caffe", "gradserve.input.x.mean": "9 8", "producer": "somebody"}
+    onnx.helper.set_model_props(proto, metadata)
+    caffe = ImageDescription(channels="BGR", high=255.0, mean=(9.0, 8.0))
+    assert serve(proto).description.inputs[0].image == caffe
+    assert serve(proto, images={"x": {"mean": (7.0,)}}).description.inputs[0].image == replace(caffe, mean=(7.0,))
+
+
+def test_a_file_that_describes_its_pixels_wrongly_is_refused(serve):
+    proto = build("y = Relu(x)", inputs="float[N,2,4,4] x")
+    onnx.helper.set_model_props(proto, {"gradserve.input.x.range": "1 0"})
+    with pytest.raises(InvalidModel, match="metadata 'gradserve.input.x.range': expected two numbers, the smaller first"):
+        serve(proto)
+
+
+@pytest.mark.parametrize("options", [{"images": {"z": {"high": 255.0}}}, {"labels": {"z": ("a",)}}])
 def test_a_description_of_what_is_not_there_is_refused(serve, options):
-    with pytest.raises(InvalidModel, match=r"^model 'm': config\.pbtxt: .*z: expected one of [xy]$"):
+    with pytest.raises(InvalidModel, match=r"^model 'm': .*z: expected one of [xy]$"):
         serve(LAYERED, **options)
 
 
 @pytest.mark.parametrize("field", ["mean", "std"])
 def test_a_description_that_does_not_fit_its_input_is_refused_when_the_model_loads(serve, field):
     with pytest.raises(InvalidModel, match=field):
-        serve(LAYERED, images={"x": ImageDescription(**{field: (1.0, 2.0, 3.0)})})
+        serve(LAYERED, images={"x": {field: (1.0, 2.0, 3.0)}})
 
 
 def test_initializers_that_are_also_inputs_are_no_inputs_of_the_served_model(serve):

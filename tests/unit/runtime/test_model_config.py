@@ -7,6 +7,7 @@ import pytest
 from gradserve.descriptions import ImageDescription
 from gradserve.errors import InvalidModel
 from gradserve_server.runtime import model_config
+from gradserve_server.runtime.image_descriptions import descriptions
 from gradserve_server.runtime.model_config import choose_versions, read_config, read_images, read_labels
 
 TRITONS_OWN = """
@@ -31,7 +32,7 @@ def config_of(tmp_path, text):
 
 def images(tmp_path, **parameters):
     text = "\n".join(f'parameters {{ key: "{k}" value {{ string_value: "{v}" }} }}' for k, v in parameters.items())
-    return read_images(config_of(tmp_path, text), "digits")
+    return descriptions(read_images(config_of(tmp_path, text), "digits"))
 
 
 # ---- the file --------------------------------------------------------------------------------------------------------
@@ -107,6 +108,9 @@ def test_the_version_policy_is_tritons(tmp_path, policy, chosen):
         ("mean", "0.485 0.456 0.406", {"mean": (0.485, 0.456, 0.406)}),
         ("mean", "-3", {"mean": (-3.0,)}),
         ("std", " 0.229  0.224 1e-3 ", {"std": (0.229, 0.224, 0.001)}),
+        ("preprocessing", "caffe", {"channels": "BGR", "high": 255.0, "mean": (103.939, 116.779, 123.68)}),
+        ("preprocessing", "tf", {"low": -1.0}),
+        ("preprocessing", "torch", {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}),
     ],
 )
 def test_each_key_sets_its_field_and_leaves_the_rest(tmp_path, key, text, expected):
@@ -129,6 +133,7 @@ def test_keys_of_one_input_are_joined_and_inputs_kept_apart(tmp_path):
 @pytest.mark.parametrize(
     ("key", "text", "expected"),
     [
+        ("preprocessing", "keras", "caffe, tf or torch"),
         ("layout", "CHW", "NCHW or NHWC"),
         ("layout", "nchw", "NCHW or NHWC"),
         ("channels", "RGBA", "GREY, RGB or BGR"),
@@ -148,8 +153,8 @@ def test_keys_of_one_input_are_joined_and_inputs_kept_apart(tmp_path):
         ("std", "", "numbers above 0"),
         ("std", "nan", "numbers above 0"),
         ("std", "inf", "numbers above 0"),
-        ("stdev", "1", "one of the keys layout, channels, range, mean, std"),
-        ("", "1", "one of the keys layout, channels, range, mean, std"),
+        ("stdev", "1", "one of the keys preprocessing, layout, channels, range, mean, std"),
+        ("", "1", "one of the keys preprocessing, layout, channels, range, mean, std"),
     ],
 )
 def test_a_value_that_is_not_in_the_table_is_refused(tmp_path, key, text, expected):

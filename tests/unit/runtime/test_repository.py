@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from gradserve.descriptions import ImageDescription
 from gradserve.errors import InvalidModel, ModelNotFound
 from gradserve_server.runtime.repository import scan
 
@@ -89,7 +88,7 @@ def test_images_and_labels_come_from_the_configuration(tmp_path):
     put(tmp_path, "m/1/model.onnx", config=config)
     (tmp_path / "m/labels.txt").write_text("cat\n")
     (entry,) = scan(tmp_path)
-    assert (entry.images, entry.labels) == ({"x": ImageDescription(layout="NHWC")}, {"y": ("cat",)})
+    assert (entry.images, entry.labels) == ({"x": {"layout": "NHWC"}}, {"y": ("cat",)})
 
 
 @pytest.mark.parametrize("path", ["m", "m/2/model.onnx"])
@@ -98,7 +97,7 @@ def test_one_model_of_a_repository_keeps_its_configuration(tmp_path, path):
     put(tmp_path, "m/1/model.onnx", "m/2/model.onnx", config=config)
     (entry,) = scan(tmp_path / path)
     assert (entry.name, dict(entry.files)) == ("m", {2: tmp_path / "m/2/model.onnx"})
-    assert entry.images == {"x": ImageDescription(layout="NHWC")}
+    assert entry.images == {"x": {"layout": "NHWC"}}
 
 
 def test_a_relative_path_finds_the_same_models(tmp_path, monkeypatch):

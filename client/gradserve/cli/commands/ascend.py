@@ -2,21 +2,11 @@
 
 import argparse
 
-from gradserve import StopReason, TensorDescription, images
-from gradserve.cli import (
-    ascent_options,
-    ascent_settings,
-    ascent_view,
-    ascents,
-    checkpoint_file,
-    console,
-    going_on,
-    options,
-    targets,
-)
-from gradserve.cli.ascents import Ascent
-from gradserve.cli.backend import open_model
-from gradserve.errors import InvalidTensor, ServerUnavailable
+from gradserve import ModelDescription, TensorDescription, outputs, records
+from gradserve.cli import ascent_options, ascent_settings, ascent_view, climbing, console, options, targets
+from gradserve.cli.backend import Verbs, open_model
+from gradserve.errors import InvalidAscent
+from gradserve.runs import Run, label_of
 
 _EPILOG = f"""\
 {options.OBJECTIVES}
@@ -42,88 +32,59 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         _run,
         purpose="change an image step by step so that an objective grows",
         epilog=_EPILOG,
-        required="--objective LAYER[:INDEX] ... -o FILE ",
+        required="--objective LAYER[:INDEX] ... -o FILE ... ",
+        needs_model=False,
     )
-    option = parser.add_argument
-    option(
-        "--objective",
-        required=True,
-        nargs="+",
-        action="extend",
-        metavar="LAYER[:INDEX]",
-        help="what to make large; see below. Several: one ascent each, side by side",
-    )
-    option(
-        "-o",
-        "--output",
-        required=True,
-        type=options.output_file(".png", ".npy"),
-        metavar="FILE",
-        help="where to write: .png, or .npy with the last pixels [images, ...]",
-    )
-    options.add_json(parser)
-    ascent_options.add_start(parser)
-    ascent_options.add_steps(parser)
-    ascent_options.add_reports(parser)
-    ascent_options.add_checkpoints(parser)
-
-
-# ---- running ---------------------------------------------------------------------------------------------------------
+    ascent_options.add_objectives(parser)
+    ascent_options.add_output(parser)
+    ascent_options.add(parser)
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    ascent_options.check_record(arguments)
+    record = records.read(arguments.from_record) if arguments.from_record else None
+    arguments.model = arguments.model or (record and record.model["source"])
     with open_model(arguments) as (verbs, name):
-        version = arguments.model_version
+        version = record.model["version"] if record else arguments.model_version
         description = verbs.inspect(name, version=version)
-        tensor = ascent_settings.changing_input(description, arguments.wrt)
-        if arguments.output.suffix.lower() == ".png":
-            _check_picture(tensor)
-        known = checkpoint_file.read(arguments.resume) if arguments.resume else {}
-        keeper = checkpoint_file.Keeper(arguments.checkpoint or arguments.resume, known)
-        settings = ascent_settings.read(arguments, description, tensor)
-        parsed = targets.parse(verbs, name, version, arguments.objective)
-        asked = [Ascent(text, objective) for text, objective in zip(arguments.objective, parsed, strict=True)]
-        with ascent_view.Bars(asked, arguments.steps) as bars:
-
-            def watch(ascent: Ascent) -> None:
-                assert ascent.last is not None
-                bars.update(ascent)
-                keeper.take(ascent.name, ascent.last.checkpoint)
-
-            try:
-                ascents.run(
-                    asked,
-                    lambda ascent: going_on.steps(
-                        lambda resume: verbs.ascend(name, ascent.objective, **(settings | {"resume": resume})),
-                        known.get(ascent.name),
-                        patience=arguments.reconnect,
-                    ),
-                    jobs=arguments.jobs,
-                    watch=watch,
-                    cancel=verbs.close,
-                )
-            except BaseException:
-                _say_how_to_go_on(keeper)
-                raise
-    ascent_view.write(arguments.output, asked, tensor, arguments.zoom)
-    ascent_view.show(asked, description, as_json=arguments.json)
-    console.note(f"wrote {arguments.output}")
-    if any(ascent.last and ascent.last.stop_reason is StopReason.INTERRUPTED for ascent in asked):
-        keeper.path = keeper.path or arguments.output.with_suffix(".checkpoint")
-        _say_how_to_go_on(keeper)
-        msg = "the server shut down before all steps were made"
-        raise ServerUnavailable(msg)
-    keeper.write()
+        tensor = ascent_settings.changing_input(description, record.model["input"] if record else arguments.wrt)
+        for path in arguments.output:
+            outputs.check(path, tensor)
+        if record is None:
+            runs = _asked(verbs, name, arguments, description, tensor)
+        else:
+            runs = (record if arguments.any_model else record.check(description)).runs(tensor)
+        climbing.frames(runs, arguments)
+        climbing.climb(verbs, name, runs, arguments)
+    ascent_view.show(runs, description, as_json=arguments.json)
+    if arguments.record:
+        records.write(arguments.record, records.make(description, runs, source=arguments.model))
+        console.note(f"wrote {arguments.record}")
+    climbing.finish(runs, arguments, outputs.Style(arguments.zoom, film=bool(arguments.image_every)))
+    if record is not None:
+        _compare(record, runs, any_model=arguments.any_model)
 
 
-def _say_how_to_go_on(keeper: checkpoint_file.Keeper) -> None:
-    keeper.write()
-    if keeper.path is not None and not keeper.is_empty:
-        console.note(f"to go on, give the same command with --resume {keeper.path}")
+def _asked(
+    verbs: Verbs, name: str, arguments: argparse.Namespace, description: ModelDescription, tensor: TensorDescription
+) -> list[Run]:
+    """A run for each objective."""
+    settings = ascent_settings.read(arguments, description, tensor)
+    parsed = targets.parse(verbs, name, arguments.model_version, arguments.objective)
+    return [
+        Run(text, objective, tensor, settings.copy(), label_of(objective, description))
+        for text, objective in zip(arguments.objective, parsed, strict=True)
+    ]
 
 
-def _check_picture(tensor: TensorDescription) -> None:
-    open_channels = not isinstance(tensor.shape[-1 if tensor.image and tensor.image.layout == "NHWC" else 1], int)
-    if len(tensor.shape) != 4 or not (open_channels or images.is_picture(tensor.shape[1:], tensor.image)):
-        msg = f"-o: input '{tensor.name}' {console.shape(tensor.shape)} is no picture of 1 or 3 channels; write .npy"
-        raise InvalidTensor(msg)
+def _compare(record: records.Record, runs: list[Run], *, any_model: bool) -> None:
+    """Says whether the images are the recorded ones.
+
+    Raises:
+        InvalidAscent: They are not, although the model is.
+    """
+    different = ", ".join(record.differences(runs))
+    if different and not any_model:
+        msg = f"{different}: expected the images of the record, got others"
+        raise InvalidAscent(msg)
+    console.note(f"{different}: other images than recorded" if different else "the same bytes as recorded")

@@ -51,6 +51,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         help="write the gradient: .png to look at; .npz with `values` [N] and `gradients.NAME` for each input",
     )
     options.add_json(parser)
+    options.add_describe(parser)
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -42,6 +42,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         help="write every output as the model gave it, one array for each name",
     )
     options.add_json(parser)
+    options.add_describe(parser)
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -55,6 +55,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     )
     options.add_inputs(parser)
     options.add_json(parser)
+    options.add_describe(parser)
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradserve import transforms as T
-from gradserve.numbers import Choice, Linear, Normal, Schedule, Spread, Uniform
+from gradserve.numbers import Choice, Normal, Spread, Uniform, scheduled
 
 STEPS_DRAWN = 64
 """Numbers are drawn for so many steps at a time; another number would give others for the same seed."""
@@ -39,13 +39,6 @@ SPREADS: dict[type[Any], Callable[[Any], Sequence[Spread]]] = {
 def shifts(axes: int) -> Sequence[Spread]:
     """What the jitter of a signal or volume draws: of an image it is `SPREADS`."""
     return (_UNIT,) * axes
-
-
-def scheduled(number: Schedule, progress: float) -> float:
-    """A number that may change, after this share of the steps."""
-    if isinstance(number, Linear):
-        return number.start + (number.end - number.start) * progress
-    return float(number)
 
 
 def stream(seed: int, image: int, purpose: int) -> np.random.SeedSequence:

@@ -53,8 +53,7 @@ def fold_batchnorm(model: ir.Model, folded: dict[str, str]) -> list[str]:
     for node in list(model.graph):
         if not is_op(node, "BatchNormalization"):
             continue
-        affine = _affine(node)
-        before = node.inputs[0].producer() if node.inputs[0] is not None else None
+        affine, before = _affine(node), _before(node)
         if affine is None:
             done.append(f"kept {describe(node, opset)}, whose parameters are not constants")
         elif before is not None and _foldable(before, affine):
@@ -72,12 +71,23 @@ def fold_batchnorm(model: ir.Model, folded: dict[str, str]) -> list[str]:
     return done
 
 
+def is_foldable(node: ir.Node) -> bool:
+    """Whether a BatchNormalization can go into the operator before it."""
+    affine, before = _affine(node), _before(node)
+    return affine is not None and before is not None and _foldable(before, affine)
+
+
+def _before(node: ir.Node) -> ir.Node | None:
+    return node.inputs[0].producer() if node.inputs[0] is not None else None
+
+
 def _affine(node: ir.Node) -> _Affine | None:
     parameters = [constant(value) for value in node.inputs[1:5]]
     if any(parameter is None for parameter in parameters):
         return None
     gain, offset, mean, variance = (np.asarray(parameter, np.float64) for parameter in parameters)
-    scale = gain / np.sqrt(variance + attribute(node, "epsilon", EPSILON))
+    with np.errstate(invalid="ignore", divide="ignore"):  # of a negative variance comes NaN, as it does unfolded
+        scale = gain / np.sqrt(variance + attribute(node, "epsilon", EPSILON))
     return _Affine(scale, offset - mean * scale)
 
 

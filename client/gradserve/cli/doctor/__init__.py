@@ -1,0 +1,1 @@
+"""What `gradserve doctor` reads and shows: data in, text and HTML out."""

@@ -1,0 +1,78 @@
+"""Checks of predictions: finite, the same twice, the same in both forms, independent of their neighbours."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from gradserve.diagnosis import Finding
+from gradserve.errors import RunFailed
+from gradserve_server.graph.doctor import finding
+from gradserve_server.runtime.doctor.patient import Patient
+from gradserve_server.runtime.session import Array
+from gradserve_server.runtime.verify import TOLERANCES, difference
+
+
+def predictions(patient: Patient) -> Iterator[Finding]:
+    """What is wrong with what it predicts."""
+    samples = patient.samples
+    if samples is None:
+        return
+    feeds = samples.first(2)
+    expected = patient.run(feeds)
+    yield from _finite(expected, given=samples.given)
+    again = patient.run(feeds)
+    changed = [
+        name for name in expected if not np.array_equal(expected[name], again[name], equal_nan=_floats(expected[name]))
+    ]
+    if changed:
+        yield finding("not-deterministic", ", ".join(changed), _worst(expected, again, changed))
+        return
+    if patient.original is not None and patient.served is not None:
+        served = patient.served.predict(feeds, ())
+        differing = _differing(expected, served)
+        for name in differing:
+            yield finding("forms-disagree", name, _worst(expected, served, [name]))
+    if samples.batched and samples.fixed is None and samples.count > 1:
+        yield from _neighbours(patient, expected)
+
+
+def _finite(outputs: Mapping[str, Array], *, given: bool) -> Iterator[Finding]:
+    """Made-up samples may leave a logarithm's domain: there, only an output without any number counts."""
+    for name, array in outputs.items():
+        if _floats(array) and array.size:
+            bad = ~np.isfinite(array.astype(np.float64))
+            if bad.any() if given else bad.all():
+                yield finding("output-not-finite", name, f"{int(bad.sum())} of {bad.size} values")
+
+
+def _neighbours(patient: Patient, both: Mapping[str, Array]) -> Iterator[Finding]:
+    assert patient.samples is not None
+    try:
+        alone = patient.run(patient.samples.first(1))
+    except RunFailed as error:
+        patient.notes.append(f"a batch of 1 does not run: {error}")
+        return
+    first = {name: array[:1] for name, array in both.items() if array.ndim and len(array) == 2}
+    alone = {name: array for name, array in alone.items() if name in first and array.shape == first[name].shape}
+    for name in _differing(alone, first):
+        yield finding("batch-dependent", name, _worst(alone, first, [name]))
+
+
+def _differing(expected: Mapping[str, Array], got: Mapping[str, Array]) -> list[str]:
+    """Outputs that differ by more than rounding."""
+    return [
+        name
+        for name, array in expected.items()
+        if (tolerance := TOLERANCES.get(array.dtype.name)) is not None and not difference(array, got[name]) <= tolerance
+    ]
+
+
+def _worst(expected: Mapping[str, Array], got: Mapping[str, Array], names: list[str]) -> str:
+    name = names[0]
+    relative = difference(expected[name], got[name])
+    largest = float(np.nanmax(np.abs(expected[name].astype(np.float64) - got[name].astype(np.float64)), initial=0.0))
+    return f"by {largest:.2g} at most, {relative:.1%} of the largest value"
+
+
+def _floats(array: Array) -> bool:
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"

@@ -1,0 +1,1 @@
+"""Factories of what `gradserve export` exports, a module for each framework."""

@@ -1,0 +1,95 @@
+"""What a run remembers, and what several do side by side."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from gradserve import ImageDescription, ModelDescription, Step, StopReason, TensorDescription, runs
+from gradserve import objectives as O
+from gradserve.errors import CallError
+from gradserve.runs import Run, label_of, run_all
+
+
+def report(index: int, *, last: bool = False, image: bool = False, norm: float = 1.0) -> Step:
+    pixels = np.full((1, 1, 2, 2), index, np.float32) if image else None
+    return Step(index, np.array([float(index)]), np.array([norm]), pixels, StopReason.FINISHED if last else None)
+
+
+def test_all_reports_are_remembered_and_of_very_many_an_even_choice(monkeypatch):
+    monkeypatch.setattr(runs, "_MOST", 100)
+    run = Run("a", O.unit("y", 0))
+    for index in range(1001):
+        run.take(report(index, last=index == 1000))
+    indices = np.array([step.index for step in run.history])
+    assert (indices[0], indices[-1]) == (0, 1000)
+    assert 40 < len(indices) <= 100
+    gaps = np.diff(indices)
+    assert (gaps > 0).all()
+    assert gaps.max() == gaps[0] == 16
+
+
+@pytest.mark.parametrize(("film", "kept"), [(True, [0, 1, 2]), (False, [2])])
+def test_a_film_keeps_every_image_others_the_latest(film, kept):
+    run = Run("a", O.unit("y", 0), is_film=film)
+    for index in range(3):
+        run.take(report(index, image=True))
+    assert [step.index for step in run.frames] == kept
+    np.testing.assert_array_equal(run.pixels, np.full((1, 1, 2, 2), 2))
+
+
+def test_without_images_there_are_no_pixels():
+    with pytest.raises(ValueError, match="expected a report with images, got none yet"):
+        Run("a", O.unit("y", 0)).pixels  # noqa: B018
+
+
+@pytest.mark.parametrize(("norms", "dead"), [((0.0, 0.0), True), ((0.0, 1.0), False), ((1.0, 0.0), False)])
+def test_dead_is_without_a_gradient_from_first_to_last(norms, dead):
+    run = Run("a", O.unit("y", 0))
+    assert not run.is_dead(0)
+    for index, norm in enumerate(norms):
+        run.take(report(index, norm=norm))
+    assert run.is_dead(0) == dead
+
+
+def test_labels_are_of_one_unit_of_an_output_that_has_them():
+    y = TensorDescription("y", "float32", ("N", 2), labels=("ant", "bee"))
+    x = TensorDescription("x", "float32", ("N", 3, 4, 4), ImageDescription())
+    model = ModelDescription("m", "1", "", 17, (x,), (y,))
+    assert label_of(O.unit("y", 1), model) == "bee"
+    for objective in (O.unit("y", 2), O.unit("relu", 1), O.unit("y", 0) + O.unit("y", 1), O.channel("y", 1)):
+        assert label_of(objective, model) == ""
+
+
+def test_runs_go_side_by_side_and_an_error_ends_them_all():
+    both = threading.Barrier(2, timeout=20)
+    seen = []
+
+    def start(_run):
+        both.wait()
+        yield report(0)
+        yield report(1, last=True)
+
+    two = [Run("a", O.unit("y", 0)), Run("b", O.unit("y", 1))]
+    run_all(two, start, jobs=2, watch=lambda run: seen.append(run.name), cancel=lambda: None)
+    assert sorted(seen) == ["a", "a", "b", "b"]
+    assert all(run.last.stop_reason is StopReason.FINISHED for run in two)
+
+    cancelled = threading.Event()
+
+    def breaks(run):
+        yield report(0)
+        if run.name == "a":
+            msg = "gone"
+            raise CallError(msg)
+        assert cancelled.wait(20)
+
+    with pytest.raises(CallError, match="gone"):
+        run_all(
+            [Run("a", O.unit("y", 0)), Run("b", O.unit("y", 1))], breaks, jobs=2, watch=lambda _: None, cancel=cancelled.set
+        )
+
+
+def test_a_run_that_breaks_off_without_saying_so_is_an_error():
+    with pytest.raises(CallError, match="ascent a: expected reports up to the end, got none after step 0"):
+        run_all([Run("a", O.unit("y", 0))], lambda _: iter([report(0)]), jobs=1, watch=lambda _: None, cancel=lambda: None)

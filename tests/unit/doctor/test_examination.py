@@ -1,0 +1,110 @@
+"""The doctor's own parts: the purity check, conflicts, moments, samples; and that the shipped models are healthy."""
+
+import numpy as np
+import pytest
+from support.examined import codes, examined
+from support.gallery import Network, healthy, pictures
+from support.onnx_models import build, random
+from support.paths import MODELS
+
+from gradserve_server import diagnose
+from gradserve_server.graph.doctor import CHECKS
+from gradserve_server.runtime.doctor.moments import Moments
+from gradserve_server.runtime.doctor.statistics import CONFLICT, conflict
+from gradserve_server.runtime.model import Model
+
+
+def test_a_prediction_that_gradients_changed_is_found(tmp_path, monkeypatch):
+    predict, plan, polluted = Model.predict, Model.plan, []
+
+    def differentiate(self, key):
+        polluted.extend(key.wrt)
+        return plan(self, key)
+
+    def predict_otherwise(self, feeds, outputs, *rest):
+        offset = np.float32(1e-3) if polluted else np.float32(0)
+        return {name: array + offset for name, array in predict(self, feeds, outputs, *rest).items()}
+
+    monkeypatch.setattr(Model, "plan", differentiate)
+    monkeypatch.setattr(Model, "predict", predict_otherwise)
+    assert [(one.code, one.detail) for one in examined(healthy(), tmp_path).findings] == [("impure", "predictions: y")]
+
+
+def test_weights_that_gradients_changed_are_found(tmp_path, monkeypatch):
+    hashes = iter("ab")
+    monkeypatch.setattr(Model, "weights_sha256", lambda _: next(hashes))
+    diagnosis = examined(healthy(), tmp_path)
+    assert [(one.code, one.detail) for one in diagnosis.findings] == [("impure", "the weights' hash")]
+
+
+@pytest.mark.parametrize("name", ["digits", "digits_batchnorm", "scenario_a"])
+def test_the_shipped_models_have_no_errors(name):
+    diagnosis = diagnose(MODELS / name)
+    assert not diagnosis.has_errors
+    assert diagnosis.samples
+
+
+@pytest.mark.parametrize("shape", [(7, 3, 4, 5), (9, 3), (5, 3, 6)])
+def test_streamed_moments_are_those_of_everything_at_once(shape):
+    values = random(*shape).astype(np.float64) * 3 + np.arange(3).reshape(1, 3, *[1] * (len(shape) - 2)) * 1e6
+    moments = Moments(np.zeros(3))
+    for part in np.array_split(values, 4):
+        moments.add(part)
+    axes = tuple(axis for axis in range(values.ndim) if axis != 1)
+    np.testing.assert_allclose(moments.mean, values.mean(axes), rtol=1e-12)
+    np.testing.assert_allclose(moments.variance, values.var(axes), rtol=1e-6)
+    assert moments.count == values.size // 3
+
+
+def test_moments_of_every_position():
+    values = random(6, 2, 3).astype(np.float64)
+    moments = Moments(np.zeros((2, 3)))
+    for part in (values[:1], values[1:]):
+        moments.add(part)
+    np.testing.assert_allclose(moments.mean, values.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(moments.variance, values.var(0), rtol=1e-12)
+
+
+def test_a_conflict_is_measured_in_deviations_and_logarithms():
+    zero, one = np.zeros(4), np.ones(4)
+    assert conflict(zero, one, zero, one, 0.0) == 0
+    assert conflict(zero, one, one * 2, one, 0.0) == pytest.approx(2)
+    assert conflict(zero, one, zero, np.exp(2) * one, 0.0) == pytest.approx(1)
+    assert conflict(zero, -one, zero, one, 1e-5) == np.inf
+    assert CONFLICT == 1.0
+
+
+def test_a_model_of_fixed_batch_takes_any_number_of_samples(tmp_path):
+    model = Network(inputs="float[4,3,8,8] x", outputs="float[4,4] y").make()
+    assert examined(model, tmp_path, pictures(6)).samples == 8
+
+
+def test_a_model_without_a_batch_is_run_as_it_is(tmp_path):
+    model = build("y = Add(x, z)", inputs="float[3] x, float[1] z", outputs="float[3] y")
+    diagnosis = examined(model, tmp_path)
+    assert diagnosis.samples == 1
+    assert not diagnosis.has_errors
+
+
+def test_half_precision_is_examined(tmp_path):
+    model = build(
+        "y = MatMul(x, w)",
+        inputs="float16[N,3] x",
+        outputs="float16[N,2] y",
+        weights={"w": random(3, 2, dtype="float16")},
+    )
+    assert codes(examined(model, tmp_path)) == set()
+
+
+def test_what_is_measured_of_relus(tmp_path):
+    bias = random(8, seed=1) / np.float32(5)
+    bias[:2] = -100
+    diagnosis = examined(Network(weights={"b": bias}).make(), tmp_path)
+    (relu,) = diagnosis.activity
+    assert (relu.node, relu.units, relu.dead) == ("r", 8, 0.25)
+    assert 0.25 < relu.zero < 1
+    assert "relu-dead" not in codes(diagnosis)
+
+
+def test_codes_are_words_with_dashes():
+    assert all(code == code.lower() and " " not in code for code in CHECKS)

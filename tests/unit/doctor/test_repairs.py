@@ -1,0 +1,166 @@
+"""Each repair does what it says, and changes no more."""
+
+import numpy as np
+import onnx
+import pytest
+from support.examined import codes
+from support.gallery import CHANNELS, GALLERY, Network, healthy, pictures
+from support.onnx_models import build, random, save, trained
+from support.tolerances import TOLERANCE
+
+from gradserve.errors import InvalidParameter
+from gradserve_server import Engine, diagnose, repair
+from gradserve_server.runtime.doctor.repair import REPAIRS
+
+INFERENCE = "s = BatchNormalization(r, gain, offset, mean, variance)"
+REPAIRABLE = [
+    entry
+    for entry in GALLERY
+    if entry.code in {"batchnorm-training-form", "batchnorm-extra-outputs", "dropout-training-form", "batch-fixed"}
+    or entry.code.startswith(("opset-", "ir-"))
+]
+NEEDS_DATA = "training form, never written back"
+
+
+def predict(path, data):
+    with Engine(path) as engine:
+        return engine.infer(path.stem, data)
+
+
+@pytest.mark.parametrize("entry", [e for e in REPAIRABLE if e.name != NEEDS_DATA], ids=lambda entry: entry.name)
+def test_what_is_found_is_repaired_without_being_asked(entry, tmp_path):
+    treatment = repair(save(entry.model, tmp_path / "model.onnx"), tmp_path / "out.onnx")
+    assert entry.code in codes(treatment.before)
+    assert treatment.after.findings == ()
+    assert treatment.repairs
+    assert not any(step.problem for step in treatment.repairs)
+
+
+@pytest.mark.parametrize("name", ["batchnorm in training form, opset 6", "batchnorm in training form, opset 15"])
+def test_a_switched_model_predicts_as_the_same_network_in_inference_form(name, tmp_path):
+    (entry,) = [entry for entry in GALLERY if entry.name == name]
+    source = save(entry.model, tmp_path / "model.onnx")
+    repair(source, tmp_path / "out.onnx")
+    same = save(Network(INFERENCE, weights=trained(CHANNELS)).make(), tmp_path / "same.onnx")
+    got, expected = (predict(path, pictures(4))["y"] for path in (tmp_path / "out.onnx", same))
+    np.testing.assert_allclose(got, expected, atol=TOLERANCE["rewritten float32"] * np.abs(expected).max())
+
+
+def test_untrained_statistics_in_training_form_need_data(tmp_path):
+    (entry,) = [entry for entry in GALLERY if entry.name == NEEDS_DATA]
+    source, out = save(entry.model, tmp_path / "model.onnx"), tmp_path / "out.onnx"
+    (step,) = repair(source, out).repairs
+    assert step.done == ()
+    assert "untrained" in step.problem
+    treatment = repair(source, out, ["recalibrate"], inputs=pictures(64))
+    assert [step.repair for step in treatment.repairs] == ["switch", "recalibrate"]
+    assert treatment.after.findings == ()
+
+
+def test_the_change_of_a_repair_is_measured(tmp_path):
+    (entry,) = [entry for entry in GALLERY if entry.name == "batchnorm in training form, opset 15"]
+    (step,) = repair(save(entry.model, tmp_path / "model.onnx"), tmp_path / "out.onnx", inputs=pictures(4)).repairs
+    original = onnx.reference.ReferenceEvaluator(entry.model).run(["y"], pictures(4))[0]
+    served = predict(tmp_path / "out.onnx", pictures(4))["y"]
+    assert step.change == pytest.approx(np.abs(original - served).max(), rel=TOLERANCE["float32 operator"])
+
+
+@pytest.mark.parametrize(("op", "inverse"), [("Softmax", np.exp), ("LogSoftmax", None), ("Sigmoid", None)])
+def test_what_is_cut_off_gives_the_logits(op, inverse, tmp_path):  # noqa: ARG001
+    source = save(Network(tail=f"k = {op}(l) y = Identity(k)").make(), tmp_path / "model.onnx")
+    treatment = repair(source, tmp_path / "out.onnx", ["cut-softmax"])
+    assert treatment.after.findings == ()
+    logits = save(healthy(), tmp_path / "logits.onnx")
+    np.testing.assert_array_equal(predict(tmp_path / "out.onnx", pictures(4))["y"], predict(logits, pictures(4))["y"])
+
+
+def test_what_is_read_elsewhere_too_is_not_cut(tmp_path):
+    model = Network(tail="y = Softmax(l) z = Neg(y)", outputs="float[N,4] y, float[N,4] z").make()
+    (step,) = repair(save(model, tmp_path / "model.onnx"), tmp_path / "out.onnx", ["cut-softmax"]).repairs
+    assert "something else reads" in step.problem
+
+
+def test_folding_leaves_no_batchnorm_and_the_same_predictions(tmp_path):
+    (entry,) = [entry for entry in GALLERY if entry.code == "batchnorm-foldable"]
+    source = save(entry.model, tmp_path / "model.onnx")
+    treatment = repair(source, tmp_path / "out.onnx", ["fold"])
+    (step,) = treatment.repairs
+    assert step.relative < TOLERANCE["rewritten float32"]
+    assert "BatchNormalization" not in {node.op_type for node in onnx.load(tmp_path / "out.onnx").graph.node}
+
+
+def test_a_description_in_the_file_is_what_ascents_work_by(tmp_path):
+    source = save(Network(metadata={}).make(), tmp_path / "model.onnx")
+    description = {"x.mean": "0.4 0.5 0.6", "x.std": "0.2", "x.channels": "BGR"}
+    treatment = repair(source, tmp_path / "out.onnx", description=description)
+    assert codes(treatment.before) == {"normalization-undescribed"}
+    assert treatment.after.findings == ()
+    with Engine(tmp_path / "out.onnx") as engine:
+        image = engine.inspect("out").input("x").image
+    assert image is not None
+    assert (image.mean, image.std, image.channels) == ((0.4, 0.5, 0.6), (0.2,), "BGR")
+
+
+@pytest.mark.parametrize(
+    ("description", "text"),
+    [({"x.mean": "one"}, "numbers"), ({"x.colour": "red"}, "one of the keys"), ({"z.mean": "1"}, "expected one of x")],
+)
+def test_a_description_that_is_none_is_not_written(description, text, tmp_path):
+    source = save(Network(metadata={}).make(), tmp_path / "model.onnx")
+    (step,) = repair(source, tmp_path / "out.onnx", description=description).repairs
+    assert text in step.problem
+
+
+def reshaping(last: str = "y = Reshape(k, back)", **weights):
+    """[2, 4] by way of constants that name the batch."""
+    return build(
+        f"h = Reshape(x, one) k = Relu(h) {last}",
+        inputs="float[2,4] x",
+        outputs="float[2,4] y",
+        weights={"one": np.array([2, 2, 2]), "back": np.array([2, -1]), **weights},
+    )
+
+
+def test_an_open_batch_is_open_in_every_reshape(tmp_path):
+    treatment = repair(save(reshaping(), tmp_path / "model.onnx"), tmp_path / "out.onnx")
+    assert codes(treatment.before) == {"batch-fixed"}
+    assert codes(treatment.after) == set()
+    x = random(5, 4)
+    np.testing.assert_array_equal(predict(tmp_path / "out.onnx", {"x": x})["y"], np.maximum(x, 0))
+
+
+def test_a_batch_that_means_something_is_not_opened(tmp_path):
+    mixing = reshaping("m = ReduceMean<axes=[0], keepdims=1>(k) e = Sub(k, m) y = Reshape(e, back)")
+    treatment = repair(save(mixing, tmp_path / "model.onnx"), tmp_path / "out.onnx")
+    assert "depends on the batch" in treatment.repairs[0].problem
+    assert codes(treatment.after) == {"batch-fixed"}
+
+
+def test_a_model_without_findings_is_written_as_it_is(tmp_path):
+    source = save(healthy(), tmp_path / "model.onnx")
+    treatment = repair(source, tmp_path / "out.onnx")
+    assert treatment.repairs == ()
+    np.testing.assert_array_equal(predict(tmp_path / "out.onnx", pictures(2))["y"], predict(source, pictures(2))["y"])
+
+
+def test_the_file_itself_is_never_written_over(tmp_path):
+    source = save(healthy(), tmp_path / "model.onnx")
+    with pytest.raises(InvalidParameter, match="another file"):
+        repair(source, tmp_path / "." / "model.onnx")
+
+
+@pytest.mark.parametrize(("repairs", "text"), [(["polish"], "expected one of switch"), (["recalibrate"], "expected data")])
+def test_what_cannot_be_asked_for(repairs, text, tmp_path):
+    with pytest.raises(InvalidParameter, match=text):
+        repair(save(healthy(), tmp_path / "model.onnx"), tmp_path / "out.onnx", repairs)
+
+
+def test_every_repair_is_tried_here():
+    tried = {"switch", "drop", "opset", "recalibrate", "batch", "fold", "cut-softmax", "describe"}
+    assert tried == REPAIRS.keys()
+
+
+def test_the_repaired_file_is_diagnosed_as_what_it_is(tmp_path):
+    (entry,) = [entry for entry in GALLERY if entry.name == "batchnorm in training form, opset 15"]
+    treatment = repair(save(entry.model, tmp_path / "model.onnx"), tmp_path / "out.onnx")
+    assert treatment.after.sha256 == diagnose(tmp_path / "out.onnx").sha256
