@@ -3,7 +3,19 @@
 `Client` and `aio.Client` ask a server; `gradserve_server.Engine` has the same verbs in process.
 """
 
-from gradserve import aio, checks, errors, numbers, objectives, optimizers, parameterizations, presets, transforms
+from gradserve import (
+    aio,
+    checks,
+    errors,
+    numbers,
+    objectives,
+    optimizers,
+    parameterizations,
+    presets,
+    projections,
+    stopping,
+    transforms,
+)
 from gradserve._calls import GradientResult, HessianResult
 from gradserve._metadata import metadata
 from gradserve.ascents import AscentSettings, GradientNormalization, Noise, Step, StopReason
@@ -60,5 +72,7 @@ __all__ = [
     "optimizers",
     "parameterizations",
     "presets",
+    "projections",
+    "stopping",
     "transforms",
 ]

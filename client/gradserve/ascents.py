@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from gradserve.checkpoints import Checkpoint
 from gradserve.optimizers import Optimizer
-from gradserve.parameterizations import Parameterization
+from gradserve.parameterizations import Alpha, Parameterization
+from gradserve.projections import Projection
+from gradserve.stopping import Keep, StopAt
 from gradserve.transforms import Transform
 
 __all__ = ["AscentSettings", "GradientNormalization", "Noise", "Step", "StopReason"]
@@ -47,6 +49,11 @@ class StopReason(StrEnum):
 
     FINISHED = "finished"
     """All steps done."""
+    REACHED = "reached"
+    """Every image has reached `stop_at`."""
+    DEAD = "dead"
+    """All steps done, and no image ever had a gradient but zero: the picture is the start, not what the objective asks for.
+    Another start, or `redirect_relu_steps`, may find one."""
     NON_FINITE = "non_finite"
     """A value or a gradient became NaN or infinite; that image is the last finite one."""
     INTERRUPTED = "interrupted"
@@ -70,6 +77,19 @@ class Step:
     """Set in the last report only."""
     checkpoint: Checkpoint | None = None
     """Where `resume` can go on; when asked for, and always when interrupted (unless it is larger than a message may be)."""
+
+    reached: npt.NDArray[np.bool_] | None = None
+    """Which images have reached `stop_at`, [count]; None without it."""
+    measured: npt.NDArray[np.float64] | None = None
+    """What `stop_at` measured of each image last, [count]; None before, and without it."""
+    dead: npt.NDArray[np.bool_] | None = None
+    """Which images never had a gradient but zero, in any step, [count]; in the last report only."""
+    image_indices: npt.NDArray[np.int64] | None = None
+    """The updates that each image in `image` has, [count]; values and norms are about those. Only in a last report that
+    delivers the best ones (`keep`); otherwise all have `index`."""
+
+    alpha: npt.NDArray[np.float32] | None = None
+    """How opaque each pixel of `image` is, 0 to 1, [count, H, W] or with as many sizes as it has; with `alpha`."""
 
     @property
     def value(self) -> float:
@@ -111,17 +131,29 @@ class AscentSettings(TypedDict, total=False):
     weight_decay: float
     """After each step this share of the distance to the described mean (else 0) is taken away: 0 to 1 (0)."""
     jitter: int
-    """Largest random shift in pixels, each way, with wrap-around (0)."""
-    bounds: tuple[float, float] | None
-    """Values are kept within these; the described range by default. Infinite means free."""
+    """Largest random shift, each way, along every axis, with wrap-around (0)."""
+    bounds: tuple[npt.ArrayLike, npt.ArrayLike] | None
+    """Values are kept within these; the described range by default. Numbers, or arrays that broadcast to one image: so each
+    channel or feature may have its own. Infinite means free."""
+    projection: Projection | None
+    """Each step brings the image back into this ball around its start (`gradserve.projections`; none)."""
     parameterization: Parameterization
     """What changes: `Pixels()`, the image itself, by default (`gradserve.parameterizations`)."""
+    alpha: Alpha | None
+    """A transparent image, whose alpha is in `Step.alpha` (`gradserve.parameterizations.Alpha`; none)."""
     transforms: Sequence[Transform]
     """What happens to an image on its way to the model in each step but the last (`gradserve.transforms`; none)."""
     resample_each: bool
     """Whether each transform samples anew, as in Lucid; else affine ones next to each other are sampled once (False)."""
     image_size: tuple[int, int]
     """Rows and columns of the image that is made; it is resized to the model's input (the model's own size)."""
+    stop_at: StopAt | None
+    """When an image is done (`gradserve.stopping`; never): it stays as it is, and once all are done the ascent ends."""
+    keep: Keep | str
+    """Which image the last report delivers: the "last" one (default), or the "best" so far."""
+    redirect_relu_steps: int
+    """In so many first steps a ReLU or Clip that blocks the whole gradient of a sample passes back all of it but what would
+    push further out (0). It takes a second plan. Lucid's test, `global_step > 16`, leaves 17."""
     report_every: int
     """A report every so many steps, and always the first and the last (1)."""
     image_every: int

@@ -115,13 +115,20 @@ def _fit(picture: Picture, size: tuple[int, int] | None) -> Picture:
 # ---- pixels to pictures ----------------------------------------------------------------------------------------------
 
 
-def to_picture(pixels: npt.ArrayLike, description: ImageDescription | None = None, *, stretch: bool = False) -> Picture:
+def to_picture(
+    pixels: npt.ArrayLike,
+    description: ImageDescription | None = None,
+    *,
+    stretch: bool = False,
+    alpha: npt.ArrayLike | None = None,
+) -> Picture:
     """Pixels as an 8-bit picture: `low` is black, `high` is white, what lies outside is clipped.
 
     Args:
         pixels: [C, H, W] or [H, W, C], as the description's layout has it.
         description: None where the model has none: then the layout is taken to be [C, H, W] and the picture stretched.
         stretch: Whether the smallest and largest pixel become black and white instead.
+        alpha: How opaque each pixel is, 0 to 1, [H, W]; None makes an opaque picture.
 
     Raises:
         InvalidTensor: Not the rank or number of channels of a picture.
@@ -136,7 +143,11 @@ def to_picture(pixels: npt.ArrayLike, description: ImageDescription | None = Non
     levels = np.nan_to_num(shares * _LEVELS).round().clip(0, _LEVELS).astype(np.uint8)
     if description is not None and description.channels == "BGR":
         levels = levels[..., ::-1]
-    return Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else np.ascontiguousarray(levels))
+    picture = Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else np.ascontiguousarray(levels))
+    if alpha is not None:
+        opacity = (np.asarray(alpha, np.float32) * _LEVELS).round().clip(0, _LEVELS).astype(np.uint8)
+        picture.putalpha(Image.fromarray(opacity))
+    return picture
 
 
 def save(path: str | Path, pixels: npt.ArrayLike, description: ImageDescription | None = None) -> None:
@@ -286,7 +297,7 @@ def contact_sheet(tiles: Sequence[tuple[Picture, str] | None], columns: int | No
         left, top = _GAP + index % columns * pitch_x, _GAP + index // columns * pitch_y
         x, y = left + (width - picture.width) // 2, top + (height - picture.height) // 2
         draw.rectangle((x - 1, y - 1, x + picture.width, y + picture.height), outline=_FRAME)
-        sheet.paste(picture.convert("RGB"), (x, y))
+        sheet.paste(_opaque(picture).convert("RGB"), (x, y))
         for number, line in enumerate(caption.splitlines()):
             text = _shortened(line, lambda text: draw.textlength(text, font) <= width)
             draw.text((left + width / 2, top + height + 4 + number * _LINE_HEIGHT), text, fill=_INK, font=font, anchor="ma")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 __all__ = [
     "IMAGENET_COLOURS",
+    "Alpha",
     "Fourier",
     "Laplacian",
     "Parameterization",
@@ -98,6 +99,22 @@ class Phases:
 
 
 Parameterization = Pixels | Fourier | Laplacian | Phases
+
+
+@dataclass(frozen=True)
+class Alpha:
+    """One more channel, how opaque each pixel is (Lucid's RGBA): the model sees alpha image + (1 - alpha) background.
+
+    It has the parameterization of the image, and begins half transparent.
+    """
+
+    background: float | None = None
+    """A pixel value; by default another random image in each step, with the spectrum and the colours of photographs, so that
+    nothing transparent can serve the objective (Lucid's `collapse_alpha_random`)."""
+    standard_deviation: float = 0.5
+    """Of the numbers in the random image's spectrum."""
+    penalty: float = 0.0
+    """This times the mean of alpha is taken from the objective, so that the image is opaque only where that pays."""
 
 
 def colours_of(images: Sequence[npt.ArrayLike]) -> Matrix:

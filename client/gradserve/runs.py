@@ -113,7 +113,7 @@ class Run:
         self.last = step
         self.ended = time.perf_counter()
         self.began = self.began or self.ended
-        self._remember(replace(step, image=None, checkpoint=None))
+        self._remember(replace(step, image=None, alpha=None, checkpoint=None))
         if step.image is not None:
             del self.frames[: 0 if self.is_film else None]
             self.frames.append(step)
@@ -130,12 +130,13 @@ class Run:
 
     def picture(self, index: int = 0) -> images.Picture:
         """One of the latest images, as a picture of its own size. See `images.to_picture`."""
-        return images.to_picture(self.pixels[index], self.description)
+        alpha = self.frames[-1].alpha if self.frames else None
+        return images.to_picture(self.pixels[index], self.description, alpha=None if alpha is None else alpha[index])
 
     def is_dead(self, index: int) -> bool:
-        """Whether nothing could be done about one of its images: no gradient, neither at first nor at last."""
-        ends = (self.history[0], self.history[-1]) if self.history else ()
-        return bool(ends) and all(step.gradient_norms[index] == 0.0 for step in ends)
+        """Whether one of its images never had a gradient but zero, in any step (`Step.dead`)."""
+        dead = None if self.last is None else self.last.dead
+        return dead is not None and bool(dead[index])
 
     def _repr_png_(self) -> bytes | None:
         """What a notebook shows."""

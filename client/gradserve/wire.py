@@ -5,6 +5,7 @@ know to be wrong (a layer that does not exist) is not checked here.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -25,11 +26,13 @@ from gradserve.errors import InvalidAscent
 from gradserve.objective_wire import objective_to_wire
 from gradserve.objectives import Objective
 from gradserve.optimizers import Optimizer
-from gradserve.parameterizations import Parameterization
+from gradserve.parameterizations import Alpha, Parameterization
+from gradserve.projections import Projection
+from gradserve.stopping import Keep, StopAt
 from gradserve.tensors import add_named, from_wire, named_from_wire, to_wire
 from gradserve.transforms import Transform
 from gradserve.v1 import gradient_service_pb2 as pb
-from gradserve.v1 import model_service_pb2, transform_pb2
+from gradserve.v1 import model_service_pb2, stopping_pb2, transform_pb2
 
 # ---- ascents ---------------------------------------------------------------------------------------------------------
 
@@ -44,9 +47,11 @@ _PLAIN_SETTINGS = (
     "image_every",
     "checkpoint_every",
     "resample_each",
+    "redirect_relu_steps",
 )
 _NORMALIZATION_PREFIX = "GRADIENT_NORMALIZATION_"
 _STOP_PREFIX = "STOP_REASON_"
+_KEEP_PREFIX = "KEEP_"
 
 
 def ascent_to_wire(model: str, objective: Objective, settings: AscentSettings) -> pb.AscendRequest:
@@ -108,21 +113,20 @@ def ascent_from_wire(request: pb.AscendRequest) -> AscentSettings:
             settings["start"] = Noise(request.start.noise.standard_deviation)
         case "image":
             settings["start"] = from_wire(request.start.image, what="start image")
-    if request.HasField("optimizer"):
-        settings["optimizer"] = mirror.read_kind(Optimizer, request.optimizer)
-    if request.HasField("parameterization"):
-        settings["parameterization"] = mirror.read_kind(Parameterization, request.parameterization)
+    for name, read in _SETTING_FROM_WIRE.items():
+        if request.HasField(name):
+            settings[name] = read(getattr(request, name))
+    if request.keep:
+        settings["keep"] = _keep_from_wire(request.keep)
     if request.transforms:
         settings["transforms"] = tuple(mirror.read_kind(Transform, transform) for transform in request.transforms)
-    if request.HasField("image_size"):
-        settings["image_size"] = (request.image_size.height, request.image_size.width)
     if request.gradient_normalization:
         settings["gradient_normalization"] = _normalization_from_wire(request.gradient_normalization)
-    if request.HasField("bounds"):
-        settings["bounds"] = (request.bounds.low, request.bounds.high)
-    if request.HasField("resume"):
-        settings["resume"] = checkpoint_from_wire(request.resume)
     return cast("AscentSettings", settings)
+
+
+_PER_IMAGE = {"reached": np.bool_, "measured": np.float64, "dead": np.bool_, "image_indices": np.int64}
+"""Fields of reports that have a number for each image, or are not there."""
 
 
 def step_to_wire(step: Step) -> pb.AscendResponse:
@@ -134,6 +138,8 @@ def step_to_wire(step: Step) -> pb.AscendResponse:
         image=None if step.image is None else to_wire(step.image),
         stop_reason=None if step.stop_reason is None else _STOP_PREFIX + step.stop_reason.name,
         checkpoint=None if step.checkpoint is None else checkpoint_to_wire(step.checkpoint),
+        alpha=None if step.alpha is None else to_wire(step.alpha),
+        **{name: array.tolist() for name in _PER_IMAGE if (array := getattr(step, name)) is not None},
     )
 
 
@@ -148,6 +154,8 @@ def step_from_wire(message: pb.AscendResponse) -> Step:
         image=from_wire(message.image, what="image") if message.HasField("image") else None,
         stop_reason=None if reason is None else StopReason[reason],
         checkpoint=checkpoint_from_wire(message.checkpoint) if message.HasField("checkpoint") else None,
+        alpha=from_wire(message.alpha, what="alpha") if message.HasField("alpha") else None,
+        **{name: np.array(got, dtype) for name, dtype in _PER_IMAGE.items() if (got := getattr(message, name))},
     )
 
 
@@ -180,11 +188,46 @@ def _normalization_from_wire(number: int) -> GradientNormalization:
     return GradientNormalization[pb.GradientNormalization.Name(number).removeprefix(_NORMALIZATION_PREFIX)]  # type: ignore[arg-type, unused-ignore]
 
 
-def _bounds_to_wire(bounds: tuple[float, float] | None) -> pb.Bounds | None:
+def _fill_alpha(message: Any, alpha: Alpha) -> None:
+    message.SetInParent()
+    mirror.fill(message, alpha)
+
+
+def _keep_to_wire(keep: str) -> Any:
+    try:
+        return stopping_pb2.Keep.Value(_KEEP_PREFIX + Keep(keep).name)
+    except ValueError:
+        msg = f"keep: expected one of {', '.join(Keep)}, got {keep!r}"
+        raise InvalidAscent(msg) from None
+
+
+def _keep_from_wire(number: int) -> Keep:
+    if number not in stopping_pb2.Keep.values():
+        msg = f"keep: expected one of {stopping_pb2.Keep.keys()}, got number {number}"
+        raise InvalidAscent(msg)
+    return Keep[stopping_pb2.Keep.Name(number).removeprefix(_KEEP_PREFIX)]  # type: ignore[arg-type, unused-ignore]
+
+
+def _bounds_to_wire(bounds: tuple[Any, Any] | None) -> pb.Bounds | None:
     if bounds is None:
         return None
-    low, high = bounds
-    return pb.Bounds(low=low, high=high)
+    message = pb.Bounds()
+    for name, bound in zip(("low", "high"), bounds, strict=True):
+        if np.ndim(bound) == 0:
+            setattr(message, name, bound)
+        else:
+            getattr(message, name + "s").CopyFrom(to_wire(np.asarray(bound, np.float32), what=f"bounds: {name}"))
+    return message
+
+
+def _bounds_from_wire(message: pb.Bounds) -> tuple[Any, Any]:
+    low, high = (
+        from_wire(getattr(message, name + "s"), what=f"bounds: {name}")
+        if message.HasField(name + "s")
+        else getattr(message, name)
+        for name in ("low", "high")
+    )
+    return low, high
 
 
 def _resume_to_wire(checkpoint: Checkpoint | None) -> Any:
@@ -199,6 +242,10 @@ _SETTING_TO_WIRE: dict[str, Callable[[pb.AscendRequest, Any], object]] = {
     "start": lambda request, value: request.start.CopyFrom(_start_to_wire(value)),
     "optimizer": lambda request, value: mirror.fill_kind(request.optimizer, value),
     "parameterization": lambda request, value: mirror.fill_kind(request.parameterization, value),
+    "projection": lambda request, value: None if value is None else mirror.fill_kind(request.projection, value),
+    "stop_at": lambda request, value: None if value is None else mirror.fill_kind(request.stop_at, value),
+    "alpha": lambda request, value: None if value is None else _fill_alpha(request.alpha, value),
+    "keep": lambda request, value: setattr(request, "keep", _keep_to_wire(value)),
     "transforms": lambda request, value: request.transforms.extend(map(_transform_to_wire, value)),
     "image_size": lambda request, value: request.image_size.MergeFrom(pb.ImageSize(height=value[0], width=value[1])),
     "gradient_normalization": lambda request, value: setattr(
@@ -208,6 +255,18 @@ _SETTING_TO_WIRE: dict[str, Callable[[pb.AscendRequest, Any], object]] = {
     "resume": lambda request, value: request.MergeFrom(pb.AscendRequest(resume=_resume_to_wire(value))),
 }
 """Settings that are messages of their own; `_PLAIN_SETTINGS` are fields."""
+
+_SETTING_FROM_WIRE: dict[str, Callable[[Any], Any]] = {
+    "optimizer": partial(mirror.read_kind, Optimizer),
+    "parameterization": partial(mirror.read_kind, Parameterization),
+    "projection": partial(mirror.read_kind, Projection),
+    "stop_at": partial(mirror.read_kind, StopAt),
+    "alpha": partial(mirror.read, Alpha),
+    "image_size": lambda size: (size.height, size.width),
+    "bounds": _bounds_from_wire,
+    "resume": checkpoint_from_wire,
+}
+"""The same back, where a message is there."""
 
 
 # ---- descriptions ----------------------------------------------------------------------------------------------------

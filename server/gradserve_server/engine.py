@@ -15,11 +15,14 @@ import numpy.typing as npt
 from gradserve import AscentSettings, GradientResult, HessianResult, Layer, ModelDescription, ModelStatus, Objective, Step
 from gradserve.diagnosis import Diagnosis
 from gradserve.errors import InvalidTensor
+from gradserve.stopping import Probability
 from gradserve_server import kernels
+from gradserve_server.ascent.climb import Signals
 from gradserve_server.ascent.identity import identity
-from gradserve_server.ascent.loop import Signals, ascend
+from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.penalties import checked, with_penalties
 from gradserve_server.ascent.spec import resolve
+from gradserve_server.ascent.stopping import probability
 from gradserve_server.ascent.watched import watched
 from gradserve_server.config import EngineConfig
 from gradserve_server.graph.autodiff.names import cotangent_name, hvp_name, tangent_name
@@ -37,6 +40,7 @@ from gradserve_server.runtime.model import Model
 from gradserve_server.runtime.overrides import Override
 from gradserve_server.runtime.registry import Registry
 from gradserve_server.runtime.repository import Repository
+from gradserve_server.runtime.runs import Relay
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.session import Array
 from gradserve_server.runtime.terms import resolved, rewrite, weights_of
@@ -281,13 +285,21 @@ class Engine:
         values = np.empty(spec.count, np.float32)
         gradient = np.empty_like(feeds[spec.input])
         signals = Signals(lambda: self._closed.is_set() or should_stop(), should_interrupt)
-        runs = plan.bind(feeds, fed, values, gradient, replace(caller, should_stop=signals.any))
+        caller, relay = replace(caller, should_stop=signals.any), Relay()
+        runs = plan.bind(feeds, fed, values, gradient, caller)
+        redirected = None
+        if spec.redirect_relu_steps:
+            redirecting = served.plan(replace(wanted, redirect_relu=True))
+            redirected = relay.of(redirecting.bind(feeds, fed, values, gradient, caller))
+        goal = spec.stop_at
         reports = ascend(
             spec,
-            runs,
+            relay.of(runs),
             feeds[spec.input],
             values,
             gradient,
+            redirected=redirected,
+            measure=probability(goal, served, terms.of_layers, feeds, caller) if isinstance(goal, Probability) else None,
             identity=functools.cache(lambda: identity(spec, served.description, terms.everything, feeds)),
             signals=signals,
             weigh=(lambda progress: rewrite(fed, weights.scaled(progress))) if weights.are_scheduled else None,
@@ -295,7 +307,7 @@ class Engine:
 
         # It holds its model, too: one that is unloaded goes when its last ascent has ended.
         def steps(_: Model = served) -> Generator[Step]:
-            with runs:
+            with relay:
                 yield from reports
 
         return watched(steps(), runs.subject, self.observers)

@@ -3,9 +3,14 @@
 import argparse
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from gradserve import Adam, GradientNormalization, Noise, images, outputs
 from gradserve.cli import options
-from gradserve.cli.ascent_settings import OPTIMIZERS, PARAMETERIZATIONS
+from gradserve.cli.ascent_settings import OPTIMIZERS, PARAMETERIZATIONS, PROJECTIONS
+from gradserve.projections import Projection
+from gradserve.stopping import Keep
 
 _STEPS = 256
 
@@ -122,7 +127,8 @@ def add_start(parser: argparse.ArgumentParser) -> None:
 
 def add_steps(parser: argparse.ArgumentParser) -> None:
     """What a step is."""
-    option = parser.add_argument_group("steps").add_argument
+    group = parser.add_argument_group("steps")
+    option = group.add_argument
     option("--steps", type=options.whole(1), default=_STEPS, metavar="N", help="updates to make (default: %(default)s)")
     option(
         "--preset",
@@ -134,6 +140,18 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
         choices=PARAMETERIZATIONS,
         default="pixels",
         help="what changes: pixels, their spectrum, or a pyramid of sizes (default: %(default)s)",
+    )
+    option(
+        "--alpha",
+        action="store_true",
+        help="a transparent picture: the model sees it over another random image in each step",
+    )
+    option(
+        "--alpha-penalty",
+        type=float,
+        default=0.0,
+        metavar="WEIGHT",
+        help="of the mean opacity, taken from the objective (default: %(default)s)",
     )
     option("--optimizer", choices=OPTIMIZERS, default="adam", help="update rule (default: %(default)s)")
     option(
@@ -164,10 +182,38 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
     option(
         "--bounds",
         nargs=2,
-        type=float,
+        type=_bound,
         metavar=("LOW", "HIGH"),
-        help="pixel values are kept within these (default: the described range, or none)",
+        help="pixel values are kept within these: numbers, or .npy files that broadcast to an image, as for features of "
+        "their own ranges (default: the described range, or none)",
     )
+    option(
+        "--projection",
+        type=_projection,
+        metavar="BALL:RADIUS",
+        help="keep the image near its start: linf:0.03 (no pixel changes by more) or l2:1.5 (Euclidean)",
+    )
+    option("--random-start", action="store_true", help="begin anywhere in the ball of --projection")
+    option(
+        "--redirect-relu-steps",
+        type=options.whole(),
+        metavar="N",
+        help="first steps in which a ReLU that blocks a whole gradient redirects it: units that do not fire (default: 0)",
+    )
+    goal = group.add_mutually_exclusive_group().add_argument
+    goal(
+        "--stop-at",
+        type=float,
+        metavar="VALUE",
+        help="an image whose objective has reached this is done; the ascent ends once all are",
+    )
+    goal(
+        "--until-probability",
+        type=float,
+        metavar="SHARE",
+        help="the same for the softmax of the objective's unit, as in logits:7, seen without transforms: 0.9999",
+    )
+    option("--keep", choices=[str(kind) for kind in Keep], help="deliver the last image, or the best so far (default: last)")
 
 
 def add_reports(parser: argparse.ArgumentParser) -> None:
@@ -221,6 +267,25 @@ def add_checkpoints(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="where a server goes away, wait so long for one to come back, and go on (default: %(default)s)",
     )
+
+
+def _projection(text: str) -> Projection:
+    """The type of `--projection`."""
+    kind, _, radius = text.partition(":")
+    try:
+        return PROJECTIONS[kind](float(radius))
+    except (KeyError, ValueError) as error:
+        msg = f"expected {' or '.join(f'{name}:RADIUS' for name in PROJECTIONS)}, got {text!r}"
+        raise argparse.ArgumentTypeError(msg) from error
+
+
+def _bound(text: str) -> float | npt.NDArray[np.float32]:
+    """The type of `--bounds`."""
+    try:
+        return float(text) if not text.endswith(".npy") else np.asarray(np.load(text), np.float32)
+    except (ValueError, OSError) as error:
+        msg = f"expected a number or an .npy file of numbers, got {text!r}"
+        raise argparse.ArgumentTypeError(msg) from error
 
 
 def _start(text: str) -> str | float | Path:

@@ -1,6 +1,8 @@
 """From the options of an ascent to its settings."""
 
 import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +25,9 @@ from gradserve import (
 )
 from gradserve.cli import inputs
 from gradserve.errors import InvalidTensor
-from gradserve.parameterizations import IMAGENET_COLOURS, Fourier, Laplacian, Pixels
+from gradserve.parameterizations import IMAGENET_COLOURS, Alpha, Fourier, Laplacian, Pixels
+from gradserve.projections import L2Ball, LInfBall, Projection
+from gradserve.stopping import Probability, Value
 
 OPTIMIZERS = {
     "adam": Adam,
@@ -34,9 +38,13 @@ OPTIMIZERS = {
     "sgd": Sgd,
 }
 PARAMETERIZATIONS = {"pixels": Pixels, "fourier": Fourier, "laplacian": Laplacian}
+PROJECTIONS: Mapping[str, Callable[[float], Projection]] = {"linf": LInfBall, "l2": L2Ball}
 
 _IMAGE_RANK = 4
-_PLAIN = ("steps", "seed", "count", "weight_decay", "jitter", "shape", "report_every", "image_every")
+_PLAIN = (
+    *("steps", "seed", "count", "shape", "weight_decay", "jitter", "keep", "redirect_relu_steps"),
+    *("report_every", "image_every"),
+)
 """Options that are settings of the same name."""
 
 
@@ -53,6 +61,14 @@ def read(arguments: argparse.Namespace, description: ModelDescription, tensor: T
         "gradient_normalization": arguments.gradient_normalization,
         "checkpoint_every": arguments.checkpoint_every if arguments.checkpoint or arguments.resume else 0,
     }
+    if arguments.projection:
+        settings["projection"] = replace(arguments.projection, random_start=arguments.random_start)
+    if arguments.stop_at is not None:
+        settings["stop_at"] = Value(arguments.stop_at)
+    if arguments.until_probability is not None:
+        settings["stop_at"] = Probability(arguments.until_probability)
+    if arguments.alpha:
+        settings["alpha"] = Alpha(penalty=arguments.alpha_penalty)
     if arguments.bounds:
         settings["bounds"] = tuple(arguments.bounds)
     channels, *size = _picture_shape(tensor)

@@ -15,6 +15,7 @@ from gradserve.runs import Run
 _EARLY: dict[str, str] = {
     StopReason.NON_FINITE: "a value or a gradient was not finite",
     StopReason.INTERRUPTED: "the server shuts down",
+    StopReason.DEAD: "no image had a gradient but zero in any step: dead, not grey; try --redirect-relu-steps 17",
 }
 """Why an ascent made fewer steps than it was to make."""
 

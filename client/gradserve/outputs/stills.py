@@ -55,9 +55,10 @@ def tile(run: Run, index: int, step: Step, style: Style) -> tuple[images.Picture
     assert step.image is not None
     number = f" #{index}" if run.count > 1 else ""
     frame = f"step {step.index}: " if len(run.frames) > 1 else ""
+    alpha = None if step.alpha is None else step.alpha[index]
     dead = " dead" if run.is_dead(index) else ""
     caption = f"{run.title}{number}\n{frame}{step.values[index]:.5g}{dead}"
-    return images.enlarge(images.to_picture(step.image[index], run.description), style.zoom), caption
+    return images.enlarge(images.to_picture(step.image[index], run.description, alpha=alpha), style.zoom), caption
 
 
 def _row(run: Run, index: int, style: Style) -> Iterator[tuple[images.Picture, str]]:

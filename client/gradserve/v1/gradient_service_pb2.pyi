@@ -2,6 +2,8 @@ from gradserve.v1 import checkpoint_pb2 as _checkpoint_pb2
 from gradserve.v1 import objective_pb2 as _objective_pb2
 from gradserve.v1 import optimizer_pb2 as _optimizer_pb2
 from gradserve.v1 import parameterization_pb2 as _parameterization_pb2
+from gradserve.v1 import projection_pb2 as _projection_pb2
+from gradserve.v1 import stopping_pb2 as _stopping_pb2
 from gradserve.v1 import tensor_pb2 as _tensor_pb2
 from gradserve.v1 import transform_pb2 as _transform_pb2
 from google.protobuf.internal import containers as _containers
@@ -30,6 +32,8 @@ class StopReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STOP_REASON_FINISHED: _ClassVar[StopReason]
     STOP_REASON_NON_FINITE: _ClassVar[StopReason]
     STOP_REASON_INTERRUPTED: _ClassVar[StopReason]
+    STOP_REASON_REACHED: _ClassVar[StopReason]
+    STOP_REASON_DEAD: _ClassVar[StopReason]
 GRADIENT_NORMALIZATION_UNSPECIFIED: GradientNormalization
 GRADIENT_NORMALIZATION_NONE: GradientNormalization
 GRADIENT_NORMALIZATION_STD: GradientNormalization
@@ -42,6 +46,8 @@ STOP_REASON_UNSPECIFIED: StopReason
 STOP_REASON_FINISHED: StopReason
 STOP_REASON_NON_FINITE: StopReason
 STOP_REASON_INTERRUPTED: StopReason
+STOP_REASON_REACHED: StopReason
+STOP_REASON_DEAD: StopReason
 
 class ModelRef(_message.Message):
     __slots__ = ("name", "version")
@@ -166,7 +172,7 @@ class ActivationsResponse(_message.Message):
     def __init__(self, activations: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ...) -> None: ...
 
 class AscendRequest(_message.Message):
-    __slots__ = ("model", "objective", "input", "inputs", "steps", "seed", "count", "shape", "start", "optimizer", "gradient_normalization", "weight_decay", "jitter", "bounds", "report_every", "image_every", "resume", "checkpoint_every", "parameterization", "transforms", "resample_each", "image_size")
+    __slots__ = ("model", "objective", "input", "inputs", "steps", "seed", "count", "shape", "start", "optimizer", "gradient_normalization", "weight_decay", "jitter", "bounds", "report_every", "image_every", "resume", "checkpoint_every", "parameterization", "transforms", "resample_each", "image_size", "projection", "stop_at", "keep", "redirect_relu_steps", "alpha")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -189,6 +195,11 @@ class AscendRequest(_message.Message):
     TRANSFORMS_FIELD_NUMBER: _ClassVar[int]
     RESAMPLE_EACH_FIELD_NUMBER: _ClassVar[int]
     IMAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PROJECTION_FIELD_NUMBER: _ClassVar[int]
+    STOP_AT_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    REDIRECT_RELU_STEPS_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     objective: _objective_pb2.Objective
     input: str
@@ -211,7 +222,12 @@ class AscendRequest(_message.Message):
     transforms: _containers.RepeatedCompositeFieldContainer[_transform_pb2.Transform]
     resample_each: bool
     image_size: ImageSize
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., objective: _Optional[_Union[_objective_pb2.Objective, _Mapping]] = ..., input: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ..., steps: _Optional[int] = ..., seed: _Optional[int] = ..., count: _Optional[int] = ..., shape: _Optional[_Iterable[int]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., optimizer: _Optional[_Union[_optimizer_pb2.Optimizer, _Mapping]] = ..., gradient_normalization: _Optional[_Union[GradientNormalization, str]] = ..., weight_decay: _Optional[float] = ..., jitter: _Optional[int] = ..., bounds: _Optional[_Union[Bounds, _Mapping]] = ..., report_every: _Optional[int] = ..., image_every: _Optional[int] = ..., resume: _Optional[_Union[_checkpoint_pb2.Checkpoint, _Mapping]] = ..., checkpoint_every: _Optional[int] = ..., parameterization: _Optional[_Union[_parameterization_pb2.Parameterization, _Mapping]] = ..., transforms: _Optional[_Iterable[_Union[_transform_pb2.Transform, _Mapping]]] = ..., resample_each: bool = ..., image_size: _Optional[_Union[ImageSize, _Mapping]] = ...) -> None: ...
+    projection: _projection_pb2.Projection
+    stop_at: _stopping_pb2.StopAt
+    keep: _stopping_pb2.Keep
+    redirect_relu_steps: int
+    alpha: _parameterization_pb2.Alpha
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., objective: _Optional[_Union[_objective_pb2.Objective, _Mapping]] = ..., input: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ..., steps: _Optional[int] = ..., seed: _Optional[int] = ..., count: _Optional[int] = ..., shape: _Optional[_Iterable[int]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., optimizer: _Optional[_Union[_optimizer_pb2.Optimizer, _Mapping]] = ..., gradient_normalization: _Optional[_Union[GradientNormalization, str]] = ..., weight_decay: _Optional[float] = ..., jitter: _Optional[int] = ..., bounds: _Optional[_Union[Bounds, _Mapping]] = ..., report_every: _Optional[int] = ..., image_every: _Optional[int] = ..., resume: _Optional[_Union[_checkpoint_pb2.Checkpoint, _Mapping]] = ..., checkpoint_every: _Optional[int] = ..., parameterization: _Optional[_Union[_parameterization_pb2.Parameterization, _Mapping]] = ..., transforms: _Optional[_Iterable[_Union[_transform_pb2.Transform, _Mapping]]] = ..., resample_each: bool = ..., image_size: _Optional[_Union[ImageSize, _Mapping]] = ..., projection: _Optional[_Union[_projection_pb2.Projection, _Mapping]] = ..., stop_at: _Optional[_Union[_stopping_pb2.StopAt, _Mapping]] = ..., keep: _Optional[_Union[_stopping_pb2.Keep, str]] = ..., redirect_relu_steps: _Optional[int] = ..., alpha: _Optional[_Union[_parameterization_pb2.Alpha, _Mapping]] = ...) -> None: ...
 
 class ImageSize(_message.Message):
     __slots__ = ("height", "width")
@@ -238,25 +254,39 @@ class Noise(_message.Message):
     def __init__(self, standard_deviation: _Optional[float] = ...) -> None: ...
 
 class Bounds(_message.Message):
-    __slots__ = ("low", "high")
+    __slots__ = ("low", "high", "lows", "highs")
     LOW_FIELD_NUMBER: _ClassVar[int]
     HIGH_FIELD_NUMBER: _ClassVar[int]
+    LOWS_FIELD_NUMBER: _ClassVar[int]
+    HIGHS_FIELD_NUMBER: _ClassVar[int]
     low: float
     high: float
-    def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
+    lows: _tensor_pb2.Tensor
+    highs: _tensor_pb2.Tensor
+    def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ..., lows: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., highs: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
 
 class AscendResponse(_message.Message):
-    __slots__ = ("index", "values", "gradient_norms", "image", "stop_reason", "checkpoint")
+    __slots__ = ("index", "values", "gradient_norms", "image", "stop_reason", "checkpoint", "reached", "measured", "dead", "image_indices", "alpha")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
     GRADIENT_NORMS_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     STOP_REASON_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    REACHED_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_FIELD_NUMBER: _ClassVar[int]
+    DEAD_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_INDICES_FIELD_NUMBER: _ClassVar[int]
+    ALPHA_FIELD_NUMBER: _ClassVar[int]
     index: int
     values: _containers.RepeatedScalarFieldContainer[float]
     gradient_norms: _containers.RepeatedScalarFieldContainer[float]
     image: _tensor_pb2.Tensor
     stop_reason: StopReason
     checkpoint: _checkpoint_pb2.Checkpoint
-    def __init__(self, index: _Optional[int] = ..., values: _Optional[_Iterable[float]] = ..., gradient_norms: _Optional[_Iterable[float]] = ..., image: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., stop_reason: _Optional[_Union[StopReason, str]] = ..., checkpoint: _Optional[_Union[_checkpoint_pb2.Checkpoint, _Mapping]] = ...) -> None: ...
+    reached: _containers.RepeatedScalarFieldContainer[bool]
+    measured: _containers.RepeatedScalarFieldContainer[float]
+    dead: _containers.RepeatedScalarFieldContainer[bool]
+    image_indices: _containers.RepeatedScalarFieldContainer[int]
+    alpha: _tensor_pb2.Tensor
+    def __init__(self, index: _Optional[int] = ..., values: _Optional[_Iterable[float]] = ..., gradient_norms: _Optional[_Iterable[float]] = ..., image: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., stop_reason: _Optional[_Union[StopReason, str]] = ..., checkpoint: _Optional[_Union[_checkpoint_pb2.Checkpoint, _Mapping]] = ..., reached: _Optional[_Iterable[bool]] = ..., measured: _Optional[_Iterable[float]] = ..., dead: _Optional[_Iterable[bool]] = ..., image_indices: _Optional[_Iterable[int]] = ..., alpha: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...

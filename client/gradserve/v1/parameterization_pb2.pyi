@@ -30,6 +30,16 @@ class Parameterization(_message.Message):
     phases: Phases
     def __init__(self, pixels: _Optional[_Union[Pixels, _Mapping]] = ..., fourier: _Optional[_Union[Fourier, _Mapping]] = ..., laplacian: _Optional[_Union[Laplacian, _Mapping]] = ..., phases: _Optional[_Union[Phases, _Mapping]] = ...) -> None: ...
 
+class Alpha(_message.Message):
+    __slots__ = ("background", "standard_deviation", "penalty")
+    BACKGROUND_FIELD_NUMBER: _ClassVar[int]
+    STANDARD_DEVIATION_FIELD_NUMBER: _ClassVar[int]
+    PENALTY_FIELD_NUMBER: _ClassVar[int]
+    background: float
+    standard_deviation: float
+    penalty: float
+    def __init__(self, background: _Optional[float] = ..., standard_deviation: _Optional[float] = ..., penalty: _Optional[float] = ...) -> None: ...
+
 class Pixels(_message.Message):
     __slots__ = ("squash", "colours")
     SQUASH_FIELD_NUMBER: _ClassVar[int]

@@ -12,9 +12,12 @@ import numpy.typing as npt
 from gradserve import Noise
 from gradserve.parameterizations import Pixels, Squash
 from gradserve.transforms import Jitter, JitterKind
+from gradserve_server.ascent.alpha import Transparency
+from gradserve_server.ascent.bounds import Bounds
 from gradserve_server.ascent.parameters.image import Painter
 from gradserve_server.ascent.penalties import added, values_and_gradients
-from gradserve_server.ascent.spec import NOISE, AscentSpec
+from gradserve_server.ascent.projection import Ball
+from gradserve_server.ascent.spec import BALL, NOISE, AscentSpec
 from gradserve_server.ascent.transforms.draws import stream
 from gradserve_server.ascent.transforms.geometry import Range
 from gradserve_server.ascent.transforms.view import View, Views
@@ -22,6 +25,11 @@ from gradserve_server.kernels import Ascender, AscentState, Layout
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+_PLANE_AXES = 2
+"""Of what the kernels can roll: images, and signals, which are images of one row."""
 
 
 class Canvas(Protocol):
@@ -31,17 +39,20 @@ class Canvas(Protocol):
     penalty: Float64 | None
     """What the image itself adds to the value of what was shown, [count]; its gradient is in every step."""
 
-    def show(self, index: int) -> None:
-        """Writes the model's input for a step; after the last step without transforms."""
+    def show(self, index: int, *, plain: bool) -> None:
+        """Writes the model's input for a step; plain: without transforms."""
 
-    def step(self) -> Float64:
-        """Changes everything by the gradient of what was shown, and returns the length of each image's."""
+    def show_picture(self, picture: Float32) -> None:
+        """Writes the model's input for another image, without transforms. No step may follow it."""
+
+    def step(self, held: Mask | None) -> Float64:
+        """Changes all images but those held, by the gradient of what was shown, and returns the length of each one's."""
 
     def norms(self) -> Float64:
         """Those lengths, without a step."""
 
     def picture(self) -> Float32:
-        """The image as it is now, in pixel space, [count, C, H, W]."""
+        """The image as it is now, in pixel space, [count, C, H, W]; a transparent one has its alpha as one more channel."""
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All that a step reads and writes, by name."""
@@ -65,14 +76,15 @@ def canvas_of(spec: AscentSpec, batch: Float32, gradient: Float32) -> Canvas:
 
 
 def _is_plain(spec: AscentSpec) -> bool:
-    if spec.penalties:
-        return False
-    return spec.parameterization == Pixels() and not spec.transforms and spec.image.planar_shape == spec.pixels.planar_shape
+    in_planes = not spec.jitter or len(spec.pixels.sizes) <= _PLANE_AXES
+    as_large = spec.image.planar_shape == spec.pixels.planar_shape
+    is_alone = not spec.transforms and not spec.penalties and spec.alpha is None
+    return spec.parameterization == Pixels() and is_alone and as_large and in_planes
 
 
 def _ascender(spec: AscentSpec) -> Ascender:
     """Around the model: pixels to its input, and steps of pixels."""
-    low, high = spec.bounds
+    low, high = _cut_at(spec)
     return Ascender(
         spec.pixels.planar_shape,
         rule=spec.optimizer,
@@ -86,6 +98,38 @@ def _ascender(spec: AscentSpec) -> Ascender:
     )
 
 
+def _cut_at(spec: AscentSpec) -> tuple[float, float]:
+    """Where a step cuts all pixels off alike: nowhere if a projection comes before the bounds, or these are arrays."""
+    low, high = spec.bounds
+    if spec.projection is not None or isinstance(low, np.ndarray) or isinstance(high, np.ndarray):
+        return -np.inf, np.inf
+    return low, high
+
+
+class _Image:
+    """The image itself as what changes: where it begins, where it must stay."""
+
+    def __init__(self, spec: AscentSpec) -> None:
+        self._bounds = spec.bounds
+        self._in_arrays = any(isinstance(bound, np.ndarray) for bound in spec.bounds)
+        self._ball = None if spec.projection is None else Ball(spec.projection, spec.start, spec.bounds)
+        seeds = [stream(spec.seed, image, BALL) for image in range(spec.count)]
+        self.pixels = spec.start.copy() if self._ball is None else self._ball.first(seeds)
+
+    def confine(self, norms: Float64) -> None:
+        """Brings it back after a step by gradients of these lengths; one that is not finite was no step."""
+        if self._ball is not None:
+            self._ball.project(self.pixels, np.isfinite(norms))
+        elif self._in_arrays:
+            np.clip(self.pixels, *self._bounds, out=self.pixels)
+
+    def fits(self, array: npt.NDArray[Any]) -> str:
+        """What is wrong with pixels that should take its place."""
+        if wrong := within(array, self._bounds):
+            return wrong
+        return "" if self._ball is None or self._ball.holds(array) else "expected values near the start, got others"
+
+
 class PixelCanvas:
     """An image as large as the model's input, rolled at most; without penalties."""
 
@@ -95,40 +139,57 @@ class PixelCanvas:
         self._spec, self._ascender = spec, _ascender(spec)
         self._batch, self._raw = spec.pixels.buffer(batch), gradient
         self._gradient = spec.pixels.buffer(gradient)
-        self._image = spec.start.copy()
+        self._image = _Image(spec)
         self.optimizer = self._ascender.new_state(spec.count)
         self._offsets: npt.NDArray[np.int32] | None = None
         self._jitter, self._next = spec.offsets(), 0
 
-    def show(self, index: int) -> None:
+    def show(self, index: int, *, plain: bool) -> None:
         """See `Canvas`."""
-        if index != self._next:
-            self._jitter = self._spec.offsets(index)
-        self._next = index + 1
-        self._offsets = None if index == self._spec.steps else next(self._jitter)
-        self._ascender.prepare(self._image, self._offsets, self._batch)
+        self._offsets = None if plain else self._offsets_of(index)
+        self._ascender.prepare(self._image.pixels, self._offsets, self._batch)
 
-    def step(self) -> Float64:
+    def show_picture(self, picture: Float32) -> None:
+        """See `Canvas`."""
+        self._ascender.prepare(picture, None, self._batch)
+
+    def step(self, held: Mask | None) -> Float64:
         """See `Canvas`."""
         rate = self._spec.learning_rate(self.optimizer.steps)
-        return self._ascender.step(self._image, self._gradient, self._offsets, self.optimizer, rate)
+        if held is not None:
+            lengths_held = self._lengths(self._raw[held])
+            self._raw[held] = np.nan  # the kernel leaves such images as they are
+        norms = self._ascender.step(self._image.pixels, self._gradient, self._offsets, self.optimizer, rate)
+        self._image.confine(norms)
+        if held is not None:
+            norms[held] = lengths_held
+        return norms
 
     def norms(self) -> Float64:
         """See `Canvas`."""
-        pixels = self._spec.pixels
-        return lengths(pixels.to_planar(self._raw).astype(np.float64) * np.float64(pixels.scale).reshape(-1, 1, 1))
+        return self._lengths(self._raw)
 
     def picture(self) -> Float32:
         """See `Canvas`."""
-        return self._image
+        return self._image.pixels
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """See `Canvas`."""
-        return {"image": self._image, **_named(self.optimizer)}
+        return {"image": self._image.pixels, **_named(self.optimizer)}
 
     def fits(self, name: str, array: npt.NDArray[Any]) -> str:
         """See `Canvas`."""
-        return within(array, self._spec.bounds) if name == "image" else ""
+        return self._image.fits(array) if name == "image" else ""
+
+    def _offsets_of(self, index: int) -> npt.NDArray[np.int32] | None:
+        if index != self._next:
+            self._jitter = self._spec.offsets(index)
+        self._next = index + 1
+        return next(self._jitter)
+
+    def _lengths(self, gradient: Float32) -> Float64:
+        pixels = self._spec.pixels
+        return lengths(pixels.to_planar(gradient).astype(np.float64) * np.float64(pixels.scale).reshape(-1, 1, 1))
 
 
 class PaintedCanvas:
@@ -137,14 +198,13 @@ class PaintedCanvas:
     def __init__(self, spec: AscentSpec, batch: Float32, gradient: Float32) -> None:
         self._spec, self._batch, self._gradient = spec, spec.pixels.buffer(batch), gradient
         self._around = _ascender(spec)
-        height, width = spec.image.planar_shape[1:]
         roll = (Jitter(spec.jitter, JitterKind.ROLL),) if spec.jitter else ()
         self._views = Views(
             (*roll, *spec.transforms),
             seed=spec.seed,
             count=spec.count,
-            size=(height, width),
-            target=spec.pixels.planar_shape[1:],
+            sizes=spec.image.sizes,
+            target=spec.pixels.sizes,
             pixels=Range(*spec.bounds),
             max_pixels=spec.max_pixels,
             fuse=not spec.resample_each,
@@ -152,17 +212,30 @@ class PaintedCanvas:
         self._view: View = self._views.plain()
         squash = Squash(spec.parameterization.squash)
         is_image = isinstance(spec.parameterization, Pixels) and squash is Squash.CLIP and not spec.parameterization.colours
-        self._painter = None if is_image else Painter(spec.parameterization, spec.image.planar_shape, Range(*spec.bounds))
-        self._bounds = spec.bounds if is_image else (-np.inf, np.inf)
-        self._numbers = spec.start.copy() if self._painter is None else _first_numbers(spec, self._painter)
+        is_image = is_image and spec.alpha is None
+        self._painter: Painter | None = None
+        self._image: _Image | None = None
+        if is_image:
+            self._image = _Image(spec)
+            self._numbers, (low, high) = self._image.pixels, _cut_at(spec)
+        else:
+            self._painter = Painter(spec.parameterization, (spec.image.channels, *spec.image.sizes), Range(*spec.bounds))
+            self._numbers, (low, high) = _first_numbers(spec, self._painter), (-np.inf, np.inf)
+        self._transparency: Transparency | None = None
+        if spec.alpha is not None:
+            self._transparency = Transparency(spec.alpha, spec.parameterization, spec.image, spec.bounds, spec.seed)
+            deviation = spec.origin.standard_deviation if isinstance(spec.origin, Noise) else Noise().standard_deviation
+            alpha = self._transparency.numbers(spec.count, deviation).reshape(spec.count, 1, 1, -1)
+            self._numbers = np.concatenate([self._numbers, alpha], axis=3)
+        self._index = 0
         self._ascender = Ascender(
             self._numbers.shape[1:],
             rule=spec.optimizer,
             mean=spec.pixels.mean if is_image else 0.0,
             normalization=spec.gradient_normalization,
             weight_decay=spec.weight_decay,
-            low=self._bounds[0],
-            high=self._bounds[1],
+            low=low,
+            high=high,
         )
         self.optimizer = self._ascender.new_state(spec.count)
         self._painted: Float32 | None = None  # until the numbers change
@@ -170,20 +243,28 @@ class PaintedCanvas:
         self._pull: Float32 | None = None
         """The gradient of the penalties with respect to the pixels."""
 
-    def show(self, index: int) -> None:
+    def show(self, index: int, *, plain: bool) -> None:
         """See `Canvas`."""
-        last = index == self._spec.steps
-        self._view = self._views.plain() if last else self._views.at(index, self._spec.progress(index))
-        if self._spec.penalties:
-            progress = self._spec.progress(index)
-            self.penalty, self._pull = values_and_gradients(self._spec.penalties, self.picture(), progress)
-        self._around.prepare(self._view.forward(self.picture()), None, self._batch)
+        self._view = self._views.plain() if plain else self._views.at(index, self._spec.progress(index))
+        self._index = index
+        self._around.prepare(self._view.forward(self._seen(self.picture())), None, self._batch)
 
-    def step(self) -> Float64:
+    def show_picture(self, picture: Float32) -> None:
         """See `Canvas`."""
-        rate = self._spec.learning_rate(self.optimizer.steps)
-        norms = self._ascender.step(self._numbers, self._slope(), None, self.optimizer, rate)
+        self._around.prepare(self._views.plain().forward(self._seen(picture)), None, self._batch)
+
+    def step(self, held: Mask | None) -> Float64:
+        """See `Canvas`."""
+        rate, slope = self._spec.learning_rate(self.optimizer.steps), self._slope()
+        if held is not None:
+            lengths_held = lengths(slope[held].astype(np.float64))
+            slope[held] = np.nan  # the kernel leaves such images as they are
+        norms = self._ascender.step(self._numbers, slope, None, self.optimizer, rate)
         self._painted = None
+        if self._image is not None:
+            self._image.confine(norms)
+        if held is not None:
+            norms[held] = lengths_held
         return norms
 
     def norms(self) -> Float64:
@@ -195,7 +276,11 @@ class PaintedCanvas:
         if self._painter is None:
             return self._numbers
         if self._painted is None:
-            self._painted = self._painter.paint(self._numbers.reshape(self._spec.count, -1))
+            numbers = self._numbers.reshape(self._spec.count, -1)
+            self._painted = self._painter.paint(numbers[:, : self._painter.length])
+            if self._transparency is not None:
+                alpha = self._transparency.painter.paint(numbers[:, self._painter.length :])
+                self._painted = np.concatenate([self._painted, alpha], axis=1)
         return self._painted
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -204,17 +289,47 @@ class PaintedCanvas:
 
     def fits(self, name: str, array: npt.NDArray[Any]) -> str:
         """See `Canvas`."""
-        return within(array, self._bounds) if name == "numbers" else ""
+        if name != "numbers":
+            return ""
+        return self._image.fits(array) if self._image is not None else within(array, (-np.inf, np.inf))
 
     def _slope(self) -> Float32:
         """The gradient with respect to the numbers, shaped like them."""
         pixels = self._spec.pixels
         gradient = self._view.adjoint(pixels.to_planar(self._gradient) * pixels.scale.reshape(-1, 1, 1))
+        back = None
+        if self._transparency is not None:
+            gradient, back = self._transparency.pull_back(gradient)
         if self._pull is not None:
             gradient = added(gradient, self._pull)
         if self._painter is not None:
-            gradient = self._painter.pull_back(self._numbers.reshape(self._spec.count, -1), self.picture(), gradient)
+            gradient = self._pulled_back(self._painter, gradient, back)
         return np.ascontiguousarray(gradient).reshape(self._numbers.shape)
+
+    def _pulled_back(self, painter: Painter, gradient: Float32, back: Float32 | None) -> Float32:
+        """From pixels, and from alpha, to numbers."""
+        numbers, picture = self._numbers.reshape(self._spec.count, -1), self.picture()
+        if self._transparency is None or back is None:
+            return painter.pull_back(numbers, picture, gradient)
+        length, channels = painter.length, self._spec.image.channels
+        pixels = painter.pull_back(numbers[:, :length], picture[:, :channels], gradient)
+        alpha = self._transparency.painter.pull_back(numbers[:, length:], picture[:, channels:], back)
+        return np.concatenate([pixels, alpha], axis=1)
+
+    def _seen(self, picture: Float32) -> Float32:
+        """What is to be seen of a picture: over its background, if it is transparent. Notes what it adds by itself."""
+        spec, alpha = self._spec, None
+        image = picture
+        if self._transparency is not None:
+            image, alpha = np.split(picture, [spec.image.channels], axis=1)
+        self.penalty = None
+        if spec.penalties:
+            self.penalty, self._pull = values_and_gradients(spec.penalties, image, spec.progress(self._index))
+        if self._transparency is None or alpha is None:
+            return picture
+        more = self._transparency.penalty(alpha)
+        self.penalty = more if self.penalty is None else added(self.penalty, more)
+        return self._transparency.over(image, alpha, self._index)
 
 
 def _first_numbers(spec: AscentSpec, painter: Painter) -> Float32:
@@ -238,8 +353,8 @@ def lengths(gradient: Float64) -> Float64:
     return norms
 
 
-def within(array: npt.NDArray[Any], bounds: tuple[float, float]) -> str:
+def within(array: npt.NDArray[Any], bounds: Bounds) -> str:
     """What is wrong with values that should lie within bounds."""
     low, high = bounds
     inside = np.array_equal(np.clip(array, low, high), array)
-    return "" if inside else f"expected values from {low:g} to {high:g}, got others"
+    return "" if inside else f"expected values from {np.min(low):g} to {np.max(high):g}, got others"

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from gradserve import ModelDescription
 from gradserve.objectives import Direction, Scaled
 from gradserve.parameterizations import Pixels
+from gradserve.stopping import Keep
 from gradserve_server.ascent.spec import AscentSpec
 
 _SAME_NAME = ("count", "seed", "optimizer", "gradient_normalization", "weight_decay", "jitter", "bounds")
@@ -54,6 +55,11 @@ def _added(spec: AscentSpec, terms: Sequence[Scaled]) -> dict[str, tuple[Any, An
     return {
         "parameterization": (text(spec.parameterization), text(Pixels())),
         "transforms": (spec.transforms, ()),
+        "projection": (spec.projection, None),
+        "alpha": (spec.alpha, None),
+        "stop_at": (spec.stop_at, None),
+        "keep": (spec.keep, Keep.LAST),
+        "redirect_relu_steps": (spec.redirect_relu_steps, 0),
         "resample_each": (spec.resample_each, False),
         "image_size": (spec.image.model_shape, spec.pixels.model_shape),
         # How far a number has come depends on them.

@@ -2,8 +2,17 @@
 
     model input = (pixel - mean) / std, channel by channel, in the model's layout
 
-The image is planar, [N, C, H, W], because every later stage works on planes; the kernels write the model's layout. An input
-that is no image (any rank but 4) is one plane of one row.
+The image is planar, [N, C, H, W], because every later stage works on planes; the kernels write the model's layout. By the
+rank of the model's input:
+
+| input | is | plane of each channel | sizes |
+|---|---|---|---|
+| [N], [N, L] | a vector: one channel | 1, L | L |
+| [N, C, L] | a signal | 1, L | L |
+| [N, C, H, W] | an image | H, W | H, W |
+| [N, C, D, H, W] and more | a volume | D H, W | D, H, W |
+
+The layout "NHWC" says that channels come last, whatever the rank.
 """
 
 from dataclasses import dataclass
@@ -17,6 +26,12 @@ from gradserve.errors import InvalidAscent
 
 IMAGE_RANK = 3
 """Axes of one image without the batch axis."""
+
+_SIGNAL_RANK = 2
+"""The same of what has a channel axis, at least."""
+
+_IMAGE_AXES, _VOLUME_AXES = 2, 3
+"""Of a channel."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +60,34 @@ class PixelSpace:
     @property
     def layout(self) -> str:
         """Of the model's input."""
-        return self.description.layout if self.description is not None and self.is_image else "NCHW"
+        return self.description.layout if self.description is not None and len(self.model_shape) > 1 else "NCHW"
+
+    @property
+    def channels(self) -> int:
+        """C."""
+        if len(self.model_shape) < _SIGNAL_RANK:
+            return 1
+        return self.model_shape[-1 if self.layout == "NHWC" else 0]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Of a channel, one for each axis."""
+        if len(self.model_shape) < _SIGNAL_RANK:
+            return self.model_shape or (1,)
+        return self.model_shape[:-1] if self.layout == "NHWC" else self.model_shape[1:]
 
     @property
     def planar_shape(self) -> tuple[int, int, int]:
         """C, H, W."""
-        if not self.is_image:
-            return 1, 1, prod(self.model_shape)
-        first, second, third = self.model_shape
-        return (third, first, second) if self.layout == "NHWC" else (first, second, third)
+        *rows, columns = self.sizes
+        return self.channels, prod(rows), columns
+
+    @property
+    def spelled(self) -> str:
+        """What the input is, for errors."""
+        axes = ",".join("DHW"[-len(self.sizes) :]) if _IMAGE_AXES <= len(self.sizes) <= _VOLUME_AXES else "L"
+        kind = {1: "a signal", _IMAGE_AXES: "an image"}.get(len(self.sizes), "a volume")
+        return "a vector [N,L]" if len(self.model_shape) < _SIGNAL_RANK else f"{kind} [N,C,{axes}]"
 
     @property
     def mean(self) -> npt.NDArray[np.float32]:
@@ -68,13 +102,13 @@ class PixelSpace:
     def to_planar(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """[N, *model_shape] as [N, C, H, W]."""
         if self.layout == "NHWC":
-            return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+            images = np.moveaxis(images, -1, 1)
         return np.ascontiguousarray(images).reshape(-1, *self.planar_shape)
 
     def from_planar(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """[N, C, H, W] as [N, *model_shape]; always a copy."""
         if self.layout == "NHWC":
-            return images.transpose(0, 2, 3, 1).copy()
+            return np.moveaxis(images.reshape(len(images), self.channels, *self.sizes), 1, -1).copy()
         return images.copy().reshape(-1, *self.model_shape)
 
     def buffer(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -14,7 +14,6 @@ from gradserve import (
     AscentSettings,
     Checkpoint,
     GradientNormalization,
-    ImageDescription,
     Noise,
     TensorDescription,
 )
@@ -22,22 +21,25 @@ from gradserve.errors import InvalidAscent, NotDifferentiable, TooLarge, Unknown
 from gradserve.numbers import Linear, Schedule, scheduled
 from gradserve.objectives import Penalty
 from gradserve.optimizers import AdamW, Optimizer
-from gradserve.parameterizations import Parameterization, Pixels, Squash
+from gradserve.parameterizations import Alpha, Parameterization, Pixels, Squash
+from gradserve.projections import Projection
+from gradserve.stopping import Keep, StopAt
 from gradserve.transforms import Transform
 from gradserve.wire import check_settings
+from gradserve_server.ascent.alpha import check_alpha
+from gradserve_server.ascent.bounds import Bounds, checked_bounds
 from gradserve_server.ascent.pixels import PixelSpace
+from gradserve_server.ascent.projection import check_projection
+from gradserve_server.ascent.ranges import LARGEST, LARGEST_COUNT, limited, number, whole
+from gradserve_server.ascent.stopping import check_keep, check_stop_at
 from gradserve_server.ascent.transforms.checks import check_transforms
 from gradserve_server.ascent.transforms.draws import STEPS_DRAWN, stream
+from gradserve_server.ascent.transforms.geometry import Range
 from gradserve_server.config import EngineConfig
 from gradserve_server.kernels import Ascender
 
-LARGEST_COUNT = 2**32 - 1
-"""What the wire has room for."""
-
-NOISE, JITTER = range(2)
+NOISE, JITTER, BALL = range(3)
 """The streams of random numbers that each image has, beside those of its transforms."""
-
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +71,13 @@ class AscentSpec:
     resample_each: bool
     gradient_normalization: GradientNormalization
     weight_decay: float
-    bounds: tuple[float, float]
+    bounds: Bounds
+    """Lower and upper: numbers, or [C, H, W]."""
+    projection: Projection | None
+    alpha: Alpha | None
+    stop_at: StopAt | None
+    keep: Keep
+    redirect_relu_steps: int
     report_every: int
     image_every: int
     checkpoint_every: int
@@ -77,6 +85,11 @@ class AscentSpec:
     """Where to go on; not checked yet."""
     penalties: tuple[tuple[Schedule, Penalty], ...] = ()
     """The terms of the objective that are of the image itself."""
+
+    @property
+    def is_transformed(self) -> bool:
+        """Whether the model sees anything but the image as it is, in its size."""
+        return bool(self.transforms or self.jitter)
 
     def progress(self, index: int) -> float:
         """The share of the steps that a step begins with: 0 at the first, 1 at the last, and after it."""
@@ -126,49 +139,49 @@ def resolve(
     """
     check_settings(settings)
     tensor = _changing_input(settings.get("input", ""), inputs, float_inputs)
-    steps = _limited("steps", _whole("steps", settings.get("steps", 256), 1, LARGEST_COUNT), limits.max_steps)
-    seed = _whole("seed", settings.get("seed", 0), 0, 2**64 - 1)
-    count = _limited("count", _whole("count", settings.get("count", 0) or 1, 1, LARGEST_COUNT), limits.max_images)
+    steps = limited("steps", whole("steps", settings.get("steps", 256), 1, LARGEST_COUNT), limits.max_steps)
+    seed = whole("seed", settings.get("seed", 0), 0, 2**64 - 1)
+    count = limited("count", whole("count", settings.get("count", 0) or 1, 1, LARGEST_COUNT), limits.max_images)
     pixels = PixelSpace(tensor.image, _sample_shape(tensor, settings.get("shape", ()), count, limits.max_ascent_mib))
-    bounds = _bounds(settings.get("bounds"), tensor.image)
-    jitter = _whole("jitter", settings.get("jitter", 0), 0, 2**15)
-    if jitter and not pixels.is_image:
-        msg = f"jitter: expected 0, because input '{tensor.name}' is not an image [N,C,H,W], got {jitter}"
-        raise InvalidAscent(msg)
+    jitter = whole("jitter", settings.get("jitter", 0), 0, 2**15)
     image = _image_space(settings.get("image_size"), pixels, tensor.name, count, limits.max_ascent_mib)
+    bounds = checked_bounds(settings.get("bounds"), tensor.image, image)
     transforms = tuple(settings.get("transforms", ()))
-    check_transforms(transforms)
-    if transforms and not pixels.is_image:
-        msg = f"transforms: expected none, because input '{tensor.name}' is not an image [N,C,H,W], got {len(transforms)}"
-        raise InvalidAscent(msg)
+    check_transforms(transforms, is_image=pixels.is_image, what=f"input '{tensor.name}' is {pixels.spelled}")
     optimizer = _optimizer(settings.get("optimizer", Adam()))
-    weight_decay = _number("weight_decay", settings.get("weight_decay", 0.0), 0.0, 1.0)
+    weight_decay = number("weight_decay", settings.get("weight_decay", 0.0), 0.0, 1.0)
     if isinstance(optimizer, AdamW) and weight_decay:
         msg = f"weight_decay: expected 0, because AdamW has its own, got {weight_decay:g}"
         raise InvalidAscent(msg)
+    parameterization = _parameterization(settings.get("parameterization", Pixels()))
     origin = _origin(settings.get("start", Noise()))
     return AscentSpec(
         input=tensor.name,
         feeds=_feeds(tensor.name, settings.get("inputs", {}), inputs, pixels, count),
         pixels=pixels,
         image=image,
-        start=_start(origin, bounds, image, [stream(seed, number, NOISE) for number in range(count)]),
+        start=_start(origin, bounds, image, [stream(seed, index, NOISE) for index in range(count)]),
         origin=origin,
         steps=steps,
         count=count,
         jitter=jitter,
         seed=seed,
         optimizer=optimizer,
-        parameterization=_parameterization(settings.get("parameterization", Pixels())),
+        parameterization=parameterization,
         transforms=transforms,
         max_pixels=(limits.max_ascent_mib << 20) // (4 * count * pixels.planar_shape[0]),
         resample_each=bool(settings.get("resample_each", False)),
         gradient_normalization=_normalization(settings.get("gradient_normalization", GradientNormalization.NONE)),
         weight_decay=weight_decay,
         bounds=bounds,
-        report_every=_whole("report_every", settings.get("report_every", 0) or 1, 1, LARGEST_COUNT),
-        image_every=_whole("image_every", settings.get("image_every", 0), 0, LARGEST_COUNT),
-        checkpoint_every=_whole("checkpoint_every", settings.get("checkpoint_every", 0), 0, LARGEST_COUNT),
+        projection=(projection := check_projection(settings.get("projection"), parameterization)),
+        alpha=check_alpha(settings.get("alpha"), projection),
+        stop_at=check_stop_at(settings.get("stop_at")),
+        keep=check_keep(settings.get("keep", Keep.LAST)),
+        redirect_relu_steps=whole("redirect_relu_steps", settings.get("redirect_relu_steps", 0), 0, LARGEST_COUNT),
+        report_every=whole("report_every", settings.get("report_every", 0) or 1, 1, LARGEST_COUNT),
+        image_every=whole("image_every", settings.get("image_every", 0), 0, LARGEST_COUNT),
+        checkpoint_every=whole("checkpoint_every", settings.get("checkpoint_every", 0), 0, LARGEST_COUNT),
         resume=_resume(settings.get("resume")),
     )
 
@@ -242,9 +255,9 @@ def _image_space(given: tuple[int, int] | None, pixels: PixelSpace, name: str, c
     if given is None:
         return pixels
     if not pixels.is_image:
-        msg = f"image_size: expected none, because input '{name}' is not an image [N,C,H,W], got {list(given)}"
+        msg = f"image_size: expected none, because input '{name}' is {pixels.spelled}, got {list(given)}"
         raise InvalidAscent(msg)
-    height, width = (_whole("image_size", size, 1, 2**14) for size in given)
+    height, width = (whole("image_size", size, 1, 2**14) for size in given)
     channels = pixels.planar_shape[0]
     _check_bytes("image_size", count, (channels, height, width), max_mib)
     shape = (height, width, channels) if pixels.layout == "NHWC" else (channels, height, width)
@@ -254,45 +267,26 @@ def _image_space(given: tuple[int, int] | None, pixels: PixelSpace, name: str, c
 # ---- the caller's side -----------------------------------------------------------------------------------------------
 
 
-def _bounds(given: tuple[float, float] | None, image: ImageDescription | None) -> tuple[float, float]:
-    if given is None:
-        return (image.low, image.high) if image is not None else (-math.inf, math.inf)
-    try:
-        low, high = (float(bound) for bound in given)
-    except (TypeError, ValueError) as error:
-        msg = f"bounds: expected two numbers, got {given!r}"
-        raise InvalidAscent(msg) from error
-    if not low < high:
-        msg = f"bounds: expected the smaller first, got {low} and {high}"
-        raise InvalidAscent(msg)
-    for bound in (low, high):
-        if _LARGEST < abs(bound) < math.inf:
-            msg = f"bounds: expected numbers that float32 holds, or infinity, got {low} and {high}"
-            raise InvalidAscent(msg)
-    return low, high
-
-
 def _origin(start: float | Noise | npt.NDArray[Any]) -> float | Noise | npt.NDArray[np.float32]:
     if isinstance(start, Noise):
-        return Noise(_number("start: standard deviation", start.standard_deviation, 0.0, _LARGEST))
+        return Noise(number("start: standard deviation", start.standard_deviation, 0.0, LARGEST))
     if np.ndim(start) == 0:
-        return _number("start", start, -_LARGEST, _LARGEST)
+        return number("start", start, -LARGEST, LARGEST)
     return _start_image(start)
 
 
 def _start(
     origin: float | Noise | npt.NDArray[np.float32],
-    bounds: tuple[float, float],
+    bounds: Bounds,
     pixels: PixelSpace,
     streams: Sequence[np.random.SeedSequence],
 ) -> npt.NDArray[np.float32]:
     shape = (len(streams), *pixels.planar_shape)
     if isinstance(origin, Noise):
-        bounded = all(map(math.isfinite, bounds))
-        middle, width = (sum(bounds) / 2, bounds[1] - bounds[0]) if bounded else (0.0, 1.0)
+        pixel_range = Range(*bounds)
         generators = [np.random.Generator(np.random.Philox(stream)) for stream in streams]
         image = np.stack([generator.standard_normal(shape[1:], np.float32) for generator in generators])
-        image = image * np.float32(origin.standard_deviation * width) + np.float32(middle)
+        image = image * np.float32(origin.standard_deviation * pixel_range.width) + np.float32(pixel_range.middle)
     elif isinstance(origin, float):
         image = np.full(shape, origin, np.float32)
     else:
@@ -331,9 +325,9 @@ def _optimizer(optimizer: Any) -> Optimizer:
         raise InvalidAscent(msg)
     rate = optimizer.learning_rate
     rates = (rate.start, rate.end) if isinstance(rate, Linear) else (rate,)
-    for number in rates:
+    for one in rates:
         # At its end, and only there, a rate may have come down to 0.
-        if not isinstance(number, (int, float, np.number)) or not 0 <= number <= _LARGEST or not any(rates):
+        if not isinstance(one, (int, float, np.number)) or not 0 <= one <= LARGEST or not any(rates):
             msg = f"learning_rate: expected a number above 0, got {rate}"
             raise InvalidAscent(msg)
     try:
@@ -362,29 +356,3 @@ def _normalization(normalization: str) -> GradientNormalization:
     except ValueError:
         msg = f"gradient_normalization: expected one of {', '.join(GradientNormalization)}, got {normalization!r}"
         raise InvalidAscent(msg) from None
-
-
-def _whole(name: str, value: int, low: int, high: int) -> int:
-    if not isinstance(value, (int, np.integer)) or not low <= value <= high:
-        msg = f"{name}: expected a whole number from {low} to {high}, got {value!r}"
-        raise InvalidAscent(msg)
-    return int(value)
-
-
-def _limited(name: str, value: int, most: int) -> int:
-    if value > most:
-        setting = {"steps": "max_steps", "count": "max_images"}[name]
-        msg = f"{name}: expected at most {most} ({setting}) in an ascent, got {value}"
-        raise TooLarge(msg)
-    return value
-
-
-def _number(name: str, value: Any, low: float, high: float) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not (low <= number <= high and math.isfinite(number)):
-        msg = f"{name}: expected a finite number from {low} to {high}, got {value!r}"
-        raise InvalidAscent(msg)
-    return number

@@ -10,7 +10,9 @@ import numpy.typing as npt
 from gradserve import Checkpoint
 from gradserve.checkpoints import FORMAT
 from gradserve.errors import InvalidAscent
-from gradserve_server.ascent.canvas import Canvas
+from gradserve.stopping import Keep
+from gradserve_server.ascent.best import Best
+from gradserve_server.ascent.canvas import Canvas, within
 from gradserve_server.ascent.spec import AscentSpec
 
 _SHOWN = 100
@@ -25,6 +27,20 @@ class State:
     """What changes, and what the optimizer remembers of it."""
     finite: npt.NDArray[np.bool_]
     """Which images have never met a value or gradient that is not, [count]."""
+    moved: npt.NDArray[np.bool_]
+    """Which images have met a gradient that is not zero, [count]."""
+    reached: npt.NDArray[np.bool_] | None
+    """Which images have reached `stop_at`, [count]."""
+    best: Best | None
+    """Which images are delivered, where these are not the last ones."""
+
+    @classmethod
+    def of(cls, spec: AscentSpec, canvas: Canvas) -> "State":
+        """That of an ascent which has not begun."""
+        count = spec.count
+        reached = None if spec.stop_at is None else np.zeros(count, np.bool_)
+        best = Best(_with_alpha(spec)) if spec.keep is Keep.BEST else None
+        return cls(canvas, np.ones(count, np.bool_), np.zeros(count, np.bool_), reached, best)
 
     @property
     def index(self) -> int:
@@ -33,7 +49,9 @@ class State:
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Every array in it by name, to be read and written. What an ascent comes to remember later joins here."""
-        return {"finite": self.finite, **self.canvas.arrays()}
+        reached = {} if self.reached is None else {"reached": self.reached}
+        best = {} if self.best is None else {f"best: {name}": array for name, array in self.best.arrays().items()}
+        return {"finite": self.finite, "moved": self.moved, **reached, **best, **self.canvas.arrays()}
 
     def save(self, identity: Mapping[str, str]) -> Checkpoint:
         """A copy that nothing changes any more.
@@ -65,13 +83,25 @@ class State:
             raise InvalidAscent(msg)
         for name, array in ours.items():
             _check_array(name, checkpoint.arrays[name], array)
-            wrong = self.canvas.fits(name, checkpoint.arrays[name])
+            wrong = self._fits(name, checkpoint.arrays[name], spec)
             if wrong:
                 msg = f"resume: '{name}': {wrong}"
                 raise InvalidAscent(msg)
         self.canvas.optimizer.steps = checkpoint.index
         for name, array in ours.items():
             array[...] = checkpoint.arrays[name]
+
+    def _fits(self, name: str, array: npt.NDArray[Any], spec: AscentSpec) -> str:
+        """What is wrong with an array that should take the place of one of `arrays`; "" for nothing."""
+        if name == "best: images":
+            image, alpha = np.split(array, [spec.image.channels], axis=1)
+            return within(image, spec.bounds) or within(alpha, (0.0, 1.0))
+        return within(array, (0, spec.steps)) if name == "best: indices" else self.canvas.fits(name, array)
+
+
+def _with_alpha(spec: AscentSpec) -> npt.NDArray[np.float32]:
+    """The start as canvases have pictures; not painted, which would be too early before a checkpoint."""
+    return spec.start if spec.alpha is None else np.pad(spec.start, ((0, 0), (0, 1), (0, 0), (0, 0)))
 
 
 def _check_identity(checkpoint: Checkpoint, identity: Mapping[str, str]) -> None:

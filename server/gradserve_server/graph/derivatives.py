@@ -68,6 +68,8 @@ class Wanted:
     targets: tuple[Head, ...] | tuple[str, ...]
     """Heads for an objective; names of layers otherwise."""
     product: Product = Product.VJP
+    redirect_relu: bool = False
+    """Whether activations that would block the whole gradient of a sample redirect it (`autodiff.redirected`)."""
 
     @property
     def layers(self) -> list[str]:
@@ -126,6 +128,8 @@ def derive(model: ir.Model, wanted: Wanted, policy: Policy = DEFAULT_POLICY) -> 
 
 def choose(model: ir.Model, wanted: Wanted, policy: Policy) -> Choice:
     """The backend for a request, with the reason."""
+    if wanted.redirect_relu:
+        return Choice(Backend.PORTABLE, "gradients are redirected")
     if policy.backend is not Backend.AUTO:
         _can(wanted, policy.backend, model)
         return Choice(policy.backend, "asked for")
@@ -181,7 +185,8 @@ def _build(graph: ir.Model, wanted: Wanted, backend: Backend, policy: Policy) ->
     if backend is Backend.TRAINING:
         model = ort_training.build_vjp(graph, wanted.wrt)
     else:
-        model = build_vjp(graph, wanted.wrt, straight_through=policy.straight_through)
+        redirect = wanted.redirect_relu
+        model = build_vjp(graph, wanted.wrt, straight_through=policy.straight_through, redirect_relu=redirect)
     if wanted.heads:
         append_heads(model, wanted.heads)
     if wanted.product is Product.HVP:

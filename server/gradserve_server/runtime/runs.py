@@ -183,3 +183,37 @@ class Steps(GraphRun):
         for name, buffer in self._results.items():
             buffer[...] = results[name]
         return self._results
+
+
+class Relay:
+    """Runs of one ascent by one plan and then by another: only those whose turn it is wait for their peers.
+
+    A context that ends the last of them.
+    """
+
+    def __init__(self) -> None:
+        self._now: Steps | None = None
+
+    def of(self, steps: Steps) -> Callable[[Callable[[], bool]], None]:
+        """Calls them, after it has ended those before."""
+
+        def run(advance: Callable[[], bool]) -> None:
+            if self._now is not steps:
+                self._end()
+                self._now = steps.__enter__()
+            steps(advance)
+
+        return run
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._now is not None:
+            self._now.__exit__(None, None, None)
+        self._now = None

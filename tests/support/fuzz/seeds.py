@@ -12,9 +12,9 @@ from support.fuzz.rpcs import Rpc
 from support.paths import MODELS
 from tritonclient.grpc import service_pb2
 
-from gradserve import Adam, Noise, Sgd, _calls, numbers, optimizers, transforms
+from gradserve import Adam, Noise, Sgd, _calls, numbers, optimizers, projections, stopping, transforms
 from gradserve import objectives as O
-from gradserve.parameterizations import Fourier, Laplacian, Phases
+from gradserve.parameterizations import Alpha, Fourier, Laplacian, Phases
 
 X = golden.digits()[:2]
 IMAGE = {"image": X}
@@ -61,6 +61,13 @@ ASCENTS = (
         "transforms": TRANSFORMS[:6],
         "resample_each": True,
     },
+    {"steps": 2, "gradient_normalization": "sign", "projection": projections.LInfBall(0.1, True), "optimizer": Sgd(0.02)},
+    {"steps": 2, "gradient_normalization": "l2", "projection": projections.L2Ball(0.5, True), "optimizer": Sgd(0.1)},
+    {"steps": 2, "bounds": (np.zeros((28, 28)), np.ones((1, 1, 28)))},
+    {"steps": 2, "alpha": Alpha(penalty=0.5), "parameterization": Fourier(colours=()), "keep": "best"},
+    {"steps": 2, "alpha": Alpha(0.5)},
+    {"steps": 3, "stop_at": stopping.Value(0.5, 2), "keep": "best", "jitter": 1, "count": 2},
+    {"steps": 3, "stop_at": stopping.Probability(0.2, "logits", 3), "redirect_relu_steps": 2},
     {"steps": 2, "parameterization": Laplacian(3, colours=()), "transforms": TRANSFORMS[6:]},
     {"steps": 2, "parameterization": Phases(np.ones((1, 28, 15), np.float32), colours=())},
 )

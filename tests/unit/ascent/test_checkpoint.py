@@ -23,7 +23,8 @@ from gradserve.numbers import Linear
 from gradserve.optimizers import AdamW, Momentum, NAdam, RmsProp
 from gradserve.v1 import checkpoint_pb2 as pb
 from gradserve_server import EngineConfig, kernels
-from gradserve_server.ascent.loop import Signals, ascend
+from gradserve_server.ascent.climb import Signals
+from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.spec import resolve
 from gradserve_server.ascent.transforms.draws import STEPS_DRAWN
 
@@ -283,8 +284,11 @@ FORGED = {
     "long settings": (with_settings(**{"x" * 1000: "y" * 10**6}), "but x{100} was y{100}, is none$"),
     "beyond the end": (lambda c: replace(c, index=STEPS + 1), f"at most the {STEPS} steps .* checkpoint at {STEPS + 1}$"),
     "before the start": (lambda c: replace(c, index=-1), "at most"),
-    "no arrays": (lambda c: replace(c, arrays={}), "expected the arrays 'finite', 'image', .*, got none$"),
-    "no image": (without_array("image"), "expected the arrays .*'image'.*, got 'finite', 'optimizer: first_moment'"),
+    "no arrays": (lambda c: replace(c, arrays={}), "expected the arrays 'finite', 'image', 'moved', .*, got none$"),
+    "no image": (
+        without_array("image"),
+        "expected the arrays .*'image'.*, got 'finite', 'moved', 'opti",
+    ),
     "no moment": (without_array("optimizer: second_moment"), "expected the arrays"),
     "one array too many": (with_array("code", np.zeros(3)), "expected the arrays"),
     "another shape": (with_array("image", np.zeros((1, 3, 5, 4), np.float32)), r"'image': expected float32 \[1, 3, 4, 5\]"),
@@ -313,7 +317,7 @@ def test_what_is_no_checkpoint(value):
 
 
 def test_another_optimizer_has_another_memory():
-    with pytest.raises(InvalidAscent, match="expected the arrays 'finite', 'image', got .*moment"):
+    with pytest.raises(InvalidAscent, match="expected the arrays 'finite', 'image', 'moved', got .*moment"):
         run(optimizer=Sgd(0.1), resume=saved())
 
 

@@ -18,7 +18,9 @@ from gradserve import (
 )
 from gradserve import objectives as O
 from gradserve.numbers import Linear
-from gradserve.parameterizations import Fourier
+from gradserve.parameterizations import Alpha, Fourier
+from gradserve.projections import LInfBall
+from gradserve.stopping import Value
 from gradserve.transforms import Pad
 from gradserve_server import EngineConfig
 from gradserve_server.ascent.identity import identity, text
@@ -72,6 +74,11 @@ DECIDES = {
     "weight_decay": 0.1,
     "jitter": 1,
     "bounds": (0.0, 0.5),
+    "projection": LInfBall(0.1),
+    "stop_at": Value(1.0),
+    "keep": "best",
+    "alpha": Alpha(),
+    "redirect_relu_steps": 16,
     "parameterization": Fourier(colours=()),
     "transforms": (Pad(1),),
     "resample_each": True,

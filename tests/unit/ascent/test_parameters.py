@@ -19,8 +19,7 @@ OWN_COLOURS = ((1.0, 0.2), (-0.3, 0.5))
 
 
 def magnitude(shape, seed=3):
-    channels, height, width = shape
-    return np.random.default_rng(seed).uniform(0.1, 3, (channels, height, width // 2 + 1)).astype(np.float32)
+    return np.random.default_rng(seed).uniform(0.1, 3, (*shape[:-1], shape[-1] // 2 + 1)).astype(np.float32)
 
 
 CASES = [
@@ -35,6 +34,17 @@ CASES = [
     (P.Laplacian(1), (3, 4, 4)),
     (P.Phases(magnitude((3, 8, 6))), (3, 8, 6)),
     (P.Phases(magnitude((2, 7, 9)), colours=OWN_COLOURS), (2, 7, 9)),
+    # Signals and volumes.
+    (P.Pixels(P.Squash.SIGMOID), (2, 5, 4, 3)),
+    (P.Fourier(colours=OWN_COLOURS), (2, 21)),
+    (P.Fourier(colours=()), (1, 16)),
+    (P.Fourier(1.5, P.Squash.TANH), (3, 5, 6, 7)),
+    (P.Fourier(colours=()), (2, 4, 1, 6)),
+    (P.Laplacian(3, colours=()), (2, 21)),
+    (P.Laplacian(3), (3, 6, 7, 9)),
+    (P.Laplacian(2, colours=()), (1, 4, 3, 5, 2)),
+    (P.Phases(magnitude((2, 21)), colours=OWN_COLOURS), (2, 21)),
+    (P.Phases(magnitude((3, 4, 5, 6))), (3, 4, 5, 6)),
 ]
 PIXELS = Range(-2.0, 3.0)
 
@@ -56,45 +66,56 @@ def numbers(painter, count=2, seed=1):
 
 
 def _standardized(x):
-    mean, deviation = x.mean((1, 2, 3), keepdim=True), x.std((1, 2, 3), correction=0, keepdim=True)
+    axes = tuple(range(1, x.ndim))
+    mean, deviation = x.mean(axes, keepdim=True), x.std(axes, correction=0, keepdim=True)
     return (x - mean) / (deviation + 1e-5)
 
 
+def _enlarged(torch, part, sizes):
+    """Linear along every axis, one after the other."""
+    for axis, size in enumerate(sizes, start=2):
+        rows = part.movedim(axis, -1)
+        flat = rows.reshape(1, -1, rows.shape[-1])
+        part = torch.nn.functional.interpolate(flat, size, mode="linear").reshape(*rows.shape[:-1], size).movedim(-1, axis)
+    return part
+
+
 def _picture(torch, p, theta, shape):
-    channels, height, width = shape
-    count = len(theta)
+    channels, *sizes = shape
+    half, count, axes = (*sizes[:-1], sizes[-1] // 2 + 1), len(theta), tuple(range(-len(sizes), 0))
     match p:
         case P.Pixels():
             return theta.reshape(count, *shape)
         case P.Fourier():
-            parts = theta.reshape(count, 2, channels, height, width // 2 + 1)
-            fy, fx = torch.fft.fftfreq(height, dtype=torch.float64), torch.fft.rfftfreq(width, dtype=torch.float64)
-            f = torch.sqrt(fy[:, None] ** 2 + fx[None] ** 2)
-            scale = (width * height) ** 0.5 / torch.clamp(f, min=1 / max(width, height)) ** p.decay
-            return torch.fft.irfft2(torch.complex(parts[:, 0], parts[:, 1]) * scale, (height, width)) / 4
+            parts = theta.reshape(count, 2, channels, *half)
+            lines = [torch.fft.fftfreq(size, dtype=torch.float64) for size in sizes[:-1]]
+            lines.append(torch.fft.rfftfreq(sizes[-1], dtype=torch.float64))
+            f = torch.sqrt(sum(line**2 for line in torch.meshgrid(*lines, indexing="ij")))
+            scale = np.prod(sizes) ** 0.5 / torch.clamp(f, min=1 / max(sizes)) ** p.decay
+            return torch.fft.irfftn(torch.complex(parts[:, 0], parts[:, 1]) * scale, sizes, axes) / 4
         case P.Laplacian():
             total, begin = 0, 0
             for level in range(p.levels):
-                size = -(-height // 2**level), -(-width // 2**level)
-                end = begin + channels * size[0] * size[1]
-                part = theta[:, begin:end].reshape(count, channels, *size)
-                total = total + torch.nn.functional.interpolate(part, (height, width), mode="bilinear")
+                level_sizes = [-(-size // 2**level) for size in sizes]
+                end = begin + channels * int(np.prod(level_sizes))
+                part = theta[:, begin:end].reshape(count, channels, *level_sizes)
+                total = total + _enlarged(torch, part, sizes)
                 begin = end
             assert begin == theta.shape[1]
             return total
         case P.Phases():
-            phase = _standardized(theta.reshape(count, channels, height, width // 2 + 1))
+            phase = _standardized(theta.reshape(count, channels, *half))
             size = torch.tensor(p.magnitude, dtype=torch.float64)
             spectrum = torch.complex(torch.cos(phase) * size, torch.sin(phase) * size)
-            return _standardized(torch.fft.irfft2(spectrum, (height, width)))
+            return _standardized(torch.fft.irfftn(spectrum, sizes, axes))
 
 
 def torch_paint(torch, p, theta, shape):
     picture = _picture(torch, p, theta, shape)
     if p.colours:
-        picture = torch.einsum("ij,njhw->nihw", torch.tensor(p.colours, dtype=torch.float64), picture)
+        picture = torch.einsum("ij,nj...->ni...", torch.tensor(p.colours, dtype=torch.float64), picture)
     share = torch.sigmoid(picture) if p.squash == P.Squash.SIGMOID else (torch.tanh(picture) + 1) / 2
-    return PIXELS.low + PIXELS.width * share
+    return (PIXELS.low + PIXELS.width * share).reshape(len(theta), shape[0], -1, shape[-1])
 
 
 @pytest.mark.torch
@@ -121,6 +142,7 @@ def test_pixels_and_gradients_are_those_of_float64_autograd(case):
 def test_numbers_make_the_picture_again(case):
     painter = Painter(*case, PIXELS)
     pixels = np.random.default_rng(4).uniform(-1.9, 2.9, (2, *case[1])).astype(np.float32)
+    pixels = pixels.reshape(2, case[1][0], -1, case[1][-1])
     np.testing.assert_allclose(painter.paint(painter.numbers(pixels)), pixels, rtol=0, atol=2e-4)
 
 
@@ -163,7 +185,7 @@ def test_magnitudes_are_those_of_the_mean_image():
 @pytest.mark.parametrize(
     ("parameterization", "pixels", "message"),
     [
-        (P.Fourier(), Range(0.0, np.inf), "expected finite bounds for sigmoid, got 0.0 to inf"),
+        (P.Fourier(), Range(0.0, np.inf), "expected finite bounds .* for sigmoid, got 0.0 to inf"),
         (P.Fourier(colours=OWN_COLOURS), PIXELS, "colours: expected an invertible matrix of 3x3"),
         (P.Pixels(P.Squash.TANH, ((1.0, 0, 0),) * 3), PIXELS, "colours: expected an invertible matrix of 3x3"),
         (P.Laplacian(9), PIXELS, "levels: expected 1 to 4 for 8x6, got 9"),

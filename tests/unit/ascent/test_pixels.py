@@ -15,10 +15,14 @@ SPACES = [
     (PixelSpace(NCHW, (3, 4, 5)), (3, 4, 5)),
     (PixelSpace(NHWC, (4, 5, 3)), (3, 4, 5)),
     (PixelSpace(None, (7,)), (1, 1, 7)),
-    (PixelSpace(None, (2, 7)), (1, 1, 14)),
-    (PixelSpace(None, (2, 3, 4, 5)), (1, 1, 120)),
+    (PixelSpace(None, (2, 7)), (2, 1, 7)),
+    (PixelSpace(None, (2, 3, 4, 5)), (2, 12, 5)),
     (PixelSpace(None, ()), (1, 1, 1)),
-    (PixelSpace(ImageDescription(layout="NHWC"), (2, 7)), (1, 1, 14)),
+    (PixelSpace(ImageDescription(layout="NHWC"), (2, 7)), (7, 1, 2)),
+    (PixelSpace(NHWC, (2, 4, 5, 3)), (3, 8, 5)),
+    (PixelSpace(NCHW, (3, 2, 4, 5)), (3, 8, 5)),
+    (PixelSpace(ImageDescription(layout="NHWC"), (7,)), (1, 1, 7)),
+    (PixelSpace(None, (2, 3, 4, 5, 6)), (2, 60, 6)),
 ]
 
 
@@ -30,7 +34,9 @@ def numbers(*shape):
 def test_the_planar_shape(space, planar):
     assert space.planar_shape == planar
     assert space.is_image == (len(space.model_shape) == 3)
-    assert space.layout == ("NHWC" if space.model_shape == (4, 5, 3) else "NCHW")
+    is_last = space.description is not None and space.description.layout == "NHWC" and len(space.model_shape) > 1
+    assert space.layout == ("NHWC" if is_last else "NCHW")
+    assert (space.channels, int(np.prod(space.sizes))) == (planar[0], planar[1] * planar[2])
 
 
 @pytest.mark.parametrize(("space", "planar"), SPACES)
@@ -85,10 +91,10 @@ def test_a_description_undoes_itself(description):
 
 
 @pytest.mark.parametrize("field", ["mean", "std"])
-@pytest.mark.parametrize(("shape", "count"), [((3, 4, 5), 2), ((3, 4, 5), 5), ((2, 7), 2), ((1, 4, 4), 3)])
+@pytest.mark.parametrize(("shape", "count"), [((3, 4, 5), 2), ((3, 4, 5), 5), ((2, 7), 7), ((7,), 2), ((1, 4, 4), 3)])
 def test_a_number_for_each_channel_or_one_for_all(field, shape, count):
     description = ImageDescription(**{field: (1.0,) * count})
-    channels = shape[0] if len(shape) == 3 else 1
+    channels = shape[0] if len(shape) > 1 else 1
     with pytest.raises(
         InvalidAscent, match=f"^image description: expected 1 or {channels} numbers for {field}, got {count}$"
     ):

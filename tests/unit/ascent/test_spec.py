@@ -22,10 +22,13 @@ from gradserve import (
 from gradserve.errors import InvalidAscent, NotDifferentiable, TooLarge, UnknownInput
 from gradserve.numbers import Choice, Linear, Normal
 from gradserve.optimizers import AdamW, Momentum
-from gradserve.parameterizations import Laplacian, Pixels
+from gradserve.parameterizations import Alpha, Laplacian, Pixels
+from gradserve.projections import LInfBall
+from gradserve.stopping import Keep, Probability, Value
 from gradserve.transforms import Blur, Crop, Flip, Pad, Rotate, Scale
 from gradserve_server.ascent.loop import ascend
-from gradserve_server.ascent.spec import LARGEST_COUNT, resolve
+from gradserve_server.ascent.ranges import LARGEST_COUNT
+from gradserve_server.ascent.spec import resolve
 from gradserve_server.config import EngineConfig
 
 RANGE = ImageDescription(low=-1.0, high=3.0)
@@ -87,6 +90,10 @@ def test_a_setting_arrives(name):
         "jitter": 2,
         "resume": Checkpoint(0, {}, {}),
         "parameterization": Laplacian(2, colours=()),
+        "projection": LInfBall(0.1),
+        "stop_at": Value(3.0, 2),
+        "keep": Keep.BEST,
+        "alpha": Alpha(0.5),
         "transforms": (Flip(),),
         "resample_each": True,
     }
@@ -116,6 +123,7 @@ def test_a_setting_that_does_not_exist_is_refused():
         ("seed", 0, 2**64 - 1),
         ("count", 1, LARGEST_COUNT),
         ("jitter", 0, 2**15),
+        ("redirect_relu_steps", 0, LARGEST_COUNT),
         ("report_every", 1, LARGEST_COUNT),
         ("image_every", 0, LARGEST_COUNT),
         ("checkpoint_every", 0, LARGEST_COUNT),
@@ -180,6 +188,16 @@ def test_whole_numbers(name, low, high):
         ({"transforms": [Rotate(Normal(Linear(0.0, math.inf), 1.0))]}, "^transforms: Rotate.degrees: "),
         ({"transforms": [Crop(0, 3)]}, "^transforms: Crop.height: expected a whole number from 1 to 16384, got 0$"),
         ({"transforms": [Blur(1.0, 300)]}, "^transforms: Blur.radius: expected a whole number from 0 to 256, got 300$"),
+        ({"stop_at": 0.5}, "^stop_at: expected one of Value, Probability, got float$"),
+        ({"stop_at": Value(math.nan)}, "^stop_at: at_least: expected a finite number"),
+        ({"stop_at": Value(1.0, 0)}, "^stop_at: every: expected a whole number from 1 to"),
+        ({"stop_at": Probability(0.0)}, "^stop_at: at_least: expected a finite number from"),
+        ({"stop_at": Probability(1.5)}, "^stop_at: at_least: "),
+        ({"alpha": True}, "^alpha: expected an Alpha, got bool$"),
+        ({"alpha": Alpha(math.nan)}, "^alpha: background: expected a finite number"),
+        ({"alpha": Alpha(standard_deviation=-1.0)}, "^alpha: standard_deviation: expected a finite number"),
+        ({"alpha": Alpha(), "projection": LInfBall(0.1)}, "^alpha: expected none with a projection, got"),
+        ({"keep": "first"}, "^keep: expected one of last, best, got 'first'$"),
         ({"gradient_normalization": "softmax"}, "^gradient_normalization: expected one of none, .*, got 'softmax'$"),
         ({"start": Noise(-1.0)}, "^start: standard deviation: "),
         ({"start": Noise(math.inf)}, "^start: standard deviation: "),
@@ -272,11 +290,6 @@ def test_a_fixed_batch_is_the_count():
     assert spec(FIXED, count=4).count == 4
     with pytest.raises(InvalidAscent, match="^count: expected 4, because input 'x' has a fixed batch, got 1$"):
         spec(FIXED)
-
-
-def test_jitter_needs_an_image():
-    with pytest.raises(InvalidAscent, match="^jitter: expected 0, because input 'x' is not an image"):
-        spec(ROWS, jitter=1)
 
 
 @pytest.mark.parametrize("float_inputs", [[], ["x", "w"]])

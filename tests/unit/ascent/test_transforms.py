@@ -53,7 +53,7 @@ def images(count=2, size=(12, 15), channels=3, seed=1):
 
 
 def views(transforms, count=2, size=(12, 15), target=None, seed=0, fuse=True, pixels=UNIT):
-    return Views(transforms, seed=seed, count=count, size=size, target=target or size, pixels=pixels, fuse=fuse)
+    return Views(transforms, seed=seed, count=count, sizes=size, target=target or size, pixels=pixels, fuse=fuse)
 
 
 def one(transform, image, target, **options):

@@ -1,6 +1,7 @@
 """What a run remembers, and what several do side by side."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,13 +44,13 @@ def test_without_images_there_are_no_pixels():
         Run("a", O.unit("y", 0)).pixels  # noqa: B018
 
 
-@pytest.mark.parametrize(("norms", "dead"), [((0.0, 0.0), True), ((0.0, 1.0), False), ((1.0, 0.0), False)])
-def test_dead_is_without_a_gradient_from_first_to_last(norms, dead):
+def test_dead_is_what_the_last_report_says_is_dead():
     run = Run("a", O.unit("y", 0))
     assert not run.is_dead(0)
-    for index, norm in enumerate(norms):
-        run.take(report(index, norm=norm))
-    assert run.is_dead(0) == dead
+    run.take(report(0, norm=0.0))
+    assert not run.is_dead(0), "a later step may have a gradient"
+    run.take(replace(report(1, last=True), dead=np.array([True])))
+    assert run.is_dead(0)
 
 
 def test_labels_are_of_one_unit_of_an_output_that_has_them():

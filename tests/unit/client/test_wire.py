@@ -30,10 +30,12 @@ from gradserve import transforms as T
 from gradserve.errors import GradserveError, InvalidAscent, InvalidObjective, InvalidTensor
 from gradserve.numbers import Choice, Linear, Normal, Uniform
 from gradserve.optimizers import AdamW, Momentum, NAdam, RmsProp
-from gradserve.parameterizations import Fourier, Laplacian, Pixels, Squash
+from gradserve.parameterizations import Alpha, Fourier, Laplacian, Pixels, Squash
+from gradserve.projections import L2Ball, LInfBall
+from gradserve.stopping import Keep, Probability, Value
 from gradserve.tensors import to_wire
 from gradserve.v1 import gradient_service_pb2 as pb
-from gradserve.v1 import model_service_pb2, objective_pb2
+from gradserve.v1 import model_service_pb2, objective_pb2, stopping_pb2
 
 TERMS = [
     O.unit("l", 2**40),
@@ -96,6 +98,11 @@ SETTINGS: dict[str, list] = {
             NAdam(momentum_decay=0.0),
         ),
     ],
+    "stop_at": [Value(0.5), Value(-2.0, 3), Probability(), Probability(0.5, "l", 3, softmax=False, every=7)],
+    "keep": list(Keep),
+    "alpha": [Alpha(), Alpha(0.0, 0.25, 2.0)],
+    "redirect_relu_steps": [17],
+    "projection": [LInfBall(0.5), LInfBall(0.25, random_start=True), L2Ball(2.0, random_start=True)],
     "parameterization": [
         *(Pixels(), Pixels(Squash.TANH, ((1.0, 0.5), (0.25, 2.0)))),
         *(Fourier(), Fourier(0.0, Squash.CLIP, ()), Laplacian(), Laplacian(0, colours=())),
@@ -248,6 +255,12 @@ def test_settings_left_out_stay_out():
     assert ascent_through({}) == {"steps": 256, "version": "", "inputs": {}}
 
 
+def test_bounds_in_arrays_survive():
+    low, high = ascent_through({"bounds": (np.arange(3, dtype=np.float32), 5.0)})["bounds"]
+    np.testing.assert_array_equal(low, np.arange(3, dtype=np.float32), strict=True)
+    assert high == 5.0
+
+
 def test_no_bounds_are_left_out():
     assert "bounds" not in ascent_through({"bounds": None})
 
@@ -319,6 +332,7 @@ def test_unset_numbers_of_adam_get_their_defaults():
     [
         (GradientNormalization, pb.GradientNormalization, "GRADIENT_NORMALIZATION_"),
         (StopReason, pb.StopReason, "STOP_REASON_"),
+        (Keep, stopping_pb2.Keep, "KEEP_"),
     ],
 )
 def test_enums_agree(ours, theirs, prefix):
@@ -333,7 +347,19 @@ STEPS = [
     Step(0, np.array([0.1]), np.array([0.0])),
     Step(2**32 - 1, np.array([1e-300, -1.0]), np.array([math.inf, 0.1]), IMAGE, StopReason.FINISHED),
     Step(3, np.array([math.nan]), np.array([math.nan]), None, StopReason.NON_FINITE),
-    Step(4, np.array([math.nan]), np.array([math.nan]), IMAGE, StopReason.INTERRUPTED, CHECKPOINT),
+    Step(
+        4,
+        np.array([math.nan]),
+        np.array([math.nan]),
+        IMAGE,
+        StopReason.INTERRUPTED,
+        CHECKPOINT,
+        reached=np.array([False]),
+        measured=np.array([0.25]),
+        dead=np.array([True]),
+        image_indices=np.array([3]),
+        alpha=IMAGE[0],
+    ),
 ]
 LAYERS = [
     Layer("relu3", "Relu", "float32", ("N", 3, None, 0), True),

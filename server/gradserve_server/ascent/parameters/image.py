@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -51,8 +52,8 @@ class Painter:
 
     Args:
         parameterization: What the numbers are.
-        shape: Of an image: C, H, W.
-        pixels: The bounds; must be finite but for plain pixels.
+        shape: Of an image: C, then its sizes.
+        pixels: The bounds, as finite numbers or [C, H, W].
 
     Raises:
         InvalidAscent: They do not go together.
@@ -60,11 +61,11 @@ class Painter:
 
     def __init__(self, parameterization: Parameterization, shape: Shape, pixels: Range) -> None:
         self._spatial = SPATIAL[type(parameterization)](parameterization, shape)
-        self._curve, self._pixels = SQUASHES[Squash(parameterization.squash)], pixels
-        if not np.isfinite([pixels.low, pixels.high]).all():
-            msg = (
-                f"parameterization: expected finite bounds for {parameterization.squash}, got {pixels.low} to {pixels.high}"
-            )
+        self._curve, self._shape = SQUASHES[Squash(parameterization.squash)], shape
+        self._planar = shape[0], prod(shape[1:-1]), shape[-1]
+        if not (np.all(np.isfinite(pixels.low)) and np.all(np.isfinite(pixels.high)) and np.all(pixels.width > 0)):
+            got = f"{np.min(pixels.low)} to {np.max(pixels.high)}"
+            msg = f"parameterization: expected finite bounds with room between for {parameterization.squash}, got {got}"
             raise InvalidAscent(msg)
         self._low, self._width = np.float32(pixels.low), np.float32(pixels.width)
         self._mixing = _mixing(parameterization, shape[0])
@@ -76,7 +77,8 @@ class Painter:
 
     def paint(self, theta: Float32) -> Float32:
         """The pixels."""
-        return self._curve.share(self._mixed(self._spatial.picture(theta))) * self._width + self._low
+        picture = self._spatial.picture(theta).reshape(-1, *self._planar)
+        return self._curve.share(self._mixed(picture)) * self._width + self._low
 
     def pull_back(self, theta: Float32, painted: Float32, gradient: Float32) -> Float32:
         """The gradient with respect to the numbers.
@@ -89,7 +91,7 @@ class Painter:
         back = gradient * self._curve.slope((painted - self._low) / self._width) * self._width
         if self._mixing is not None:
             back = _mix(self._mixing.T, back)
-        return np.ascontiguousarray(self._spatial.pull_back(theta, back), np.float32)
+        return np.ascontiguousarray(self._spatial.pull_back(theta, back.reshape(-1, *self._shape)), np.float32)
 
     def numbers(self, pixels: Float32) -> Float32:
         """Numbers that stand for an image, as nearly as there are such."""
@@ -97,7 +99,7 @@ class Painter:
         picture = self._curve.inverse(share)
         if self._mixing is not None:
             picture = _mix(np.linalg.inv(self._mixing), picture)
-        return np.ascontiguousarray(self._spatial.numbers(picture.astype(np.float32)), np.float32)
+        return np.ascontiguousarray(self._spatial.numbers(picture.astype(np.float32).reshape(-1, *self._shape)), np.float32)
 
     def _mixed(self, picture: Float32) -> Float32:
         return picture if self._mixing is None else _mix(self._mixing, picture)

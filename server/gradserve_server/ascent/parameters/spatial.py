@@ -1,9 +1,12 @@
 """How numbers become a picture in space, and the adjoint: one class for each parameterization.
 
-`theta` is [N, K], the numbers of each image in a row; a picture is [N, C, H, W], before colours and bounds.
+`theta` is [N, K], the numbers of each image in a row; a picture is [N, C, *sizes], before colours and bounds: images have
+two sizes, H and W, signals one, volumes three.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,8 +18,8 @@ from gradserve_server.ascent.transforms.geometry import Size, resized
 from gradserve_server.kernels import Border, warp, warp_adjoint
 
 Float32 = npt.NDArray[np.float32]
-Shape = tuple[int, int, int]
-"""C, H, W."""
+Shape = tuple[int, ...]
+"""C, then the sizes."""
 
 
 class Spatial(Protocol):
@@ -27,7 +30,7 @@ class Spatial(Protocol):
         """K."""
 
     def picture(self, theta: Float32) -> Float32:
-        """[N, K] to [N, C, H, W]."""
+        """[N, K] to [N, C, *sizes]."""
 
     def pull_back(self, theta: Float32, gradient: Float32) -> Float32:
         """The gradient with respect to the numbers, from that with respect to the picture."""
@@ -63,21 +66,24 @@ def _multiplicity(width: int) -> npt.NDArray[np.float64]:
 
 
 class Spectrum:
-    """Real and imaginary parts: [N, 2, C, H, W // 2 + 1].
+    """Real and imaginary parts: [N, 2, C, *half], half being the sizes with W // 2 + 1 instead of W.
 
-    With S the scaled spectrum and G = rfft2 of the gradient, d/dRe S = c Re G / (H W) and d/dIm S = c Im G / (H W): c is 2
-    for the columns that stand for their mirror image as well, else 1. (The imaginary part of what is its own mirror image
-    makes no difference, and G has none there.)
+    With S the scaled spectrum and G = rfft of the gradient, over all axes but those of images and channels,
+    d/dRe S = c Re G / pixels and d/dIm S = c Im G / pixels: c is 2 for the columns that stand for their mirror image as
+    well, else 1. (The imaginary part of what is its own mirror image makes no difference, and G has none there.)
     """
 
     def __init__(self, fourier: Fourier, shape: Shape) -> None:
-        channels, height, width = shape
-        self._shape, self._half = shape, (channels, height, width // 2 + 1)
+        _, *sizes = shape
+        self._sizes, self._axes, self._half = tuple(sizes), _axes(sizes), _half(shape)
         self.length = 2 * int(np.prod(self._half))
-        frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
-        scale = np.sqrt(width * height) / np.maximum(frequency, 1 / max(width, height)) ** fourier.decay / 4
+        frequency = reduce(
+            np.hypot, np.meshgrid(*map(np.fft.fftfreq, sizes[:-1]), np.fft.rfftfreq(sizes[-1]), indexing="ij")
+        )
+        frequency = np.maximum(frequency, 1 / max(sizes))
+        scale = np.sqrt(np.prod(sizes)) / frequency**fourier.decay / 4
         self._scale = scale.astype(np.float32)
-        self._back = (scale * _multiplicity(width) / (height * width)).astype(np.float32)
+        self._back = (scale * _multiplicity(sizes[-1]) / np.prod(sizes)).astype(np.float32)
 
     def picture(self, theta: Float32) -> Float32:
         """The inverse transform of the scaled spectrum."""
@@ -85,11 +91,11 @@ class Spectrum:
         spectrum = np.empty((len(parts), *self._half), np.complex64)
         np.multiply(parts[:, 0], self._scale, out=spectrum.real)
         np.multiply(parts[:, 1], self._scale, out=spectrum.imag)
-        return np.fft.irfft2(spectrum, self._shape[1:]).astype(np.float32, copy=False)
+        return np.fft.irfftn(spectrum, self._sizes, self._axes).astype(np.float32, copy=False)
 
     def pull_back(self, theta: Float32, gradient: Float32) -> Float32:  # noqa: ARG002
         """The transform of the gradient, scaled."""
-        spectrum = np.fft.rfft2(gradient)
+        spectrum = np.fft.rfftn(gradient, axes=self._axes)
         parts = np.empty((len(gradient), 2, *self._half), np.float32)
         np.multiply(spectrum.real, self._back, out=parts[:, 0], casting="same_kind")
         np.multiply(spectrum.imag, self._back, out=parts[:, 1], casting="same_kind")
@@ -97,40 +103,45 @@ class Spectrum:
 
     def numbers(self, picture: Float32) -> Float32:
         """Its spectrum, divided by the scale."""
-        spectrum = np.fft.rfft2(picture) / self._scale
+        spectrum = np.fft.rfftn(picture, axes=self._axes) / self._scale
         return np.stack([spectrum.real, spectrum.imag], axis=1).astype(np.float32).reshape(len(picture), -1)
 
 
+def _half(shape: Shape) -> Shape:
+    """Of the half of a spectrum that says all of it."""
+    return *shape[:-1], shape[-1] // 2 + 1
+
+
+def _axes(sizes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(range(-len(sizes), 0))
+
+
 class Pyramid:
-    """Level l is [N, C, ceil(H / 2^l), ceil(W / 2^l)], enlarged to [H, W] and added."""
+    """Level l is [N, C, ceil(size / 2^l), ...], enlarged linearly along every axis and added."""
 
     def __init__(self, laplacian: Laplacian, shape: Shape) -> None:
-        channels, height, width = shape
-        if not 1 <= laplacian.levels <= max(height, width).bit_length():
-            msg = f"levels: expected 1 to {max(height, width).bit_length()} for {height}x{width}, got {laplacian.levels}"
+        self._channels, *sizes = shape
+        self._sizes = tuple(sizes)
+        if not 1 <= laplacian.levels <= max(sizes).bit_length():
+            spelled = "x".join(map(str, sizes))
+            msg = f"levels: expected 1 to {max(sizes).bit_length()} for {spelled}, got {laplacian.levels}"
             raise InvalidAscent(msg)
-        self._channels, self._size = channels, (height, width)
-        self._levels: list[Size] = [(-(-height >> level), -(-width >> level)) for level in range(laplacian.levels)]
-        self._levels = [(max(h, 1), max(w, 1)) for h, w in self._levels]
-        self._ends = np.cumsum([channels * h * w for h, w in self._levels]).tolist()
+        self._levels = [tuple(max(-(-size >> level), 1) for size in sizes) for level in range(laplacian.levels)]
+        self._ends = np.cumsum([self._channels * prod(level) for level in self._levels]).tolist()
         self.length = self._ends[-1]
 
     def picture(self, theta: Float32) -> Float32:
         """The sum."""
-        total = np.zeros((len(theta), self._channels, *self._size), np.float32)
-        for size, level in zip(self._levels, np.split(theta, self._ends[:-1], axis=1), strict=True):
-            part = np.ascontiguousarray(level).reshape(-1, self._channels, *size)
-            total += part if size == self._size else warp(part, self._map(size, len(part)), self._size, border=Border.EDGE)
+        total = np.zeros((len(theta), self._channels, *self._sizes), np.float32)
+        for sizes, level in zip(self._levels, np.split(theta, self._ends[:-1], axis=1), strict=True):
+            part = np.ascontiguousarray(level).reshape(len(theta), self._channels, *sizes)
+            total += part if sizes == self._sizes else self._enlarged(part)
         return total
 
     def pull_back(self, theta: Float32, gradient: Float32) -> Float32:  # noqa: ARG002
         """Each level gets the adjoint of its enlargement."""
-        count = len(gradient)
-        parts = [
-            gradient if size == self._size else warp_adjoint(gradient, self._map(size, count), size, border=Border.EDGE)
-            for size in self._levels
-        ]
-        return np.concatenate([part.reshape(count, -1) for part in parts], axis=1)
+        parts = [gradient if sizes == self._sizes else self._shrunk(gradient, sizes) for sizes in self._levels]
+        return np.concatenate([part.reshape(len(gradient), -1) for part in parts], axis=1)
 
     def numbers(self, picture: Float32) -> Float32:
         """The finest level alone."""
@@ -138,8 +149,35 @@ class Pyramid:
         theta[:, : self._ends[0]] = picture.reshape(len(picture), -1)
         return theta
 
-    def _map(self, size: Size, count: int) -> npt.NDArray[np.float64]:
-        return np.repeat(resized(size, self._size).matrix[np.newaxis], count, axis=0)
+    def _enlarged(self, part: Float32) -> Float32:
+        count = len(part)
+        for old, new in _passes(part.shape[2:], self._sizes):
+            part = warp(part.reshape(count, -1, *old), _maps(old, new, count), new, border=Border.EDGE)
+        return part.reshape(count, self._channels, *self._sizes)
+
+    def _shrunk(self, gradient: Float32, sizes: tuple[int, ...]) -> Float32:
+        """The adjoint of that."""
+        count = len(gradient)
+        for old, new in reversed(_passes(sizes, self._sizes)):
+            gradient = warp_adjoint(gradient.reshape(count, -1, *new), _maps(old, new, count), old, border=Border.EDGE)
+        return gradient
+
+
+def _passes(sizes: tuple[int, ...], larger: tuple[int, ...]) -> list[tuple[Size, Size]]:
+    """How planes are enlarged, one pass after the other.
+
+    First along the last two axes, then along each one before them, as the rows of a plane whose columns are all after it.
+    """
+    (height, width), (taller, wider) = (1, *sizes)[-2:], (1, *larger)[-2:]
+    passes = [((height, width), (taller, wider))]
+    for axis in reversed(range(len(sizes) - 2)):
+        after = prod(larger[axis + 1 :])
+        passes.append(((sizes[axis], after), (larger[axis], after)))
+    return passes
+
+
+def _maps(size: Size, larger: Size, count: int) -> npt.NDArray[np.float64]:
+    return np.repeat(resized(size, larger).matrix[np.newaxis], count, axis=0)
 
 
 _TINY = np.float32(1e-5)
@@ -147,18 +185,18 @@ _TINY = np.float32(1e-5)
 
 
 class PhaseSpectrum:
-    """Phases: [N, C, H, W // 2 + 1]; p = standardized phase, picture = standardized irfft2(magnitude (cos p + i sin p))."""
+    """Phases: [N, C, *half]; p = standardized phase, picture = standardized irfft(magnitude (cos p + i sin p))."""
 
     def __init__(self, phases: Phases, shape: Shape) -> None:
-        channels, height, width = shape
-        self._shape, self._half = shape, (channels, height, width // 2 + 1)
+        _, *sizes = shape
+        self._sizes, self._axes, self._half = tuple(sizes), _axes(sizes), _half(shape)
         self.length = int(np.prod(self._half))
         magnitude = np.asarray(phases.magnitude, np.float32)
         if magnitude.shape != self._half or not np.isfinite(magnitude).all():
             msg = f"magnitude: expected finite numbers of shape {list(self._half)}, got {list(magnitude.shape)}"
             raise InvalidAscent(msg)
         self._magnitude = magnitude
-        self._back = (_multiplicity(width) / (height * width)).astype(np.float32)
+        self._back = (_multiplicity(sizes[-1]) / np.prod(sizes)).astype(np.float32)
 
     def picture(self, theta: Float32) -> Float32:
         """The picture of the phases."""
@@ -168,36 +206,35 @@ class PhaseSpectrum:
         """Back through both standardizations and the transform."""
         phases = theta.reshape(-1, *self._half)
         standard = _standardized(phases)
-        spectrum = np.fft.rfft2(_standardized_back(self._raw(standard), gradient))
+        spectrum = np.fft.rfftn(_standardized_back(self._raw(standard), gradient), axes=self._axes)
         weight = self._magnitude * self._back
         slope = weight * (np.cos(standard) * spectrum.imag - np.sin(standard) * spectrum.real)
         return _standardized_back(phases, slope.astype(np.float32)).reshape(len(theta), -1)
 
     def numbers(self, picture: Float32) -> Float32:
         """Its phases."""
-        return np.angle(np.fft.rfft2(picture)).astype(np.float32).reshape(len(picture), -1)
+        return np.angle(np.fft.rfftn(picture, axes=self._axes)).astype(np.float32).reshape(len(picture), -1)
 
     def _raw(self, standard: Float32) -> Float32:
         spectrum = (self._magnitude * np.exp(1j * standard)).astype(np.complex64)
-        return np.fft.irfft2(spectrum, self._shape[1:]).astype(np.float32, copy=False)
-
-
-_AXES = (1, 2, 3)
+        return np.fft.irfftn(spectrum, self._sizes, self._axes).astype(np.float32, copy=False)
 
 
 def _standardized(values: Float32) -> Float32:
     """(x - mean) / (deviation + tiny), image by image."""
-    standard: Float32 = (values - values.mean(_AXES, keepdims=True)) / (values.std(_AXES, keepdims=True) + _TINY)
+    axes = tuple(range(1, values.ndim))
+    standard: Float32 = (values - values.mean(axes, keepdims=True)) / (values.std(axes, keepdims=True) + _TINY)
     return standard
 
 
 def _standardized_back(values: Float32, gradient: Float32) -> Float32:
     """With z = (x - mean) / s, s = deviation + tiny: dx = (dz - mean dz - z mean(dz z) s / deviation) / s."""
-    deviation = values.std(_AXES, keepdims=True)
+    axes = tuple(range(1, values.ndim))
+    deviation = values.std(axes, keepdims=True)
     spread = deviation + _TINY
-    centred = (values - values.mean(_AXES, keepdims=True)) / spread
-    along = (gradient * centred).mean(_AXES, keepdims=True) * (spread / np.maximum(deviation, np.float32(1e-30)))
-    result: Float32 = (gradient - gradient.mean(_AXES, keepdims=True) - centred * along) / spread
+    centred = (values - values.mean(axes, keepdims=True)) / spread
+    along = (gradient * centred).mean(axes, keepdims=True) * (spread / np.maximum(deviation, np.float32(1e-30)))
+    result: Float32 = (gradient - gradient.mean(axes, keepdims=True) - centred * along) / spread
     return result
 
 

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 from gradserve.errors import InvalidAscent
 from gradserve.numbers import Choice, Linear, Normal, Spread, Uniform
-from gradserve.transforms import Transform
+from gradserve.transforms import Jitter, JitterKind, Noisy, Transform
 
 MAX_TRANSFORMS = 64
 """Each costs time in each step."""
@@ -31,8 +31,13 @@ _SHARES = ("probability", "standard_deviation", "half_width")
 """Fields that are numbers of 0 or more."""
 
 
-def check_transforms(transforms: Sequence[Any]) -> None:
-    """Makes sure that transforms are some, and their numbers finite and in range.
+def check_transforms(transforms: Sequence[Any], *, is_image: bool = True, what: str = "") -> None:
+    """Makes sure that transforms are some, fit what they transform, and their numbers are finite and in range.
+
+    Args:
+        transforms: Whatever was given.
+        is_image: Whether it has rows and columns: signals and volumes are only rolled, and get noise.
+        what: The input, for the error.
 
     Raises:
         InvalidAscent: They are not.
@@ -45,6 +50,10 @@ def check_transforms(transforms: Sequence[Any]) -> None:
         if type(transform) not in known:
             names = ", ".join(kind.__name__ for kind in known)
             msg = f"transforms: expected each to be one of {names}, got {type(transform).__name__}"
+            raise InvalidAscent(msg)
+        rolls = isinstance(transform, Jitter) and transform.kind == JitterKind.ROLL
+        if not (is_image or rolls or isinstance(transform, Noisy)):
+            msg = f"transforms: expected Jitter(kind='roll') or Noisy, because {what}, got {transform}"
             raise InvalidAscent(msg)
         hints = get_type_hints(type(transform))
         for field in fields(transform):

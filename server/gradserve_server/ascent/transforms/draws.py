@@ -36,6 +36,11 @@ SPREADS: dict[type[Any], Callable[[Any], Sequence[Spread]]] = {
 """What each transform draws for one image in one step."""
 
 
+def shifts(axes: int) -> Sequence[Spread]:
+    """What the jitter of a signal or volume draws: of an image it is `SPREADS`."""
+    return (_UNIT,) * axes
+
+
 def stream(seed: int, image: int, purpose: int) -> np.random.SeedSequence:
     """Each image has streams of its own, so that it comes out the same alone and in company."""
     return np.random.SeedSequence(seed, spawn_key=(image, purpose))

@@ -12,11 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gradserve import transforms as T
+from gradserve.errors import InvalidAscent
 from gradserve.transforms import Alignment, JitterKind
 from gradserve_server.kernels import Border
 
 Matrix = npt.NDArray[np.float64]
 Size = tuple[int, int]
+Bound = float | npt.NDArray[np.float32]
+"""Of all values, or [C, H, W] with sizes of 1 where it is the same along an axis."""
 
 FARTHEST = 1e9
 """Pixels from the first one to where a map may look: as the kernel has it."""
@@ -78,38 +81,51 @@ Arrays = Callable[[tuple[int, ...]], tuple[npt.NDArray[np.float32], npt.NDArray[
 
 
 @dataclass(frozen=True)
+class Roll:
+    """A shift by whole pixels along every axis, with wrap-around, of what is no image."""
+
+    sizes: tuple[int, ...]
+    shifts: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Addition:
     """Noise, drawn when it is added."""
 
-    standard_deviation: float
-    half_width: float
+    standard_deviation: Bound
+    half_width: Bound
     draw: Arrays
     """Of a shape: a standard normal array, and one that is even over [-1, 1)."""
 
 
-Operation = Map | Smoothing | Addition
+Operation = Map | Smoothing | Roll | Addition
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Range:
     """Of the pixels."""
 
-    low: float
-    high: float
+    low: Bound
+    high: Bound
 
     @property
-    def middle(self) -> float:
+    def middle(self) -> Bound:
         """Where there is no range, 0."""
-        return (self.low + self.high) / 2 if self._is_finite else 0.0
+        middle: Bound = self._finite(lambda low, high: (low + high) / 2, 0.0)
+        return middle
 
     @property
-    def width(self) -> float:
+    def width(self) -> Bound:
         """Where there is no range, 1."""
-        return self.high - self.low if self._is_finite else 1.0
+        width: Bound = self._finite(lambda low, high: high - low, 1.0)
+        return width
 
-    @property
-    def _is_finite(self) -> bool:
-        return isfinite(self.low) and isfinite(self.high)
+    def _finite(self, formula: Callable[[Any, Any], Any], otherwise: float) -> Any:
+        if not (isinstance(self.low, np.ndarray) or isinstance(self.high, np.ndarray)):
+            return formula(self.low, self.high) if isfinite(self.low) and isfinite(self.high) else otherwise
+        bounded = np.isfinite(self.low) & np.isfinite(self.high)
+        low, high = (np.where(bounded, bound, 0) for bound in (self.low, self.high))
+        return np.where(bounded, formula(low, high), otherwise).astype(np.float32)
 
 
 def _moved(size: Size, new: Size, down: float, right: float, border: Border, fill: float) -> Map:
@@ -225,8 +241,17 @@ def noisy(noise: T.Noisy, pixels: Range, draw: Arrays) -> Addition:
     return Addition(noise.standard_deviation * pixels.width, noise.half_width * pixels.width, draw)
 
 
+def roll(jitter: T.Jitter, drawn: Sequence[float], sizes: tuple[int, ...]) -> Roll:
+    """A jitter of what is no image: by up to its size each way, along every axis."""
+    return Roll(sizes, tuple(floor(number * (2 * jitter.size + 1)) - jitter.size for number in drawn))
+
+
 def _colour(fill: float | None, pixels: Range) -> float:
-    return pixels.middle if fill is None else fill
+    colour = pixels.middle if fill is None else fill
+    if isinstance(colour, np.ndarray):
+        msg = "transforms: expected each that fills to have a fill, because bounds are arrays, got none"
+        raise InvalidAscent(msg)
+    return colour
 
 
 OPERATIONS: dict[type[Any], Callable[[Any, Sequence[float], Size, Range], Operation]] = {

@@ -13,18 +13,21 @@ import numpy as np
 import numpy.typing as npt
 
 from gradserve.errors import InvalidAscent, TooLarge
-from gradserve.transforms import Noisy, Transform
-from gradserve_server.ascent.transforms.draws import FIRST_PURPOSE, SPREADS, Draws, stream
+from gradserve.numbers import Spread
+from gradserve.transforms import Jitter, Noisy, Transform
+from gradserve_server.ascent.transforms.draws import FIRST_PURPOSE, SPREADS, Draws, shifts, stream
 from gradserve_server.ascent.transforms.geometry import (
     OPERATIONS,
     Addition,
     Map,
     Operation,
     Range,
+    Roll,
     Size,
     Smoothing,
     noisy,
     resized,
+    roll,
 )
 from gradserve_server.kernels import blur, blur_adjoint, warp, warp_adjoint
 
@@ -32,6 +35,8 @@ Float32 = npt.NDArray[np.float32]
 Stages = list[tuple[Operation, ...]]
 """In order; of each, the operation for every image of a group."""
 Table = dict[type[Any], Callable[[Float32, Any], Float32]]
+
+_IMAGE_AXES = 2
 
 MAX_PIXELS = 2**30
 """Of an image on its way, whatever its memory: what int32 counts, and room for a frame."""
@@ -44,8 +49,8 @@ class Views:
         transforms: In order.
         seed: Of the ascent.
         count: Its images.
-        size: Of an image.
-        target: Of the model's input.
+        sizes: Of an image: two. Of what is no image, which is only rolled and gets noise: any number.
+        target: Of the model's input, the same number.
         pixels: Their range.
         max_pixels: Of an image on its way.
         fuse: Whether neighbouring maps become one. Without, each interpolates anew, as in the libraries that came before.
@@ -61,22 +66,25 @@ class Views:
         *,
         seed: int,
         count: int,
-        size: Size,
-        target: Size,
+        sizes: tuple[int, ...],
+        target: tuple[int, ...],
         pixels: Range,
         max_pixels: int = MAX_PIXELS,
         fuse: bool = True,
     ) -> None:
-        self._transforms, self._size, self._target, self._pixels, self._fuse = transforms, size, target, pixels, fuse
+        self._transforms, self._pixels, self._fuse = transforms, pixels, fuse
+        self._sizes, (self._size, self._target) = sizes, (planar(sizes), planar(target))
         self._max_pixels = min(max_pixels, MAX_PIXELS)
         self._draws = [
             [
-                Draws(SPREADS[type(transform)](transform), stream(seed, image, FIRST_PURPOSE + position))
+                Draws(self._spreads(transform), stream(seed, image, FIRST_PURPOSE + position))
                 for position, transform in enumerate(transforms)
             ]
             for image in range(count)
         ]
-        self._plain: list[list[Operation]] = [[resized(size, target)] if size != target else [] for _ in range(count)]
+        self._plain: list[list[Operation]] = [
+            [resized(self._size, self._target)] if sizes != target else [] for _ in range(count)
+        ]
         self.at(0, 0.0)  # to find out now what is too small or too large
 
     def plain(self) -> "View":
@@ -101,9 +109,13 @@ class Views:
         size, operations = self._size, list[Operation]()
         for transform, numbers in zip(self._transforms, draws, strict=True):
             if isinstance(transform, Noisy):
+                self._check_noise(transform, size)
                 operations.append(noisy(transform, self._pixels, partial(numbers.arrays, index)))
                 continue
             drawn = numbers.at(index, progress)
+            if isinstance(transform, Jitter) and len(self._sizes) != _IMAGE_AXES:
+                operations.append(roll(transform, drawn, self._sizes))
+                continue
             if not all(map(isfinite, drawn)):
                 raise _far(transform, drawn)
             operation = OPERATIONS[type(transform)](transform, drawn, size, self._pixels)
@@ -114,6 +126,17 @@ class Views:
         if size != self._target:
             self._append(operations, resized(size, self._target))
         return operations
+
+    def _spreads(self, transform: Transform) -> Sequence[Spread]:
+        is_roll = isinstance(transform, Jitter) and len(self._sizes) != _IMAGE_AXES
+        return shifts(len(self._sizes)) if is_roll else SPREADS[type(transform)](transform)
+
+    def _check_noise(self, transform: Transform, size: Size) -> None:
+        """A width of its own for each value is of values that are where they were."""
+        width = self._pixels.width
+        if isinstance(width, np.ndarray) and width.shape[1:] != (1, 1) and size != self._size:
+            msg = f"transforms: {transform}: expected an image of its first size, because bounds are arrays, got {size}"
+            raise InvalidAscent(msg)
 
     def _check(self, transform: Transform, drawn: Sequence[float], one: Map) -> None:
         if min(one.size) < 1:
@@ -190,6 +213,8 @@ def _kind(operation: Operation) -> Hashable:
             return operation.source, operation.size, operation.border, operation.fill
         case Smoothing():
             return operation.border
+        case Roll():
+            return operation.sizes
         case Addition():
             return Addition
 
@@ -218,6 +243,20 @@ def _smooth_adjoint(gradient: Float32, stage: Sequence[Smoothing]) -> Float32:
     return blur_adjoint(gradient, np.stack([one.weights for one in stage]), border=stage[0].border)
 
 
+def _roll(images: Float32, stage: Sequence[Roll]) -> Float32:
+    return _rolled(images, [one.shifts for one in stage], stage[0].sizes)
+
+
+def _roll_adjoint(gradient: Float32, stage: Sequence[Roll]) -> Float32:
+    return _rolled(gradient, [tuple(-shift for shift in one.shifts) for one in stage], stage[0].sizes)
+
+
+def _rolled(images: Float32, moved: Sequence[tuple[int, ...]], sizes: tuple[int, ...]) -> Float32:
+    whole = images.reshape(*images.shape[:2], *sizes)
+    axes = tuple(range(1, len(sizes) + 1))
+    return np.stack([np.roll(image, shift, axes) for image, shift in zip(whole, moved, strict=True)]).reshape(images.shape)
+
+
 def _add(images: Float32, stage: Sequence[Addition]) -> Float32:
     noisy_ones = images.copy()
     for image, one in zip(noisy_ones, stage, strict=True):
@@ -230,5 +269,10 @@ def _add_adjoint(gradient: Float32, stage: Sequence[Addition]) -> Float32:  # no
     return gradient  # what is added does not depend on the image
 
 
-FORWARD: Table = {Map: _warp, Smoothing: _smooth, Addition: _add}
-ADJOINT: Table = {Map: _warp_adjoint, Smoothing: _smooth_adjoint, Addition: _add_adjoint}
+def planar(sizes: tuple[int, ...]) -> Size:
+    """Of the plane that a channel is."""
+    return prod(sizes[:-1]), sizes[-1]
+
+
+FORWARD: Table = {Map: _warp, Smoothing: _smooth, Roll: _roll, Addition: _add}
+ADJOINT: Table = {Map: _warp_adjoint, Smoothing: _smooth_adjoint, Roll: _roll_adjoint, Addition: _add_adjoint}

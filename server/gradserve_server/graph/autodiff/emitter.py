@@ -119,6 +119,7 @@ class _Shared:
     opset: int
     prefix: str
     straight_through: bool
+    redirect_relu: bool
     count: int = 0
     constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = field(default_factory=dict)
 
@@ -131,13 +132,16 @@ class Emitter:
         opset: The version of the default operator set, 18 or newer.
         prefix: Begins every new name. The graph has no such name yet.
         straight_through: Quantization passes derivatives as if it rounded nothing.
+        redirect_relu: Activations redirect what they would block (`redirected`).
     """
 
-    def __init__(self, graph: ir.Graph, opset: int, prefix: str, *, straight_through: bool = False) -> None:
+    def __init__(
+        self, graph: ir.Graph, opset: int, prefix: str, *, straight_through: bool = False, redirect_relu: bool = False
+    ) -> None:
         self.nodes: list[ir.Node] = []
         self.scope = ""
         """What the nodes are emitted for; stands in their names."""
-        self._shared = _Shared(graph, opset, prefix, straight_through)
+        self._shared = _Shared(graph, opset, prefix, straight_through, redirect_relu)
         self._shapes: dict[ir.Value, ir.Value] = {}
 
     def for_subgraph(self) -> Self:
@@ -157,6 +161,11 @@ class Emitter:
     def straight_through(self) -> bool:
         """Whether quantization passes derivatives as if it rounded nothing."""
         return self._shared.straight_through
+
+    @property
+    def redirect_relu(self) -> bool:
+        """Whether activations redirect what they would block."""
+        return self._shared.redirect_relu
 
     # ---- operators ----
 

@@ -20,7 +20,9 @@ from gradserve_server.graph.autodiff.reverse import pull_back
 from gradserve_server.graph.values import opset_of
 
 
-def build_vjp(forward: ir.Model, wrt: Sequence[str], *, straight_through: bool = False) -> ir.Model:
+def build_vjp(
+    forward: ir.Model, wrt: Sequence[str], *, straight_through: bool = False, redirect_relu: bool = False
+) -> ir.Model:
     """Appends the vector-Jacobian product to a model.
 
     Args:
@@ -28,6 +30,7 @@ def build_vjp(forward: ir.Model, wrt: Sequence[str], *, straight_through: bool =
             passed `path.check`.
         wrt: Names of what to differentiate with respect to: inputs, or any other float values of the graph.
         straight_through: Quantization passes derivatives as if it rounded nothing; otherwise it has none, and is refused.
+        redirect_relu: What flows back is no derivative where an activation would block it (`redirected`).
 
     Returns:
         The model with one more input for each target (`cotangent_name`) and one more output for each of `wrt`
@@ -35,7 +38,7 @@ def build_vjp(forward: ir.Model, wrt: Sequence[str], *, straight_through: bool =
     """
     model = forward.clone()
     graph = model.graph
-    g = emitter_for(model, straight_through=straight_through)
+    g = emitter_for(model, straight_through=straight_through, redirect_relu=redirect_relu)
     values = ir.convenience.create_value_mapping(graph)
     cotangents: dict[ir.Value, Expr] = {}
     for target in list(dict.fromkeys(graph.outputs)):
@@ -115,14 +118,14 @@ def _pull_again(model: ir.Model, g: Emitter, wrt: Sequence[str], wanted: Sequenc
     return pull_back(g, list(graph), seeds, wanted)
 
 
-def emitter_for(model: ir.Model, *, straight_through: bool = False) -> Emitter:
+def emitter_for(model: ir.Model, *, straight_through: bool = False, redirect_relu: bool = False) -> Emitter:
     """An emitter whose names are free in the model."""
     taken = {value.name or "" for node in model.graph.all_nodes() for value in node.outputs} | set(model.graph.initializers)
     prefix, number = "vjp", 1
     while any(name.startswith(f"{prefix}/") for name in taken):
         number += 1
         prefix = f"vjp{number}"
-    return Emitter(model.graph, opset_of(model), prefix, straight_through=straight_through)
+    return Emitter(model.graph, opset_of(model), prefix, straight_through=straight_through, redirect_relu=redirect_relu)
 
 
 def _input(graph: ir.Graph, name: str, like: ir.Value) -> ir.Value:

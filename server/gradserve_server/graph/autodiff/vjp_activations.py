@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from gradserve_server.graph.autodiff.emitter import Emitter, Expr
+from gradserve_server.graph.autodiff.redirected import redirected
 from gradserve_server.graph.autodiff.rules import Cotangent, proven_zero, vjp
 from gradserve_server.graph.autodiff.site import Pull, Site
 
@@ -31,7 +32,7 @@ def above(g: Emitter, x: Expr, threshold: float = 0.0) -> Expr:
 @vjp("Relu", since=(14,))
 def relu(g: Emitter, n: Pull) -> Sequence[Cotangent]:
     """dX = dY * 1[X > 0]; 0 at X = 0. A positive Y below float32's normal range (1.2e-38) counts in part."""
-    return (n.dy * above(g, n.y),)
+    return (redirected(g, n, n.dy * above(g, n.y), 0.0, None),)
 
 
 @vjp("LeakyRelu", since=(16,))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from gradserve_server.graph.autodiff.emitter import Emitter, Expr
+from gradserve_server.graph.autodiff.redirected import redirected
 from gradserve_server.graph.autodiff.rules import Cotangent, unsupported, vjp
 from gradserve_server.graph.autodiff.site import Pull, Site
 from gradserve_server.graph.autodiff.vjp_activations import STEEP
@@ -104,7 +105,7 @@ def clip(g: Emitter, n: Pull) -> Sequence[Cotangent]:
     def dhigh() -> Expr:
         return g.unbroadcast(masked((n.x if low is None else g.op("Max", n.x, low)) > high), n.input(2))
 
-    return lambda: masked(n.x.equals(n.y)), dlow, dhigh
+    return lambda: redirected(g, n, masked(n.x.equals(n.y)), low, high), dlow, dhigh
 
 
 # ---- the same value --------------------------------------------------------------------------------------------------

@@ -1,0 +1,85 @@
+"""Options of `gradserve ascend` that decide where it may go, when it ends, and what is delivered."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.onnx_models import build, save
+from support.paths import MODELS
+
+
+def ascend(model: str | Path, output: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gradserve.cli", "ascend", model, "-o", output, *arguments]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def images(done: subprocess.CompletedProcess[str]) -> list[dict]:
+    return json.loads(done.stdout)["images"]
+
+
+def test_until_the_model_is_sure(tmp_path):
+    arguments = (
+        "--objective",
+        "logits:1",
+        "logits:7",
+        "--until-probability",
+        0.9,
+        "--steps",
+        200,
+        "--json",
+        "--keep",
+        "best",
+    )
+    rows = images(ascend(MODELS / "digits", tmp_path / "a.png", *arguments))
+    assert {row["stop_reason"] for row in rows} == {"reached"}
+    assert all(row["steps"] < 200 for row in rows)
+    (row,) = images(ascend(MODELS / "digits", tmp_path / "a.png", "--objective", "logits:7", "--stop-at", 3, "--json"))
+    assert (row["stop_reason"], row["value"] >= 3) == ("reached", True)
+
+
+def test_near_a_start(tmp_path):
+    arguments = ("--objective", "logits:7", "--start", "constant:0.5", "--projection", "linf:0.125", "--random-start")
+    ascend(MODELS / "digits", tmp_path / "a.npy", *arguments, "--steps", 20)
+    offsets = np.abs(np.load(tmp_path / "a.npy") - 0.5)
+    assert 0.12 < offsets.max() <= 0.125
+    ascend(MODELS / "digits", tmp_path / "a.npy", "--objective", "logits:7", "--projection", "l3:1", code=2)
+
+
+def test_bounds_from_files(tmp_path):
+    np.save(tmp_path / "low.npy", np.linspace(0, 0.5, 28))
+    arguments = ("--objective", "logits:7", "--bounds", tmp_path / "low.npy", 1, "--steps", 20)
+    ascend(MODELS / "digits", tmp_path / "a.npy", *arguments)
+    assert (np.load(tmp_path / "a.npy") >= np.float32(np.linspace(0, 0.5, 28))).all()
+
+
+def test_a_transparent_picture_is_one(tmp_path):
+    arguments = ("--objective", "logits:7", "--alpha", "--alpha-penalty", 3, "--parameterization", "fourier", "--steps", 60)
+    ascend(MODELS / "digits", tmp_path / "a.png", *arguments)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.mode == "LA"
+        opacity = np.asarray(picture)[..., 1]
+    assert opacity.min() < 100 < opacity.max()
+
+
+@pytest.fixture
+def dead_model(tmp_path):
+    weights = {"w": np.ones((4, 2), np.float32), "b": np.float32([-9, 0])}
+    body = "f = MatMul(x, w) g = Add(f, b) y = Relu(g)"
+    return save(build(body, inputs="float[N,4] x", outputs="float[N,2] y", weights=weights), tmp_path / "dead.onnx")
+
+
+def test_a_dead_unit_says_so_and_redirecting_wakes_it(dead_model, tmp_path):
+    arguments = ("--objective", "y:0", "--optimizer", "sgd", "--learning-rate", 0.2, "--steps", 40, "--json")
+    done = ascend(dead_model, tmp_path / "a.npy", *arguments)
+    assert images(done)[0]["stop_reason"] == "dead"
+    assert "dead" in done.stderr
+    assert "--redirect-relu-steps" in done.stderr
+    (row,) = images(ascend(dead_model, tmp_path / "a.npy", *arguments, "--redirect-relu-steps", 17))
+    assert (row["stop_reason"], row["value"] > 0) == ("finished", True)
