@@ -110,8 +110,9 @@ def test_a_description_in_the_file_is_what_ascents_work_by(tmp_path):
 )
 def test_a_description_that_is_none_is_not_written(description, text, tmp_path):
     source = save(Network(metadata={}).make(), tmp_path / "model.onnx")
-    (step,) = repair(source, tmp_path / "out.onnx", description=description).repairs
-    assert text in step.problem
+    with pytest.raises(InvalidParameter, match=text):
+        repair(source, tmp_path / "out.onnx", description=description)
+    assert not (tmp_path / "out.onnx").exists()
 
 
 def reshaping(last: str = "y = Reshape(k, back)", **weights):
