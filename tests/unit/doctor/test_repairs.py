@@ -4,8 +4,9 @@ import numpy as np
 import onnx
 import pytest
 from support.examined import codes
-from support.gallery import CHANNELS, GALLERY, Network, healthy, pictures
+from support.gallery import GALLERY
 from support.onnx_models import build, random, save, trained
+from support.small_network import CHANNELS, Network, healthy, pictures
 from support.tolerances import TOLERANCE
 
 from gradserve.errors import InvalidParameter
