@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
-from support.gallery import GALLERY, Network, healthy, pictures
+from support.gallery import GALLERY
 from support.onnx_models import save, trained
 from support.paths import MODELS
 from support.siamese import siamese
+from support.small_network import Network, healthy, pictures
 
 import gradserve
 from gradserve.cli import main

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from support.examined import codes, examined
-from support.gallery import Network, healthy, pictures
 from support.onnx_models import build, random
 from support.paths import MODELS
+from support.small_network import Network, healthy, pictures
 
 from gradserve_server import diagnose
 from gradserve_server.graph.doctor import CHECKS

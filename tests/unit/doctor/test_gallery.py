@@ -3,7 +3,8 @@
 import onnx
 import pytest
 from support.examined import codes, examined
-from support.gallery import GALLERY, HEALTHY, healthy
+from support.gallery import GALLERY, HEALTHY
+from support.small_network import healthy
 
 from gradserve.diagnosis import Severity, from_plain, to_plain
 from gradserve_server.graph.autodiff import ort_training

@@ -4,8 +4,9 @@ import numpy as np
 import onnx
 import pytest
 from support.examined import codes
-from support.gallery import CHANNELS, GALLERY, Network, healthy, pictures
+from support.gallery import GALLERY
 from support.onnx_models import build, random, save, trained
+from support.small_network import CHANNELS, Network, healthy, pictures
 from support.tolerances import TOLERANCE
 
 from gradserve.errors import InvalidParameter
@@ -110,8 +111,9 @@ def test_a_description_in_the_file_is_what_ascents_work_by(tmp_path):
 )
 def test_a_description_that_is_none_is_not_written(description, text, tmp_path):
     source = save(Network(metadata={}).make(), tmp_path / "model.onnx")
-    (step,) = repair(source, tmp_path / "out.onnx", description=description).repairs
-    assert text in step.problem
+    with pytest.raises(InvalidParameter, match=text):
+        repair(source, tmp_path / "out.onnx", description=description)
+    assert not (tmp_path / "out.onnx").exists()
 
 
 def reshaping(last: str = "y = Reshape(k, back)", **weights):

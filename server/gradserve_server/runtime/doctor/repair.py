@@ -113,6 +113,7 @@ def repair(
         msg = "repair 'recalibrate': expected data to measure statistics on, got none"
         raise InvalidParameter(msg)
     file = load(source, limits, oldest=1)
+    _check_description(description or {}, file.model)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(file.model)
     if opset_of(file.model) >= MIN_OPSET:
         infer_shapes(file.model)
@@ -255,13 +256,20 @@ def _describe(state: Operation) -> list[str]:
         msg = "expected a description to write, got none (--describe INPUT.mean='...')"
         raise CannotRepair(msg)
     parameters = {f"{PREFIX}{key}": value for key, value in state.description.items()}
-    inputs = {value.name for value in state.model.graph.inputs}
-    for name in said(parameters, "description"):
-        if name not in inputs:
-            msg = f"description of input '{name}': expected one of {', '.join(sorted(filter(None, inputs)))}"
-            raise InvalidParameter(msg)
     state.model.metadata_props.update(parameters)
     return [f"wrote {key} = {value}" for key, value in state.description.items()]
+
+
+def _check_description(description: Mapping[str, str], model: ir.Model) -> None:
+    """Refuses what a model file could not be served with."""
+    inputs = {value.name for value in model.graph.inputs}
+    try:
+        described = said({f"{PREFIX}{key}": value for key, value in description.items()}, "description")
+    except InvalidModel as error:
+        raise InvalidParameter(str(error)) from error
+    for name in described.keys() - inputs:
+        msg = f"description of input '{name}': expected one of {', '.join(sorted(filter(None, inputs)))}"
+        raise InvalidParameter(msg)
 
 
 def _found(*codes: str) -> Callable[[Operation], bool]:
