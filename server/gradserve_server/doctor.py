@@ -87,7 +87,7 @@ def repair(
         threads=config.threads,
     )
     # Its descriptions come along, but for those that were written into the file.
-    written = {} if any(step.problem for step in done if step.repair == "describe") else _said(description)
+    written = _said(description)
     images = {
         name: {field: value for field, value in fields.items() if field not in written.get(name, {})}
         for name, fields in entry.images.items()
