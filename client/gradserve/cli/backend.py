@@ -131,7 +131,8 @@ def describe(model: str, description: Mapping[str, str]) -> ModelDescription:
 
 def diagnose(model: str, inputs: Mapping[str, npt.ArrayLike] | None, images: Mapping[str, ImageDescription]) -> Diagnosis:
     """`gradserve_server.diagnose`."""
-    found: Diagnosis = _quiet_server_package().diagnose(model, inputs, images=images)
+    with _quiet_server_package() as package:
+        found: Diagnosis = package.diagnose(model, inputs, images=images)
     return found
 
 
@@ -143,7 +144,8 @@ def repair(
     description: Mapping[str, str],
 ) -> Treatment:
     """`gradserve_server.repair`."""
-    done: Treatment = _quiet_server_package().repair(model, output, repairs, inputs=inputs, description=description)
+    with _quiet_server_package() as package:
+        done: Treatment = package.repair(model, output, repairs, inputs=inputs, description=description)
     return done
 
 
@@ -174,11 +176,17 @@ def _is_local(model: str) -> bool:
     return path.is_dir() and any(child.is_dir() and child.name.isdecimal() for child in path.iterdir())
 
 
-def _quiet_server_package() -> Any:
-    """As `_server_package`, without warnings: whoever reads findings is told all that matters."""
+@contextmanager
+def _quiet_server_package() -> Iterator[Any]:
+    """As `_server_package`, without warnings meanwhile: whoever reads findings is told all that matters."""
     package = _server_package()
-    logging.getLogger(package.__name__).setLevel(logging.ERROR)
-    return package
+    logger = logging.getLogger(package.__name__)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield package
+    finally:
+        logger.setLevel(before)
 
 
 def _server_package() -> Any:
