@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gradserve.checkpoints import Checkpoint
 from gradserve.optimizers import Optimizer
-from gradserve.parameterizations import Alpha, Parameterization
+from gradserve.parameterizations import Alpha, Parameterization, Shared
 from gradserve.projections import Projection
 from gradserve.stopping import Keep, StopAt
 from gradserve.transforms import Transform
@@ -139,6 +139,9 @@ class AscentSettings(TypedDict, total=False):
     """Each step brings the image back into this ball around its start (`gradserve.projections`; none)."""
     parameterization: Parameterization
     """What changes: `Pixels()`, the image itself, by default (`gradserve.parameterizations`)."""
+    shared: Sequence[Shared]
+    """Numbers that the images of the batch have in common, added to those that each one has for itself
+    (`gradserve.parameterizations.Shared`; none)."""
     alpha: Alpha | None
     """A transparent image, whose alpha is in `Step.alpha` (`gradserve.parameterizations.Alpha`; none)."""
     transforms: Sequence[Transform]

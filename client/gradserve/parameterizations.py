@@ -1,8 +1,8 @@
 """What an ascent changes: pixels, or numbers that pixels are made of.
 
-    pixels = squash(colours(spatial(numbers)))
+    pixels = squash(colours(spatial(numbers) + shared))
 
-`spatial` is the class; `colours` mixes channels; `squash` keeps pixels within the bounds. All but plain pixels start from
+`spatial` is the class; `shared` is what images of a batch have in common, if anything; `colours` mixes channels; `squash` keeps pixels within the bounds. All but plain pixels start from
 random numbers (`start=Noise(...)`), or from those that make the image that is given.
 """
 
@@ -22,6 +22,7 @@ __all__ = [
     "Parameterization",
     "Phases",
     "Pixels",
+    "Shared",
     "Squash",
     "colours_of",
     "magnitude_of",
@@ -99,6 +100,21 @@ class Phases:
 
 
 Parameterization = Pixels | Fourier | Laplacian | Phases
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Numbers that the images of a batch have in common: a smaller batch of smaller pictures, which is enlarged and added.
+
+    [images, C, ceil(size / factor), ...] is enlarged linearly along every axis, that of the batch included, to what the
+    images have before their colours. This is Lucid's `lowres_tensor`; samples lie at the middle of their cells, as in Lucent
+    and `torch.nn.functional.interpolate` (with TensorFlow 1 they lay at the edge). Several are added up.
+    """
+
+    images: int = 1
+    """1: all have the same. Fewer than in the batch: those near each other have nearly the same."""
+    factor: int = 2
+    """How much smaller each side is: 1 is as large as the image."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from gradserve.errors import InvalidAscent
 from gradserve.objective_wire import objective_to_wire
 from gradserve.objectives import Objective
 from gradserve.optimizers import Optimizer
-from gradserve.parameterizations import Alpha, Parameterization
+from gradserve.parameterizations import Alpha, Parameterization, Shared
 from gradserve.projections import Projection
 from gradserve.stopping import Keep, StopAt
 from gradserve.tensors import add_named, from_wire, named_from_wire, to_wire
@@ -120,6 +120,8 @@ def ascent_from_wire(request: pb.AscendRequest) -> AscentSettings:
         settings["keep"] = _keep_from_wire(request.keep)
     if request.transforms:
         settings["transforms"] = tuple(mirror.read_kind(Transform, transform) for transform in request.transforms)
+    if request.shared:
+        settings["shared"] = tuple(mirror.read(Shared, shared) for shared in request.shared)
     if request.gradient_normalization:
         settings["gradient_normalization"] = _normalization_from_wire(request.gradient_normalization)
     return cast("AscentSettings", settings)
@@ -244,6 +246,7 @@ _SETTING_TO_WIRE: dict[str, Callable[[pb.AscendRequest, Any], object]] = {
     "parameterization": lambda request, value: mirror.fill_kind(request.parameterization, value),
     "projection": lambda request, value: None if value is None else mirror.fill_kind(request.projection, value),
     "stop_at": lambda request, value: None if value is None else mirror.fill_kind(request.stop_at, value),
+    "shared": lambda request, value: [mirror.fill(request.shared.add(), shared) for shared in value],
     "alpha": lambda request, value: None if value is None else _fill_alpha(request.alpha, value),
     "keep": lambda request, value: setattr(request, "keep", _keep_to_wire(value)),
     "transforms": lambda request, value: request.transforms.extend(map(_transform_to_wire, value)),

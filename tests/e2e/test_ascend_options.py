@@ -68,6 +68,17 @@ def test_a_transparent_picture_is_one(tmp_path):
     assert opacity.min() < 100 < opacity.max()
 
 
+def test_images_share_what_they_are_told_to(tmp_path):
+    arguments = ("--objective", "logits:7", "--count", 3, "--parameterization", "fourier", "--steps", 30, "--noise", 0)
+    ascend(MODELS / "digits", tmp_path / "a.npy", *arguments, "--shared", "1/2", "3/4")
+    shared = np.load(tmp_path / "a.npy")
+    ascend(MODELS / "digits", tmp_path / "a.npy", *arguments)
+    assert shared.shape == np.load(tmp_path / "a.npy").shape
+    assert np.abs(shared - np.load(tmp_path / "a.npy")).max() > 0.1
+    ascend(MODELS / "digits", tmp_path / "a.npy", *arguments, "--shared", "4/2", code=1)
+    ascend(MODELS / "digits", tmp_path / "a.npy", *arguments, "--shared", "2", code=2)
+
+
 @pytest.fixture
 def dead_model(tmp_path):
     weights = {"w": np.ones((4, 2), np.float32), "b": np.float32([-9, 0])}

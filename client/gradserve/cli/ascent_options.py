@@ -9,6 +9,7 @@ import numpy.typing as npt
 from gradserve import Adam, GradientNormalization, Noise, images, outputs
 from gradserve.cli import options
 from gradserve.cli.ascent_settings import OPTIMIZERS, PARAMETERIZATIONS, PROJECTIONS
+from gradserve.parameterizations import Shared
 from gradserve.projections import Projection
 from gradserve.stopping import Keep
 
@@ -153,6 +154,14 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
         metavar="WEIGHT",
         help="of the mean opacity, taken from the objective (default: %(default)s)",
     )
+    option(
+        "--shared",
+        nargs="+",
+        type=_shared,
+        metavar="IMAGES/FACTOR",
+        help="numbers that the images of --count have in common: pictures smaller by that factor, 1/4 for one that all share, "
+        "2/8 for two that the images lie between",
+    )
     option("--optimizer", choices=OPTIMIZERS, default="adam", help="update rule (default: %(default)s)")
     option(
         "--learning-rate",
@@ -276,6 +285,16 @@ def _projection(text: str) -> Projection:
         return PROJECTIONS[kind](float(radius))
     except (KeyError, ValueError) as error:
         msg = f"expected {' or '.join(f'{name}:RADIUS' for name in PROJECTIONS)}, got {text!r}"
+        raise argparse.ArgumentTypeError(msg) from error
+
+
+def _shared(text: str) -> Shared:
+    """The type of `--shared`."""
+    images, _, factor = text.partition("/")
+    try:
+        return Shared(options.whole(1)(images), options.whole(1)(factor))
+    except argparse.ArgumentTypeError as error:
+        msg = f"expected IMAGES/FACTOR, as in 1/4, got {text!r}"
         raise argparse.ArgumentTypeError(msg) from error
 
 

@@ -67,6 +67,8 @@ def read(arguments: argparse.Namespace, description: ModelDescription, tensor: T
         settings["stop_at"] = Value(arguments.stop_at)
     if arguments.until_probability is not None:
         settings["stop_at"] = Probability(arguments.until_probability)
+    if arguments.shared:
+        settings["shared"] = tuple(arguments.shared)
     if arguments.alpha:
         settings["alpha"] = Alpha(penalty=arguments.alpha_penalty)
     if arguments.bounds:

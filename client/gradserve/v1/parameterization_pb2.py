@@ -25,25 +25,27 @@ _sym_db = _symbol_database.Default()
 from gradserve.v1 import tensor_pb2 as gradserve_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#gradserve/v1/parameterization.proto\x12\x0cgradserve.v1\x1a\x19gradserve/v1/tensor.proto\"\xc2\x01\n\x10Parameterization\x12&\n\x06pixels\x18\x01 \x01(\x0b\x32\x14.gradserve.v1.PixelsH\x00\x12(\n\x07\x66ourier\x18\x02 \x01(\x0b\x32\x15.gradserve.v1.FourierH\x00\x12,\n\tlaplacian\x18\x03 \x01(\x0b\x32\x17.gradserve.v1.LaplacianH\x00\x12&\n\x06phases\x18\x04 \x01(\x0b\x32\x14.gradserve.v1.PhasesH\x00\x42\x06\n\x04kind\"x\n\x05\x41lpha\x12\x17\n\nbackground\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x1f\n\x12standard_deviation\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07penalty\x18\x03 \x01(\x01\x42\r\n\x0b_backgroundB\x15\n\x13_standard_deviation\"U\n\x06Pixels\x12$\n\x06squash\x18\x01 \x01(\x0e\x32\x14.gradserve.v1.Squash\x12%\n\x07\x63olours\x18\x02 \x01(\x0b\x32\x14.gradserve.v1.Tensor\"t\n\x07\x46ourier\x12\x12\n\x05\x64\x65\x63\x61y\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12$\n\x06squash\x18\x02 \x01(\x0e\x32\x14.gradserve.v1.Squash\x12%\n\x07\x63olours\x18\x03 \x01(\x0b\x32\x14.gradserve.v1.TensorB\x08\n\x06_decay\"x\n\tLaplacian\x12\x13\n\x06levels\x18\x01 \x01(\rH\x00\x88\x01\x01\x12$\n\x06squash\x18\x02 \x01(\x0e\x32\x14.gradserve.v1.Squash\x12%\n\x07\x63olours\x18\x03 \x01(\x0b\x32\x14.gradserve.v1.TensorB\t\n\x07_levels\"~\n\x06Phases\x12\'\n\tmagnitude\x18\x01 \x01(\x0b\x32\x14.gradserve.v1.Tensor\x12$\n\x06squash\x18\x02 \x01(\x0e\x32\x14.gradserve.v1.Squash\x12%\n\x07\x63olours\x18\x03 \x01(\x0b\x32\x14.gradserve.v1.Tensor*V\n\x06Squash\x12\x16\n\x12SQUASH_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSQUASH_CLIP\x10\x01\x12\x12\n\x0eSQUASH_SIGMOID\x10\x02\x12\x0f\n\x0bSQUASH_TANH\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#gradserve/v1/parameterization.proto\x12\x0cgradserve.v1\x1a\x19gradserve/v1/tensor.proto\"\xc2\x01\n\x10Parameterization\x12&\n\x06pixels\x18\x01 \x01(\x0b\x32\x14.gradserve.v1.PixelsH\x00\x12(\n\x07\x66ourier\x18\x02 \x01(\x0b\x32\x15.gradserve.v1.FourierH\x00\x12,\n\tlaplacian\x18\x03 \x01(\x0b\x32\x17.gradserve.v1.LaplacianH\x00\x12&\n\x06phases\x18\x04 \x01(\x0b\x32\x14.gradserve.v1.PhasesH\x00\x42\x06\n\x04kind\"H\n\x06Shared\x12\x13\n\x06images\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x06\x66\x61\x63tor\x18\x02 \x01(\rH\x01\x88\x01\x01\x42\t\n\x07_imagesB\t\n\x07_factor\"x\n\x05\x41lpha\x12\x17\n\nbackground\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x1f\n\x12standard_deviation\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07penalty\x18\x03 \x01(\x01\x42\r\n\x0b_backgroundB\x15\n\x13_standard_deviation\"U\n\x06Pixels\x12$\n\x06squash\x18\x01 \x01(\x0e\x32\x14.gradserve.v1.Squash\x12%\n\x07\x63olours\x18\x02 \x01(\x0b\x32\x14.gradserve.v1.Tensor\"t\n\x07\x46ourier\x12\x12\n\x05\x64\x65\x63\x61y\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12$\n\x06squash\x18\x02 \x01(\x0e\x32\x14.gradserve.v1.Squash\x12%\n\x07\x63olours\x18\x03 \x01(\x0b\x32\x14.gradserve.v1.TensorB\x08\n\x06_decay\"x\n\tLaplacian\x12\x13\n\x06levels\x18\x01 \x01(\rH\x00\x88\x01\x01\x12$\n\x06squash\x18\x02 \x01(\x0e\x32\x14.gradserve.v1.Squash\x12%\n\x07\x63olours\x18\x03 \x01(\x0b\x32\x14.gradserve.v1.TensorB\t\n\x07_levels\"~\n\x06Phases\x12\'\n\tmagnitude\x18\x01 \x01(\x0b\x32\x14.gradserve.v1.Tensor\x12$\n\x06squash\x18\x02 \x01(\x0e\x32\x14.gradserve.v1.Squash\x12%\n\x07\x63olours\x18\x03 \x01(\x0b\x32\x14.gradserve.v1.Tensor*V\n\x06Squash\x12\x16\n\x12SQUASH_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSQUASH_CLIP\x10\x01\x12\x12\n\x0eSQUASH_SIGMOID\x10\x02\x12\x0f\n\x0bSQUASH_TANH\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gradserve.v1.parameterization_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SQUASH']._serialized_start=854
-  _globals['_SQUASH']._serialized_end=940
+  _globals['_SQUASH']._serialized_start=928
+  _globals['_SQUASH']._serialized_end=1014
   _globals['_PARAMETERIZATION']._serialized_start=81
   _globals['_PARAMETERIZATION']._serialized_end=275
-  _globals['_ALPHA']._serialized_start=277
-  _globals['_ALPHA']._serialized_end=397
-  _globals['_PIXELS']._serialized_start=399
-  _globals['_PIXELS']._serialized_end=484
-  _globals['_FOURIER']._serialized_start=486
-  _globals['_FOURIER']._serialized_end=602
-  _globals['_LAPLACIAN']._serialized_start=604
-  _globals['_LAPLACIAN']._serialized_end=724
-  _globals['_PHASES']._serialized_start=726
-  _globals['_PHASES']._serialized_end=852
+  _globals['_SHARED']._serialized_start=277
+  _globals['_SHARED']._serialized_end=349
+  _globals['_ALPHA']._serialized_start=351
+  _globals['_ALPHA']._serialized_end=471
+  _globals['_PIXELS']._serialized_start=473
+  _globals['_PIXELS']._serialized_end=558
+  _globals['_FOURIER']._serialized_start=560
+  _globals['_FOURIER']._serialized_end=676
+  _globals['_LAPLACIAN']._serialized_start=678
+  _globals['_LAPLACIAN']._serialized_end=798
+  _globals['_PHASES']._serialized_start=800
+  _globals['_PHASES']._serialized_end=926
 # @@protoc_insertion_point(module_scope)

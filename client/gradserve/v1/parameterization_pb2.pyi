@@ -30,6 +30,14 @@ class Parameterization(_message.Message):
     phases: Phases
     def __init__(self, pixels: _Optional[_Union[Pixels, _Mapping]] = ..., fourier: _Optional[_Union[Fourier, _Mapping]] = ..., laplacian: _Optional[_Union[Laplacian, _Mapping]] = ..., phases: _Optional[_Union[Phases, _Mapping]] = ...) -> None: ...
 
+class Shared(_message.Message):
+    __slots__ = ("images", "factor")
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    FACTOR_FIELD_NUMBER: _ClassVar[int]
+    images: int
+    factor: int
+    def __init__(self, images: _Optional[int] = ..., factor: _Optional[int] = ...) -> None: ...
+
 class Alpha(_message.Message):
     __slots__ = ("background", "standard_deviation", "penalty")
     BACKGROUND_FIELD_NUMBER: _ClassVar[int]

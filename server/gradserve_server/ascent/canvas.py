@@ -17,6 +17,7 @@ from gradserve_server.ascent.bounds import Bounds
 from gradserve_server.ascent.parameters.image import Painter
 from gradserve_server.ascent.penalties import added, values_and_gradients
 from gradserve_server.ascent.projection import Ball
+from gradserve_server.ascent.shared import SharedNumbers
 from gradserve_server.ascent.spec import BALL, NOISE, AscentSpec
 from gradserve_server.ascent.transforms.draws import stream
 from gradserve_server.ascent.transforms.geometry import Range
@@ -78,7 +79,7 @@ def canvas_of(spec: AscentSpec, batch: Float32, gradient: Float32) -> Canvas:
 def _is_plain(spec: AscentSpec) -> bool:
     in_planes = not spec.jitter or len(spec.pixels.sizes) <= _PLANE_AXES
     as_large = spec.image.planar_shape == spec.pixels.planar_shape
-    is_alone = not spec.transforms and not spec.penalties and spec.alpha is None
+    is_alone = not spec.transforms and not spec.penalties and not spec.shared and spec.alpha is None
     return spec.parameterization == Pixels() and is_alone and as_large and in_planes
 
 
@@ -212,7 +213,7 @@ class PaintedCanvas:
         self._view: View = self._views.plain()
         squash = Squash(spec.parameterization.squash)
         is_image = isinstance(spec.parameterization, Pixels) and squash is Squash.CLIP and not spec.parameterization.colours
-        is_image = is_image and spec.alpha is None
+        is_image = is_image and not spec.shared and spec.alpha is None
         self._painter: Painter | None = None
         self._image: _Image | None = None
         if is_image:
@@ -238,6 +239,7 @@ class PaintedCanvas:
             high=high,
         )
         self.optimizer = self._ascender.new_state(spec.count)
+        self._shared = _shared(spec) if spec.shared else None
         self._painted: Float32 | None = None  # until the numbers change
         self.penalty: Float64 | None = None
         self._pull: Float32 | None = None
@@ -260,6 +262,8 @@ class PaintedCanvas:
             lengths_held = lengths(slope[held].astype(np.float64))
             slope[held] = np.nan  # the kernel leaves such images as they are
         norms = self._ascender.step(self._numbers, slope, None, self.optimizer, rate)
+        if self._shared is not None:
+            self._shared.step(np.isfinite(norms), self.optimizer.steps, rate)
         self._painted = None
         if self._image is not None:
             self._image.confine(norms)
@@ -277,7 +281,8 @@ class PaintedCanvas:
             return self._numbers
         if self._painted is None:
             numbers = self._numbers.reshape(self._spec.count, -1)
-            self._painted = self._painter.paint(numbers[:, : self._painter.length])
+            shared = None if self._shared is None else self._shared.picture()
+            self._painted = self._painter.paint(numbers[:, : self._painter.length], shared)
             if self._transparency is not None:
                 alpha = self._transparency.painter.paint(numbers[:, self._painter.length :])
                 self._painted = np.concatenate([self._painted, alpha], axis=1)
@@ -285,7 +290,8 @@ class PaintedCanvas:
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """See `Canvas`."""
-        return {"numbers": self._numbers, **_named(self.optimizer)}
+        shared = {} if self._shared is None else self._shared.arrays()
+        return {"numbers": self._numbers, **_named(self.optimizer), **shared}
 
     def fits(self, name: str, array: npt.NDArray[Any]) -> str:
         """See `Canvas`."""
@@ -309,10 +315,13 @@ class PaintedCanvas:
     def _pulled_back(self, painter: Painter, gradient: Float32, back: Float32 | None) -> Float32:
         """From pixels, and from alpha, to numbers."""
         numbers, picture = self._numbers.reshape(self._spec.count, -1), self.picture()
-        if self._transparency is None or back is None:
-            return painter.pull_back(numbers, picture, gradient)
         length, channels = painter.length, self._spec.image.channels
-        pixels = painter.pull_back(numbers[:, :length], picture[:, :channels], gradient)
+        gradient = painter.to_picture(picture[:, :channels], gradient)
+        if self._shared is not None:
+            self._shared.gradient = gradient
+        pixels = painter.from_picture(numbers[:, :length], gradient)
+        if self._transparency is None or back is None:
+            return pixels
         alpha = self._transparency.painter.pull_back(numbers[:, length:], picture[:, channels:], back)
         return np.concatenate([pixels, alpha], axis=1)
 
@@ -330,6 +339,20 @@ class PaintedCanvas:
         more = self._transparency.penalty(alpha)
         self.penalty = more if self.penalty is None else added(self.penalty, more)
         return self._transparency.over(image, alpha, self._index)
+
+
+def _shared(spec: AscentSpec) -> SharedNumbers:
+    deviation = spec.origin.standard_deviation if isinstance(spec.origin, Noise) else 0.0
+    return SharedNumbers(
+        spec.shared,
+        spec.image,
+        spec.count,
+        seed=spec.seed,
+        deviation=deviation,
+        rule=spec.optimizer,
+        normalization=spec.gradient_normalization,
+        weight_decay=spec.weight_decay,
+    )
 
 
 def _first_numbers(spec: AscentSpec, painter: Painter) -> Float32:

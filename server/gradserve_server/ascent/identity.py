@@ -56,6 +56,7 @@ def _added(spec: AscentSpec, terms: Sequence[Scaled]) -> dict[str, tuple[Any, An
         "parameterization": (text(spec.parameterization), text(Pixels())),
         "transforms": (spec.transforms, ()),
         "projection": (spec.projection, None),
+        "shared": (spec.shared, ()),
         "alpha": (spec.alpha, None),
         "stop_at": (spec.stop_at, None),
         "keep": (spec.keep, Keep.LAST),

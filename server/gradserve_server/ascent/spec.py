@@ -21,7 +21,7 @@ from gradserve.errors import InvalidAscent, NotDifferentiable, TooLarge, Unknown
 from gradserve.numbers import Linear, Schedule, scheduled
 from gradserve.objectives import Penalty
 from gradserve.optimizers import AdamW, Optimizer
-from gradserve.parameterizations import Alpha, Parameterization, Pixels, Squash
+from gradserve.parameterizations import Alpha, Parameterization, Pixels, Shared, Squash
 from gradserve.projections import Projection
 from gradserve.stopping import Keep, StopAt
 from gradserve.transforms import Transform
@@ -31,6 +31,7 @@ from gradserve_server.ascent.bounds import Bounds, checked_bounds
 from gradserve_server.ascent.pixels import PixelSpace
 from gradserve_server.ascent.projection import check_projection
 from gradserve_server.ascent.ranges import LARGEST, LARGEST_COUNT, limited, number, whole
+from gradserve_server.ascent.shared import check_shared
 from gradserve_server.ascent.stopping import check_keep, check_stop_at
 from gradserve_server.ascent.transforms.checks import check_transforms
 from gradserve_server.ascent.transforms.draws import STEPS_DRAWN, stream
@@ -74,6 +75,7 @@ class AscentSpec:
     bounds: Bounds
     """Lower and upper: numbers, or [C, H, W]."""
     projection: Projection | None
+    shared: tuple[Shared, ...]
     alpha: Alpha | None
     stop_at: StopAt | None
     keep: Keep
@@ -175,6 +177,7 @@ def resolve(
         weight_decay=weight_decay,
         bounds=bounds,
         projection=(projection := check_projection(settings.get("projection"), parameterization)),
+        shared=check_shared(settings.get("shared", ()), projection, image, count, limits.max_ascent_mib),
         alpha=check_alpha(settings.get("alpha"), projection),
         stop_at=check_stop_at(settings.get("stop_at")),
         keep=check_keep(settings.get("keep", Keep.LAST)),

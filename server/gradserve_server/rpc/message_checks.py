@@ -20,6 +20,7 @@ COUNTED = {
     "tangents": "max_layers",
     "wrt": "max_layers",
     "transforms": "max_layers",
+    "shared": "max_layers",
 }
 """Repeated fields of requests, and the setting that says how many there may be. One table for both protocols."""
 

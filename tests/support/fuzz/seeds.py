@@ -14,7 +14,7 @@ from tritonclient.grpc import service_pb2
 
 from gradserve import Adam, Noise, Sgd, _calls, numbers, optimizers, projections, stopping, transforms
 from gradserve import objectives as O
-from gradserve.parameterizations import Alpha, Fourier, Laplacian, Phases
+from gradserve.parameterizations import Alpha, Fourier, Laplacian, Phases, Shared
 
 X = golden.digits()[:2]
 IMAGE = {"image": X}
@@ -66,6 +66,13 @@ ASCENTS = (
     {"steps": 2, "bounds": (np.zeros((28, 28)), np.ones((1, 1, 28)))},
     {"steps": 2, "alpha": Alpha(penalty=0.5), "parameterization": Fourier(colours=()), "keep": "best"},
     {"steps": 2, "alpha": Alpha(0.5)},
+    {
+        "steps": 2,
+        "count": 3,
+        "shared": (Shared(), Shared(2, 8)),
+        "parameterization": Fourier(colours=()),
+        "checkpoint_every": 1,
+    },
     {"steps": 3, "stop_at": stopping.Value(0.5, 2), "keep": "best", "jitter": 1, "count": 2},
     {"steps": 3, "stop_at": stopping.Probability(0.2, "logits", 3), "redirect_relu_steps": 2},
     {"steps": 2, "parameterization": Laplacian(3, colours=()), "transforms": TRANSFORMS[6:]},

@@ -18,7 +18,7 @@ from gradserve import (
 )
 from gradserve import objectives as O
 from gradserve.numbers import Linear
-from gradserve.parameterizations import Alpha, Fourier
+from gradserve.parameterizations import Alpha, Fourier, Shared
 from gradserve.projections import LInfBall
 from gradserve.stopping import Value
 from gradserve.transforms import Pad
@@ -77,6 +77,7 @@ DECIDES = {
     "projection": LInfBall(0.1),
     "stop_at": Value(1.0),
     "keep": "best",
+    "shared": (Shared(),),
     "alpha": Alpha(),
     "redirect_relu_steps": 16,
     "parameterization": Fourier(colours=()),

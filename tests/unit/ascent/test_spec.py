@@ -22,7 +22,7 @@ from gradserve import (
 from gradserve.errors import InvalidAscent, NotDifferentiable, TooLarge, UnknownInput
 from gradserve.numbers import Choice, Linear, Normal
 from gradserve.optimizers import AdamW, Momentum
-from gradserve.parameterizations import Alpha, Laplacian, Pixels
+from gradserve.parameterizations import Alpha, Laplacian, Pixels, Shared
 from gradserve.projections import LInfBall
 from gradserve.stopping import Keep, Probability, Value
 from gradserve.transforms import Blur, Crop, Flip, Pad, Rotate, Scale
@@ -93,6 +93,7 @@ def test_a_setting_arrives(name):
         "projection": LInfBall(0.1),
         "stop_at": Value(3.0, 2),
         "keep": Keep.BEST,
+        "shared": (Shared(1, 4),),
         "alpha": Alpha(0.5),
         "transforms": (Flip(),),
         "resample_each": True,

@@ -30,7 +30,7 @@ from gradserve import transforms as T
 from gradserve.errors import GradserveError, InvalidAscent, InvalidObjective, InvalidTensor
 from gradserve.numbers import Choice, Linear, Normal, Uniform
 from gradserve.optimizers import AdamW, Momentum, NAdam, RmsProp
-from gradserve.parameterizations import Alpha, Fourier, Laplacian, Pixels, Squash
+from gradserve.parameterizations import Alpha, Fourier, Laplacian, Pixels, Shared, Squash
 from gradserve.projections import L2Ball, LInfBall
 from gradserve.stopping import Keep, Probability, Value
 from gradserve.tensors import to_wire
@@ -100,6 +100,7 @@ SETTINGS: dict[str, list] = {
     ],
     "stop_at": [Value(0.5), Value(-2.0, 3), Probability(), Probability(0.5, "l", 3, softmax=False, every=7)],
     "keep": list(Keep),
+    "shared": [(Shared(),), (Shared(3, 1), Shared(0, 0))],
     "alpha": [Alpha(), Alpha(0.0, 0.25, 2.0)],
     "redirect_relu_steps": [17],
     "projection": [LInfBall(0.5), LInfBall(0.25, random_start=True), L2Ball(2.0, random_start=True)],

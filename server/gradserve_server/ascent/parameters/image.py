@@ -75,9 +75,16 @@ class Painter:
         """K."""
         return self._spatial.length
 
-    def paint(self, theta: Float32) -> Float32:
-        """The pixels."""
+    def paint(self, theta: Float32, shared: Float32 | None = None) -> Float32:
+        """The pixels.
+
+        Args:
+            theta: The numbers.
+            shared: Added to the picture that they make, before its colours; [N, C, H, W].
+        """
         picture = self._spatial.picture(theta).reshape(-1, *self._planar)
+        if shared is not None:
+            picture = picture + shared
         return self._curve.share(self._mixed(picture)) * self._width + self._low
 
     def pull_back(self, theta: Float32, painted: Float32, gradient: Float32) -> Float32:
@@ -88,10 +95,18 @@ class Painter:
             painted: What `paint` made of them.
             gradient: With respect to the pixels.
         """
+        return self.from_picture(theta, self.to_picture(painted, gradient))
+
+    def to_picture(self, painted: Float32, gradient: Float32) -> Float32:
+        """The first half of that: the gradient with respect to the picture before its colours, [N, C, H, W]."""
         back = gradient * self._curve.slope((painted - self._low) / self._width) * self._width
         if self._mixing is not None:
             back = _mix(self._mixing.T, back)
-        return np.ascontiguousarray(self._spatial.pull_back(theta, back.reshape(-1, *self._shape)), np.float32)
+        return back
+
+    def from_picture(self, theta: Float32, gradient: Float32) -> Float32:
+        """The second half: from there to the numbers."""
+        return np.ascontiguousarray(self._spatial.pull_back(theta, gradient.reshape(-1, *self._shape)), np.float32)
 
     def numbers(self, pixels: Float32) -> Float32:
         """Numbers that stand for an image, as nearly as there are such."""

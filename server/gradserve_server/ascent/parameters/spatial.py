@@ -14,8 +14,7 @@ import numpy.typing as npt
 
 from gradserve.errors import InvalidAscent
 from gradserve.parameterizations import Fourier, Laplacian, Phases, Pixels
-from gradserve_server.ascent.transforms.geometry import Size, resized
-from gradserve_server.kernels import Border, warp, warp_adjoint
+from gradserve_server.ascent.parameters.enlarging import enlarged, enlarged_back
 
 Float32 = npt.NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -135,12 +134,12 @@ class Pyramid:
         total = np.zeros((len(theta), self._channels, *self._sizes), np.float32)
         for sizes, level in zip(self._levels, np.split(theta, self._ends[:-1], axis=1), strict=True):
             part = np.ascontiguousarray(level).reshape(len(theta), self._channels, *sizes)
-            total += part if sizes == self._sizes else self._enlarged(part)
+            total += enlarged(part, self._sizes)
         return total
 
     def pull_back(self, theta: Float32, gradient: Float32) -> Float32:  # noqa: ARG002
         """Each level gets the adjoint of its enlargement."""
-        parts = [gradient if sizes == self._sizes else self._shrunk(gradient, sizes) for sizes in self._levels]
+        parts = [enlarged_back(gradient, sizes, self._sizes) for sizes in self._levels]
         return np.concatenate([part.reshape(len(gradient), -1) for part in parts], axis=1)
 
     def numbers(self, picture: Float32) -> Float32:
@@ -148,36 +147,6 @@ class Pyramid:
         theta = np.zeros((len(picture), self.length), np.float32)
         theta[:, : self._ends[0]] = picture.reshape(len(picture), -1)
         return theta
-
-    def _enlarged(self, part: Float32) -> Float32:
-        count = len(part)
-        for old, new in _passes(part.shape[2:], self._sizes):
-            part = warp(part.reshape(count, -1, *old), _maps(old, new, count), new, border=Border.EDGE)
-        return part.reshape(count, self._channels, *self._sizes)
-
-    def _shrunk(self, gradient: Float32, sizes: tuple[int, ...]) -> Float32:
-        """The adjoint of that."""
-        count = len(gradient)
-        for old, new in reversed(_passes(sizes, self._sizes)):
-            gradient = warp_adjoint(gradient.reshape(count, -1, *new), _maps(old, new, count), old, border=Border.EDGE)
-        return gradient
-
-
-def _passes(sizes: tuple[int, ...], larger: tuple[int, ...]) -> list[tuple[Size, Size]]:
-    """How planes are enlarged, one pass after the other.
-
-    First along the last two axes, then along each one before them, as the rows of a plane whose columns are all after it.
-    """
-    (height, width), (taller, wider) = (1, *sizes)[-2:], (1, *larger)[-2:]
-    passes = [((height, width), (taller, wider))]
-    for axis in reversed(range(len(sizes) - 2)):
-        after = prod(larger[axis + 1 :])
-        passes.append(((sizes[axis], after), (larger[axis], after)))
-    return passes
-
-
-def _maps(size: Size, larger: Size, count: int) -> npt.NDArray[np.float64]:
-    return np.repeat(resized(size, larger).matrix[np.newaxis], count, axis=0)
 
 
 _TINY = np.float32(1e-5)
