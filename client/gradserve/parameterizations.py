@@ -2,8 +2,9 @@
 
     pixels = squash(colours(spatial(numbers) + shared))
 
-`spatial` is the class; `shared` is what images of a batch have in common, if anything; `colours` mixes channels; `squash` keeps pixels within the bounds. All but plain pixels start from
-random numbers (`start=Noise(...)`), or from those that make the image that is given.
+`spatial` is the class; `shared` is what images of a batch have in common, if anything; `colours` mixes channels; `squash`
+keeps pixels within the bounds. All but plain pixels start from random numbers (`start=Noise(...)`), or from those that make
+the image that is given.
 """
 
 from collections.abc import Sequence

@@ -32,7 +32,7 @@ from gradserve.stopping import Keep, StopAt
 from gradserve.tensors import add_named, from_wire, named_from_wire, to_wire
 from gradserve.transforms import Transform
 from gradserve.v1 import gradient_service_pb2 as pb
-from gradserve.v1 import model_service_pb2, stopping_pb2, transform_pb2
+from gradserve.v1 import model_service_pb2, parameterization_pb2, stopping_pb2, transform_pb2
 
 # ---- ascents ---------------------------------------------------------------------------------------------------------
 
@@ -195,6 +195,12 @@ def _fill_alpha(message: Any, alpha: Alpha) -> None:
     mirror.fill(message, alpha)
 
 
+def _shared_to_wire(shared: Shared) -> parameterization_pb2.Shared:
+    message = parameterization_pb2.Shared()
+    mirror.fill(message, shared)
+    return message
+
+
 def _keep_to_wire(keep: str) -> Any:
     try:
         return stopping_pb2.Keep.Value(_KEEP_PREFIX + Keep(keep).name)
@@ -246,7 +252,7 @@ _SETTING_TO_WIRE: dict[str, Callable[[pb.AscendRequest, Any], object]] = {
     "parameterization": lambda request, value: mirror.fill_kind(request.parameterization, value),
     "projection": lambda request, value: None if value is None else mirror.fill_kind(request.projection, value),
     "stop_at": lambda request, value: None if value is None else mirror.fill_kind(request.stop_at, value),
-    "shared": lambda request, value: [mirror.fill(request.shared.add(), shared) for shared in value],
+    "shared": lambda request, value: request.shared.extend(map(_shared_to_wire, value)),
     "alpha": lambda request, value: None if value is None else _fill_alpha(request.alpha, value),
     "keep": lambda request, value: setattr(request, "keep", _keep_to_wire(value)),
     "transforms": lambda request, value: request.transforms.extend(map(_transform_to_wire, value)),

@@ -159,8 +159,8 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=_shared,
         metavar="IMAGES/FACTOR",
-        help="numbers that the images of --count have in common: pictures smaller by that factor, 1/4 for one that all share, "
-        "2/8 for two that the images lie between",
+        help="numbers that the images of --count have in common: pictures smaller by that factor, 1/4 for one that is in "
+        "all, or 2/8 for two that they lie between",
     )
     option("--optimizer", choices=OPTIMIZERS, default="adam", help="update rule (default: %(default)s)")
     option(

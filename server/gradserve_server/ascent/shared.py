@@ -1,8 +1,8 @@
 """Numbers that the images of a batch have in common, and their steps.
 
-Each of the `images` small pictures steps by the sum of the gradients of the images that it is part of, as if it were an image
-itself: with its own moments, normalized by itself. One that a held image depends on, or one whose gradient is not finite, is
-held too: so such an image stays as it is, to the bit.
+Each of the `images` small pictures steps by the sum of the gradients of the images that it is part of, weighted as it is in
+them, as if it were an image itself: with its own moments, normalized by itself. What an image is made of stays as it is in
+each step in which the image has to: one that is done, or has no finite gradient, does not change by a bit.
 """
 
 from collections.abc import Sequence
@@ -93,16 +93,16 @@ class _Level:
     def add_to(self, pictures: Float32) -> None:
         """Adds what is shared to [count, C, H, W], in place."""
         large = enlarged(self.numbers.reshape(self._shape), self._larger).reshape(-1, *pictures.shape[1:])
-        for picture, made_of in zip(pictures, self._mixing, strict=True):
+        for n, made_of in enumerate(self._mixing):
             for row, weight in made_of:
-                picture += weight * large[row]
+                pictures[n] += weight * large[row]
 
     def pull_back(self, gradient: Float32) -> Float32:
         """The adjoint of that: from [count, C, H, W] to the numbers."""
         large = np.zeros((len(self.numbers), *gradient.shape[1:]), np.float32)
-        for one, made_of in zip(gradient, self._mixing, strict=True):
+        for n, made_of in enumerate(self._mixing):
             for row, weight in made_of:
-                large[row] += weight * one
+                large[row] += weight * gradient[n]
         small = enlarged_back(large, tuple(self._shape[2:]), self._larger)
         return np.ascontiguousarray(small).reshape(self.numbers.shape)
 

@@ -1,6 +1,7 @@
-"""Pictures enlarged linearly along every axis, and the adjoint: samples lie at the middle of their cells, and go on at the edge.
+"""Pictures enlarged linearly along every axis, and the adjoint.
 
-As torch.nn.functional.interpolate does, in any number of dimensions, with align_corners=False.
+Samples lie at the middle of their cells; beyond the edge the nearest goes on. torch.nn.functional.interpolate does so
+without `align_corners`, along at most three axes.
 """
 
 from math import prod
