@@ -26,7 +26,7 @@ from gradserve_server.kernels import Ascender
 Float32 = npt.NDArray[np.float32]
 
 SHARED = 5
-"""The stream of random numbers of each small picture: below those of `alpha`."""
+"""The stream of random numbers of each small picture: the next after those of `alpha`."""
 
 
 def check_shared(
