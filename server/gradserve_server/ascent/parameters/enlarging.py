@@ -50,4 +50,4 @@ def _passes(sizes: Sizes, larger: Sizes) -> list[tuple[Size, Size]]:
 
 
 def _maps(size: Size, larger: Size, count: int) -> npt.NDArray[np.float64]:
-    return np.repeat(resized(size, larger).matrix[np.newaxis], count, axis=0)
+    return np.repeat(np.array([resized(size, larger).rows]), count, axis=0)

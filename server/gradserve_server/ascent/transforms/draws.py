@@ -56,7 +56,7 @@ class Draws:
 
     def __init__(self, spreads: Sequence[Spread], seeds: np.random.SeedSequence) -> None:
         self._spreads, self._seeds = tuple(spreads), seeds
-        self._block, self._drawn = -1, np.empty((0, 0))
+        self._block, self._drawn = -1, list[list[float]]()
 
     def at(self, index: int, progress: float) -> list[float]:
         """Those of a step, in any order of steps."""
@@ -66,7 +66,7 @@ class Draws:
         if block != self._block:
             generator = np.random.Generator(np.random.Philox(self._seeds).jumped(block))
             drawn = [_standard(spread, generator) for spread in self._spreads]
-            self._block, self._drawn = block, np.stack(drawn, axis=1)
+            self._block, self._drawn = block, np.stack(drawn, axis=1).tolist()
         return [_at(spread, number, progress) for spread, number in zip(self._spreads, self._drawn[step], strict=True)]
 
     def arrays(self, index: int, shape: tuple[int, ...]) -> tuple[Float32, Float32]:
@@ -88,9 +88,9 @@ def _standard(spread: Spread, generator: np.random.Generator) -> Floats:
 def _at(spread: Spread, number: float, progress: float) -> float:
     match spread:
         case Normal():
-            return scheduled(spread.mean, progress) + spread.standard_deviation * float(number)
+            return scheduled(spread.mean, progress) + spread.standard_deviation * number
         case Uniform():
-            return spread.low + (spread.high - spread.low) * float(number)
+            return spread.low + (spread.high - spread.low) * number
         case Choice():
             return float(spread.values[int(number * len(spread.values))])
         case _:

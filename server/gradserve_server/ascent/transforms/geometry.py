@@ -5,8 +5,9 @@ A map sends a pixel (y, x) of the result to the position (v, u) that it looks at
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import cos, floor, fmod, isfinite, pi, sin, tan
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,11 @@ from gradserve.errors import InvalidAscent
 from gradserve.transforms import Alignment, JitterKind
 from gradserve_server.kernels import Border
 
-Matrix = npt.NDArray[np.float64]
+Row = tuple[float, float, float]
+Rows = tuple[Row, Row]
+"""A matrix [2, 3]."""
+Linear = tuple[tuple[float, float], tuple[float, float]]
+"""A matrix [2, 2]."""
 Size = tuple[int, int]
 Bound = float | npt.NDArray[np.float32]
 """Of all values, or [C, H, W] with sizes of 1 where it is the same along an axis."""
@@ -28,24 +33,21 @@ LARGEST = 2**31
 """Of a side that is computed: more than any image may have."""
 
 
-@dataclass(frozen=True)
-class Map:
-    """A resampling."""
+class Map(NamedTuple):
+    """A resampling. Of so few numbers plain ones are several times faster than arrays, and a step makes ten such maps."""
 
-    matrix: Matrix
-    """[2, 3]."""
+    rows: Rows
     source: Size
     size: Size
     border: Border
-    fill: float = 0.0
-
-    # Of so few numbers Python is several times faster than NumPy; a chain of six transforms asks for all of this six times.
+    fill: Bound = 0.0
 
     @property
     def is_near(self) -> bool:
         """Whether its positions are some, and not so far away that they could not be counted."""
-        rows, columns = self.size
-        return all(abs(y) * rows + abs(x) * columns + abs(one) <= FARTHEST for y, x, one in self.matrix.tolist())
+        down, right = self.size
+        (a, b, c), (d, e, f) = self.rows
+        return abs(a) * down + abs(b) * right + abs(c) <= FARTHEST and abs(d) * down + abs(e) * right + abs(f) <= FARTHEST
 
     @property
     def stays_inside(self) -> bool:
@@ -55,16 +57,17 @@ class Map:
         return all(
             one + min(y * down, 0.0) + min(x * right, 0.0) >= -0.5
             and one + max(y * down, 0.0) + max(x * right, 0.0) <= side - 0.5
-            for (y, x, one), side in zip(self.matrix.tolist(), self.source, strict=True)
+            for (y, x, one), side in zip(self.rows, self.source, strict=True)
         )
 
     def then(self, after: "Map") -> "Map | None":
         """Both at once, or None where that would read other pixels beyond an edge."""
-        if not after.stays_inside and not (self.border is after.border is Border.FILL):
+        if not (self.border is after.border is Border.FILL) and not after.stays_inside:
             return None
-        (a, b, c), (d, e, f) = after.matrix.tolist()
-        rows = [[y * a + x * d, y * b + x * e, y * c + x * f + one] for y, x, one in self.matrix.tolist()]
-        both = Map(np.array(rows), self.source, after.size, self.border, self.fill)
+        (a, b, c), (d, e, f) = after.rows
+        (p, q, r), (s, t, u) = self.rows
+        rows = (p * a + q * d, p * b + q * e, p * c + q * f + r), (s * a + t * d, s * b + t * e, s * c + t * f + u)
+        both = Map(rows, self.source, after.size, self.border, self.fill)
         return both if both.is_near else None
 
 
@@ -108,13 +111,13 @@ class Range:
     low: Bound
     high: Bound
 
-    @property
+    @cached_property
     def middle(self) -> Bound:
         """Where there is no range, 0."""
         middle: Bound = self._finite(lambda low, high: (low + high) / 2, 0.0)
         return middle
 
-    @property
+    @cached_property
     def width(self) -> Bound:
         """Where there is no range, 1."""
         width: Bound = self._finite(lambda low, high: high - low, 1.0)
@@ -130,7 +133,7 @@ class Range:
 
 def _moved(size: Size, new: Size, down: float, right: float, border: Border, fill: float) -> Map:
     """A window of size `new` whose first pixel is (down, right)."""
-    return Map(np.array([[1.0, 0, down], [0, 1.0, right]]), size, new, border, fill)
+    return Map(((1.0, 0.0, down), (0.0, 1.0, right)), size, new, border, fill)
 
 
 def _pad(pad: T.Pad, _: Sequence[float], size: Size, pixels: Range) -> Operation:
@@ -163,15 +166,16 @@ def _rotate(rotate: T.Rotate, drawn: Sequence[float], size: Size, pixels: Range)
 def _affine(affine: T.Affine, drawn: Sequence[float], size: Size, pixels: Range) -> Operation:
     scale, shear, degrees, down, right = drawn
     # From the result back to the source: not moved, not rotated, not sheared, not enlarged.
-    lean = np.array([[1.0, 0], [tan(_radians(shear)), 1.0]])
-    linear = lean @ _rotation(degrees) / np.float64(scale)
+    lean, ((a, b), (c, d)) = tan(_radians(shear)), _rotation(degrees)
+    smaller = np.float64(scale)  # where it is 0, what comes of it is not finite, and refused
+    linear = (float(a / smaller), float(b / smaller)), (float((lean * a + c) / smaller), float((lean * b + d) / smaller))
     return _around_centre(size, linear, (down, right), Border(affine.border), _colour(affine.fill, pixels))
 
 
-def _rotation(degrees: float) -> Matrix:
+def _rotation(degrees: float) -> Linear:
     """From a result that is turned counterclockwise (rows count downwards) back to its source."""
     angle = _radians(degrees)
-    return np.array([[cos(angle), sin(angle)], [-sin(angle), cos(angle)]])
+    return (cos(angle), sin(angle)), (-sin(angle), cos(angle))
 
 
 def _radians(degrees: float) -> float:
@@ -179,10 +183,12 @@ def _radians(degrees: float) -> float:
     return fmod(degrees, 360.0) * pi / 180
 
 
-def _around_centre(size: Size, linear: Matrix, moved: tuple[float, float], border: Border, fill: float) -> Map:
-    centre = (np.array(size) - 1) / 2
-    offset = centre - linear @ (centre + moved)
-    return Map(np.column_stack([linear, offset]), size, size, border, fill)
+def _around_centre(size: Size, linear: Linear, moved: tuple[float, float], border: Border, fill: Bound) -> Map:
+    centre = (size[0] - 1) / 2, (size[1] - 1) / 2
+    down, right = centre[0] + moved[0], centre[1] + moved[1]
+    (a, b), (c, d) = linear
+    rows = (a, b, centre[0] - (a * down + b * right)), (c, d, centre[1] - (c * down + d * right))
+    return Map(rows, size, size, border, fill)
 
 
 def _crop(crop: T.Crop, _: Sequence[float], size: Size, pixels: Range) -> Operation:
@@ -196,12 +202,9 @@ def _crop(crop: T.Crop, _: Sequence[float], size: Size, pixels: Range) -> Operat
 
 def _random_crop(crop: T.RandomCrop, drawn: Sequence[float], size: Size, pixels: Range) -> Operation:
     side, *centre = drawn
-    rows = [[side * (axis == 0), side * (axis == 1), 0.0] for axis in range(2)]
-    matrix = np.array(rows)
-    for axis in range(2):
-        # Half-pixel alignment of a window from (centre - side / 2) size on.
-        matrix[axis, 2] = (centre[axis] - side / 2) * size[axis] + side / 2 - 0.5
-    return Map(matrix, size, size, Border.FILL, _colour(crop.fill, pixels))
+    # Half-pixel alignment of a window from (centre - side / 2) size on.
+    down, right = ((where - side / 2) * length + side / 2 - 0.5 for where, length in zip(centre, size, strict=True))
+    return Map(((side, 0.0, down), (0.0, side, right)), size, size, Border.FILL, _colour(crop.fill, pixels))
 
 
 def _resize(resize: T.Resize, _: Sequence[float], size: Size, __: Range) -> Operation:
@@ -210,10 +213,9 @@ def _resize(resize: T.Resize, _: Sequence[float], size: Size, __: Range) -> Oper
 
 def resized(size: Size, new: Size, alignment: Alignment = Alignment.HALF_PIXEL) -> Map:
     """To another size; beyond the edge the nearest pixel."""
-    matrix = np.zeros((2, 3))
-    for axis in range(2):
-        matrix[axis, axis], matrix[axis, 2] = _ALIGNED[alignment](size[axis], new[axis])
-    return Map(matrix, size, new, Border.EDGE)
+    align = _ALIGNED[alignment]
+    (a, down), (b, right) = align(size[0], new[0]), align(size[1], new[1])
+    return Map(((a, 0.0, down), (0.0, b, right)), size, new, Border.EDGE)
 
 
 _ALIGNED: dict[Alignment, Callable[[int, int], tuple[float, float]]] = {
@@ -226,7 +228,7 @@ _ALIGNED: dict[Alignment, Callable[[int, int], tuple[float, float]]] = {
 def _flip(flip: T.Flip, drawn: Sequence[float], size: Size, _: Range) -> Operation:
     if drawn[0] >= flip.probability:
         return _moved(size, size, 0, 0, Border.FILL, 0.0)
-    return Map(np.array([[1.0, 0, 0], [0, -1.0, size[1] - 1]]), size, size, Border.FILL)
+    return Map(((1.0, 0.0, 0.0), (0.0, -1.0, size[1] - 1)), size, size, Border.FILL)
 
 
 def _blur(blur: T.Blur, drawn: Sequence[float], _: Size, __: Range) -> Operation:

@@ -232,7 +232,7 @@ def _warp_adjoint(gradient: Float32, maps: Sequence[Map]) -> Float32:
 
 
 def _matrices(maps: Sequence[Map]) -> npt.NDArray[np.float64]:
-    return np.stack([one.matrix for one in maps])
+    return np.array([one.rows for one in maps], np.float64)
 
 
 def _smooth(images: Float32, stage: Sequence[Smoothing]) -> Float32:
