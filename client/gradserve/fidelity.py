@@ -54,7 +54,8 @@ def _at_the_end(objective: Objective) -> Objective:
 def measure(verbs: Ascends, model: str, run: Run, endings: Sequence[str], zoom: int | None = None) -> None:
     """Fills in `run.as_picture`: what the objective is of its images as files with these endings.
 
-    Nothing is measured where the pixels are not described: then their picture is stretched, and cannot be read back.
+    Nothing is measured where the pixels are not described: then their picture is stretched, and cannot be read back. Nor is it
+    of transparent images, whose values are those of what was behind them, too.
 
     Args:
         verbs: A client or an engine.
@@ -64,7 +65,7 @@ def measure(verbs: Ascends, model: str, run: Run, endings: Sequence[str], zoom: 
         zoom: How pixels are enlarged in the files: see `images.enlarge`.
     """
     description = run.description
-    if description is None or not images.is_picture(run.pixels.shape[1:], description):
+    if description is None or run.alpha is not None or not images.is_picture(run.pixels.shape[1:], description):
         return
     known: dict[bytes, npt.NDArray[np.float64]] = {}
     for ending in endings:

@@ -32,6 +32,7 @@ __all__ = [
     "is_signed",
     "load",
     "may_be_picture",
+    "opaque",
     "picture_size",
     "save",
     "stored",
@@ -82,7 +83,7 @@ def from_picture(
     Returns:
         [C, H, W] or [H, W, C], as the description's layout has it.
     """
-    flat = _fit(_opaque(picture), size).convert(_MODES[description.channels])
+    flat = _fit(opaque(picture), size).convert(_MODES[description.channels])
     levels = np.atleast_3d(np.asarray(flat, np.float32))
     pixels = levels / np.float32(_LEVELS) * np.float32(description.high - description.low) + np.float32(description.low)
     if description.channels == "BGR":
@@ -90,7 +91,8 @@ def from_picture(
     return np.ascontiguousarray(pixels if description.layout == "NHWC" else pixels.transpose(2, 0, 1))
 
 
-def _opaque(picture: Picture) -> Picture:
+def opaque(picture: Picture) -> Picture:
+    """A picture over white where it is transparent; grey stays grey, and 16 bits become 8."""
     if picture.mode.startswith("I"):  # 16 bits, which `convert` would clip
         return Image.fromarray((np.asarray(picture).astype(np.float64) / 257).round().clip(0, _LEVELS).astype(np.uint8))
     if not picture.has_transparency_data:
@@ -169,15 +171,19 @@ def write(path: str | Path, picture: Picture) -> None:
     """Writes a picture: by the table above, or as Pillow does where it has another ending."""
     path = Path(path)
     kind, settings = FORMATS.get(path.suffix.lower(), (None, {}))
-    picture.save(path, kind, **settings)
+    _storable(picture, kind).save(path, kind, **settings)
 
 
 def stored(picture: Picture, suffix: str) -> Picture:
     """A picture as it is once it has been written to a file with that ending, and read."""
     kind, settings = FORMATS[suffix]
     file = io.BytesIO()
-    picture.save(file, kind, **settings)
+    _storable(picture, kind).save(file, kind, **settings)
     return Image.open(file)
+
+
+def _storable(picture: Picture, kind: str | None) -> Picture:
+    return opaque(picture) if kind == "JPEG" else picture  # which knows no transparency
 
 
 def is_picture(shape: Sequence[Any], description: ImageDescription | None = None) -> bool:
@@ -297,7 +303,7 @@ def contact_sheet(tiles: Sequence[tuple[Picture, str] | None], columns: int | No
         left, top = _GAP + index % columns * pitch_x, _GAP + index // columns * pitch_y
         x, y = left + (width - picture.width) // 2, top + (height - picture.height) // 2
         draw.rectangle((x - 1, y - 1, x + picture.width, y + picture.height), outline=_FRAME)
-        sheet.paste(_opaque(picture).convert("RGB"), (x, y))
+        sheet.paste(opaque(picture).convert("RGB"), (x, y))
         for number, line in enumerate(caption.splitlines()):
             text = _shortened(line, lambda text: draw.textlength(text, font) <= width)
             draw.text((left + width / 2, top + height + 4 + number * _LINE_HEIGHT), text, fill=_INK, font=font, anchor="ma")

@@ -178,4 +178,9 @@ def _numbers(values: Any) -> list[float | None]:
 
 
 def _digest(run: Run) -> str:
-    return hashlib.sha256(np.ascontiguousarray(run.pixels, "<f4").tobytes()).hexdigest()
+    """Of the pixels, then of their alpha if they have any."""
+    digest = hashlib.sha256()
+    for array in (run.pixels, run.alpha):
+        if array is not None:
+            digest.update(np.ascontiguousarray(array, "<f4").tobytes())
+    return digest.hexdigest()

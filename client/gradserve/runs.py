@@ -96,6 +96,11 @@ class Run:
         return np.asarray(latest)
 
     @property
+    def alpha(self) -> npt.NDArray[np.float32] | None:
+        """How opaque the latest pixels are (`Step.alpha`); None: all of them."""
+        return self.frames[-1].alpha if self.frames else None
+
+    @property
     def title(self) -> str:
         """Its name, and what that stands for."""
         return f"{self.name} ({self.label})" if self.label else self.name
@@ -130,8 +135,8 @@ class Run:
 
     def picture(self, index: int = 0) -> images.Picture:
         """One of the latest images, as a picture of its own size. See `images.to_picture`."""
-        alpha = self.frames[-1].alpha if self.frames else None
-        return images.to_picture(self.pixels[index], self.description, alpha=None if alpha is None else alpha[index])
+        alpha = None if self.alpha is None else self.alpha[index]
+        return images.to_picture(self.pixels[index], self.description, alpha=alpha)
 
     def is_dead(self, index: int) -> bool:
         """Whether one of its images never had a gradient but zero, in any step (`Step.dead`)."""

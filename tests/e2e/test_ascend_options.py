@@ -11,6 +11,9 @@ from PIL import Image
 from support.onnx_models import build, save
 from support.paths import MODELS
 
+import gradserve_server
+from gradserve import records
+
 
 def ascend(model: str | Path, output: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "gradserve.cli", "ascend", model, "-o", output, *arguments]
@@ -77,6 +80,34 @@ def test_images_share_what_they_are_told_to(tmp_path):
     assert np.abs(shared - np.load(tmp_path / "a.npy")).max() > 0.1
     ascend(MODELS / "digits", tmp_path / "a.npy", *arguments, "--shared", "4/2", code=1)
     ascend(MODELS / "digits", tmp_path / "a.npy", *arguments, "--shared", "2", code=2)
+
+
+def test_a_transparent_picture_in_every_kind_of_file(tmp_path):
+    """Over white where a file has no alpha; nobody says what it is worth, which what is behind it decides."""
+    arguments = ("--objective", "logits:7", "--alpha", "--steps", 4, "--image-every", 4, "--record", tmp_path / "run.json")
+    files = [tmp_path / f"a.{ending}" for ending in ("jpg", "gif", "webp", "npz")]
+    done = ascend(MODELS / "digits", tmp_path / "a.png", *files, *arguments)
+    assert "8-bit" not in done.stderr
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays["alphas_0"].shape == (2, 1, 28, 28)
+        # Noise around half transparent over white: lighter than its pixels, which are grey.
+        light = float((1 - arrays["alphas_0"][-1] * (1 - arrays["frames_0"][-1])).mean())
+    with Image.open(tmp_path / "a.gif") as film:
+        film.seek(1)
+        assert np.asarray(film.convert("L")).mean() / 255 > 0.8 * light
+
+
+def test_a_record_knows_the_alpha_of_images(tmp_path):
+    path = tmp_path / "run.json"
+    ascend(MODELS / "digits", tmp_path / "a.npz", "--objective", "logits:7", "--alpha", "--steps", 4, "--record", path)
+    record = records.read(path)
+    with gradserve_server.Engine(MODELS / "digits") as engine:
+        (again,) = record.runs(engine.inspect("digits").input("image"))
+        for step in engine.ascend("digits", again.objective, **again.settings):
+            again.take(step)
+    assert record.differences([again]) == []
+    again.alpha[0, 0, 0] += 0.5
+    assert record.differences([again]) == ["logits:7"]
 
 
 @pytest.fixture

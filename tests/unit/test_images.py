@@ -202,3 +202,18 @@ def test_captions_never_leave_their_picture() -> None:
 def test_an_empty_contact_sheet_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one picture"):
         images.contact_sheet([])
+
+
+# ---- transparency ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", [".png", ".webp", ".jpg"])
+@pytest.mark.parametrize("description", [GREY, RGB])
+def test_what_is_transparent_is_white_where_a_file_cannot_say_so(tmp_path, ending, description):
+    shape = (1 if description is GREY else 3, 8, 8)
+    picture = images.to_picture(np.full(shape, 0.2), description, alpha=np.zeros((8, 8)))
+    path = tmp_path / f"a{ending}"
+    images.write(path, picture)
+    for read in (Image.open(path), images.stored(picture, ending)):
+        assert read.has_transparency_data == (ending != ".jpg")
+        assert np.asarray(images.opaque(read)).min() == 255

@@ -49,7 +49,7 @@ class Strip:
 def fitted(picture: images.Picture, rows: int) -> images.Picture:
     """A picture of that many rows."""
     width = max(1, round(picture.width * rows / picture.height))
-    return picture.convert("RGB").resize((width, rows), Image.Resampling.BOX)
+    return images.opaque(picture).convert("RGB").resize((width, rows), Image.Resampling.BOX)
 
 
 def lines(picture: images.Picture) -> RenderResult:

@@ -52,7 +52,7 @@ def _frames(runs: Sequence[Run], style: Style) -> Iterator[images.Picture]:
             for run in runs
             for index in range(run.count)
         ]
-        yield stills.laid_out(rows, runs, style).convert("RGB")
+        yield images.opaque(stills.laid_out(rows, runs, style)).convert("RGB")
 
 
 def _write_mp4(path: Path, frames: Sequence[images.Picture], style: Style) -> None:

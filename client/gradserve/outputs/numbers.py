@@ -21,7 +21,7 @@ def write_npz(path: Path, runs: Sequence[Run], _style: Style) -> None:
     """The same and more.
 
     `images`, `values`, `gradient_norms`, `names` [images]; and of run k, `steps_k` [reports], `values_k` [reports, count],
-    `frame_steps_k` [frames], `frames_k` [frames, count, ...].
+    `frame_steps_k` [frames], `frames_k` [frames, count, ...], and of transparent images `alphas_k` [frames, count, H, W].
     """
     arrays = {
         "images": np.concatenate([run.pixels for run in runs]),
@@ -36,6 +36,8 @@ def write_npz(path: Path, runs: Sequence[Run], _style: Style) -> None:
             f"frame_steps_{number}": np.array([step.index for step in run.frames]),
             f"frames_{number}": np.stack([step.image for step in run.frames if step.image is not None]),
         }
+        if run.alpha is not None:
+            arrays[f"alphas_{number}"] = np.stack([step.alpha for step in run.frames if step.alpha is not None])
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type, unused-ignore]
 
 
