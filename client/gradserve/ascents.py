@@ -52,8 +52,8 @@ class StopReason(StrEnum):
     REACHED = "reached"
     """Every image has reached `stop_at`."""
     DEAD = "dead"
-    """All steps done, and no image ever had a gradient but zero: the picture is the start, not what the objective asks for.
-    Another start, or `redirect_relu_steps`, may find one."""
+    """All steps done, and the model never sent any image a gradient but zero: the picture is the start, or what penalties
+    made of it, not what the objective asks for. Another start, or `redirect_relu_steps`, may find one."""
     NON_FINITE = "non_finite"
     """A value or a gradient became NaN or infinite; that image is the last finite one."""
     INTERRUPTED = "interrupted"
@@ -83,7 +83,8 @@ class Step:
     measured: npt.NDArray[np.float64] | None = None
     """What `stop_at` measured of each image last, [count]; None before, and without it."""
     dead: npt.NDArray[np.bool_] | None = None
-    """Which images never had a gradient but zero, in any step, [count]; in the last report only."""
+    """To which images the model never sent a gradient but zero, in any step, [count]; penalties, which move an image that
+    is dead to the model, do not count. In the last report only, and not where the ascent was interrupted."""
     image_indices: npt.NDArray[np.int64] | None = None
     """The updates that each image in `image` has, [count]; values and norms are about those. Only in a last report that
     delivers the best ones (`keep`); otherwise all have `index`."""

@@ -46,5 +46,6 @@ class Keep(StrEnum):
     LAST = "last"
     """The last one."""
     BEST = "best"
-    """Of each image the one with the largest value so far, or that which has reached `stop_at`. With transforms, the largest
-    value is one under them, and the last image is delivered if it is better where both are seen as they are."""
+    """Of each image the one with the largest value so far, or that which has reached `stop_at`. Where values of different
+    steps do not compare (transforms, random backgrounds, scales that change), both it and the last image are seen as in the
+    last report, and the better one is delivered. Not with terms across a batch."""

@@ -22,7 +22,7 @@ from gradserve_server.ascent.identity import identity
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.penalties import checked, with_penalties
 from gradserve_server.ascent.spec import resolve
-from gradserve_server.ascent.stopping import probability
+from gradserve_server.ascent.stopping import check_company, probability
 from gradserve_server.ascent.watched import watched
 from gradserve_server.config import EngineConfig
 from gradserve_server.graph.autodiff.names import cotangent_name, hvp_name, tangent_name
@@ -279,6 +279,7 @@ class Engine:
         spec = replace(spec, penalties=checked(terms.penalties, spec.image))
         feeds = served.check(spec.feeds)
         wanted = Wanted(served.wrt([spec.input], terms.layers), heads(terms.of_layers))
+        check_company(spec.keep, wanted.heads)
         weights = weights_of(served, terms, feeds, spec.input)
         fed = weights.all()
         plan = served.plan(wanted)

@@ -68,6 +68,7 @@ class Climb:
         self._spec, self._state, self._weigh = spec, state, weigh
         self._values, self._gradient = values, gradient
         self._identity, self._signals, self._is_measured = identity, signals, is_measured
+        self._is_comparable = weigh is None and spec.is_steady
         self._first = self._index = state.index
         self._all_moved = False
         self._judged_at: int | None = None
@@ -154,7 +155,7 @@ class Climb:
 
     def shows_best(self) -> bool:
         """Writes the best images, if the last report delivers them and they have yet to be seen as they are."""
-        if self._state.best is None or not self._is_delivered or not self._spec.is_transformed:
+        if self._state.best is None or not self._is_delivered or self._is_comparable:
             return False
         self._state.canvas.show_picture(self._state.best.images)
         return True
@@ -164,7 +165,7 @@ class Climb:
         step, best = self.report, self._state.best
         if step is None or best is None or not self._is_delivered:
             return
-        values = self.seen() if self._spec.is_transformed else best.values
+        values = best.values if self._is_comparable else self.seen()
         better = np.isfinite(values) & np.isfinite(best.values) & ~(step.values >= values)
         if self._state.reached is not None:
             better &= ~self._state.reached
@@ -218,7 +219,7 @@ class Climb:
             **picture,
             reached=None if state.reached is None else state.reached.copy(),
             measured=self._measured if self._judged_at == index else None,
-            dead=None if reason is None else ~state.moved & state.finite,
+            dead=None if reason in (None, StopReason.INTERRUPTED) else ~state.moved & state.finite,
         )
 
     def _pictures(self, picture: Float32) -> dict[str, Any]:
@@ -233,8 +234,8 @@ class Climb:
         """Takes the step, but for the last report, notes what is to be known later, and returns the gradients' lengths."""
         state, better = self._state, None
         values = self._values if state.canvas.penalty is None else self.seen()
-        # What was seen under transforms, and what is seen without, are not compared.
-        if state.best is not None and not (last and self._spec.is_transformed):
+        # Of values that do not compare, the last is left for when both images are seen alike.
+        if state.best is not None and not (last and not self._is_comparable):
             better = state.best.better(self.seen()) & state.finite
             state.best.take(better, state.canvas.picture(), self.seen(), self._index)
         held = state.reached if state.reached is not None and state.reached.any() else None
@@ -244,7 +245,7 @@ class Climb:
         if not _all_finite(norms, values):
             state.finite &= np.isfinite(norms) & np.isfinite(values)
         if not self._all_moved:
-            state.moved |= norms > 0
+            state.moved |= norms > 0 if state.canvas.penalty is None else self._gradient.reshape(len(norms), -1).any(axis=1)
             self._all_moved = bool(state.moved.all())
         return norms
 

@@ -93,6 +93,13 @@ class AscentSpec:
         """Whether the model sees anything but the image as it is, in its size."""
         return bool(self.transforms or self.jitter)
 
+    @property
+    def is_steady(self) -> bool:
+        """Whether an image has the same value in each step: as it is, over no drawn background, by constant penalties."""
+        is_over_another = self.alpha is not None and self.alpha.background is None
+        is_scheduled = any(isinstance(scale, Linear) for scale, _ in self.penalties)
+        return not (self.is_transformed or is_over_another or is_scheduled)
+
     def progress(self, index: int) -> float:
         """The share of the steps that a step begins with: 0 at the first, 1 at the last, and after it."""
         return min(index / max(self.steps - 1, 1), 1.0)

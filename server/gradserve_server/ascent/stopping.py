@@ -1,6 +1,6 @@
 """When images are done: the settings, and the probability that the model gives a unit."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -11,6 +11,7 @@ from gradserve.objectives import Scaled, Unit
 from gradserve.stopping import Keep, Probability, StopAt, Value
 from gradserve_server.ascent.ranges import LARGEST, LARGEST_COUNT, number, whole
 from gradserve_server.graph.derivatives import Wanted
+from gradserve_server.graph.objectives import Head
 from gradserve_server.runtime.caller import Caller
 from gradserve_server.runtime.model import Model
 
@@ -48,6 +49,18 @@ def check_keep(given: Any) -> Keep:
     except ValueError:
         msg = f"keep: expected one of {', '.join(Keep)}, got {given!r}"
         raise InvalidAscent(msg) from None
+
+
+def check_company(keep: Keep, heads: Iterable[Head]) -> None:
+    """Makes sure that images which are delivered have their values: across a batch, those are of all images of one step.
+
+    Raises:
+        InvalidAscent: The best images are wanted, which may be of several.
+    """
+    for head in heads:
+        if keep is Keep.BEST and head.across:
+            msg = f"keep: expected last, because {head.form} on '{head.layer}' is of all images of one step, got {keep}"
+            raise InvalidAscent(msg)
 
 
 def probability(

@@ -1,17 +1,19 @@
 """When images are done, which are delivered, and which are dead: on functions, and on the digits model."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from support.steps import again_and_again
 
-from gradserve import Checkpoint, ImageDescription, Noise, StopReason, TensorDescription
+from gradserve import Checkpoint, ImageDescription, Noise, Objective, StopReason, TensorDescription
 from gradserve import objectives as O
 from gradserve import transforms as T
 from gradserve.errors import InvalidAscent, UnknownLayer
+from gradserve.numbers import Linear
 from gradserve.optimizers import Adam, Momentum, Sgd
-from gradserve.parameterizations import Fourier
+from gradserve.parameterizations import Alpha, Fourier
 from gradserve.projections import L2Ball
 from gradserve.stopping import Keep, Probability, Value
 from gradserve_server import EngineConfig
@@ -177,6 +179,53 @@ def test_a_best_image_before_all_broke():
     assert np.isfinite(last.values).all()
 
 
+SMALL = {"steps": 24, "count": 3, "optimizer": Adam(0.1), "seed": 5}
+
+
+def test_a_lucky_background_is_no_better_picture(engine):
+    """Transparent images are compared over one background, that of the last step."""
+    settings = dict(SMALL)
+    settings |= {"alpha": Alpha(standard_deviation=3.0), "parameterization": Fourier(colours=()), "optimizer": Adam(3.0)}
+    *every, last = engine.ascend("digits", O.unit("logits", 7), **settings, image_every=1)
+    *_, best = engine.ascend("digits", O.unit("logits", 7), **settings, keep="best")
+    assert (best.values >= last.values).all()
+    early = best.image_indices < last.index
+    assert early.any()
+    for n in np.flatnonzero(early):
+        seen = every[best.image_indices[n]]
+        np.testing.assert_array_equal(best.alpha[n], seen.alpha[n])
+        assert best.values[n] != seen.values[n]
+
+
+FALLING = [Linear(5.0, 1.0) * O.unit("logits", 7), O.unit("logits", 7) - Linear(0.0, 0.1) * O.l1()]
+
+
+@pytest.mark.parametrize("falling", FALLING)
+def test_a_scale_that_falls_makes_no_early_image_the_best(engine, falling):
+    """Values are compared by the scales of the last step."""
+    *_, last = engine.ascend("digits", falling, **SMALL)
+    *_, best = engine.ascend("digits", falling, **SMALL, keep="best")
+    assert (best.values >= last.values).all()
+    constant = Objective(tuple((getattr(scale, "end", scale), term) for scale, term in falling.terms))
+    first, *_ = engine.ascend("digits", constant, **SMALL | {"start": best.image, "steps": 1})
+    np.testing.assert_allclose(best.values, first.values, rtol=1e-5)
+
+
+def test_the_best_of_terms_across_a_batch_is_refused(engine):
+    """Images of several steps never were a batch, and have no values."""
+    with pytest.raises(InvalidAscent, match="^keep: expected last, because diversity on 'relu5' is of all images"):
+        engine.ascend("digits", O.unit("logits", 7) - O.diversity("relu5"), count=2, keep="best")
+
+
+def test_a_best_image_whose_gradient_broke_goes_on():
+    def breaks(batch, values, gradient):
+        hill(batch, values, gradient)
+        gradient[0] = np.nan
+
+    *_, checkpointed, last = run(breaks, keep="best", checkpoint_every=1)
+    assert run(breaks, keep="best", resume=checkpointed.checkpoint)[-1].image.tobytes() == last.image.tobytes()
+
+
 def test_what_is_done_is_delivered_though_others_were_better():
     """Reached by another measure, an image need not have the largest value."""
     *_, last = run(hill, keep="best", stop_at=Value(0.95), optimizer=Sgd(0.63))
@@ -256,6 +305,23 @@ def test_one_dead_image_of_several():
     last = run(half)[-1]
     assert last.stop_reason is StopReason.FINISHED
     np.testing.assert_array_equal(last.dead, [False, True, False])
+
+
+@pytest.mark.parametrize(
+    ("penalty", "more"),
+    [(0.01 * O.total_variation(), {}), (0.0, {"alpha": Alpha(penalty=0.5), "parameterization": Fourier(colours=())})],
+)
+def test_a_penalty_does_not_wake_a_unit(penalty, more):
+    """It moves the image, but the unit has nothing to say of it."""
+    images = TensorDescription("x", "float32", ("N", 1, 6, 7), ImageDescription())
+    common = {"steps": 4, "count": 2, "start": Noise(0.1), "optimizer": Sgd(0.1)}
+    spec = resolve({**common, **more}, [images], ["x"], EngineConfig())
+    spec = replace(spec, penalties=tuple((-scale, term) for scale, term in getattr(penalty, "terms", ())))
+    batch, values = spec.feeds["x"], np.empty(2, np.float32)
+    gradient = np.empty_like(batch)
+    first, *_, last = ascend(spec, again_and_again(lambda: flat(batch, values, gradient)), batch, values, gradient)
+    assert (first.gradient_norms > 0).all()
+    assert (last.stop_reason, last.dead.all()) == (StopReason.DEAD, True)
 
 
 def test_one_step_with_a_gradient_is_life_also_after_a_checkpoint():
