@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gradserve.errors import InvalidAscent
+
 __all__ = ["ImageDescription", "Layer", "ModelDescription", "ModelState", "ModelStatus", "TensorDescription"]
 
 Dimension = int | str | None
@@ -81,6 +83,22 @@ class ModelDescription:
     def input(self, name: str) -> TensorDescription:
         """The input of that name."""
         return next(tensor for tensor in self.inputs if tensor.name == name)
+
+    def changing_input(self, name: str = "") -> TensorDescription:
+        """The input that an ascent changes.
+
+        Args:
+            name: Which; by default the only one of float32.
+
+        Raises:
+            InvalidAscent: There is none, or more than one.
+        """
+        found = [t for t in self.inputs if (t.name == name if name else t.dtype == "float32")]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(f"'{tensor.name}' {tensor.dtype}" for tensor in self.inputs)
+        msg = f"input: expected the name of one float32 input among {known}, got {name or 'none'}"
+        raise InvalidAscent(msg)
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,10 @@ def watch(
     """
     display = _display()
     description = verbs.inspect(model, version=settings.get("version", ""))
-    changes = settings.get("input", "") or next(t.name for t in description.inputs if t.dtype == "float32")
+    tensor = description.changing_input(settings.get("input", ""))
     steps = settings.get("steps", 256)
     settings = cast("AscentSettings", {"image_every": max(1, steps // _FRAMES), **settings})
-    run = Run(name, objective, description.input(changes), settings, label_of(objective, description))
+    run = Run(name, objective, tensor, settings, label_of(objective, description))
     shown = None
     for step in verbs.ascend(model, objective, **settings):
         run.take(step)

@@ -97,8 +97,11 @@ def make(description: ModelDescription, runs: Sequence[Run], *, source: str = ""
         description: Of the model.
         runs: With their settings, which need not say what is default: the record says it.
         source: What the user called the model, such as the path of its folder.
+
+    Raises:
+        InvalidAscent: Nothing tells which input the ascents have changed.
     """
-    tensor = runs[0].tensor or description.input(runs[0].settings.get("input", description.inputs[0].name))
+    tensor = runs[0].tensor or description.changing_input(runs[0].settings.get("input", ""))
     return Record(
         {
             "format": FORMAT,

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gradserve import ImageDescription, ModelDescription, Step, StopReason, TensorDescription, runs
+from gradserve import ImageDescription, ModelDescription, Step, StopReason, TensorDescription, records, runs
 from gradserve import objectives as O
-from gradserve.errors import CallError
+from gradserve.errors import CallError, InvalidAscent
 from gradserve.runs import Run, label_of, run_all
 
 
@@ -94,3 +94,17 @@ def test_runs_go_side_by_side_and_an_error_ends_them_all():
 def test_a_run_that_breaks_off_without_saying_so_is_an_error():
     with pytest.raises(CallError, match="ascent a: expected reports up to the end, got none after step 0"):
         run_all([Run("a", O.unit("y", 0))], lambda _: iter([report(0)]), jobs=1, watch=lambda _: None, cancel=lambda: None)
+
+
+def test_which_input_an_ascent_changes_is_told_once():
+    """The only one of floats, wherever it stands: for records, notebooks and commands alike."""
+    ids, image = TensorDescription("ids", "int64", (1,)), TensorDescription("x", "float32", (1, 2))
+    mask = TensorDescription("m", "float32", (1,))
+    model = ModelDescription("m", "1", "ab", 17, (ids, image), ())
+    run = Run("y:0", O.unit("y", 0))
+    run.take(Step(0, np.zeros(1), np.zeros(1), np.zeros((1, 2), np.float32), StopReason.FINISHED))
+    assert records.make(model, [run]).model["input"] == "x"
+    assert model.changing_input("ids") == ids
+    for inputs, name in [((ids,), ""), ((image, mask), ""), ((image,), "z")]:
+        with pytest.raises(InvalidAscent, match="^input: expected the name of one float32 input among '"):
+            replace(model, inputs=inputs).changing_input(name)

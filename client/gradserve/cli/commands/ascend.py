@@ -49,7 +49,7 @@ def _run(arguments: argparse.Namespace) -> None:
     with open_model(arguments) as (verbs, name):
         version = record.model["version"] if record else arguments.model_version
         description = verbs.inspect(name, version=version)
-        tensor = ascent_settings.changing_input(description, record.model["input"] if record else arguments.wrt)
+        tensor = description.changing_input(record.model["input"] if record else arguments.wrt)
         for path in arguments.output:
             outputs.check(path, tensor)
         if record is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from gradserve import AscentSettings, images, outputs
-from gradserve.cli import ascent_options, ascent_settings, ascent_view, climbing, inputs, options, targets
+from gradserve.cli import ascent_options, ascent_view, climbing, inputs, options, targets
 from gradserve.cli.backend import open_model
 from gradserve.errors import InvalidTensor
 from gradserve.recipes import Dream, deepdream
@@ -66,7 +66,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         help="largest random shift each way, undone after each step (default: %(default)s)",
     )
     option("--seed", type=options.whole(), default=0, metavar="N", help="same seed, same bytes (default: %(default)s)")
-    option("--wrt", metavar="NAME", help="the input to change (default: the only float input)")
+    option("--wrt", default="", metavar="NAME", help="the input to change (default: the only float input)")
     option(
         "--input",
         nargs="+",
@@ -85,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> None:
     with open_model(arguments) as (verbs, name):
         version = arguments.model_version
         description = verbs.inspect(name, version=version)
-        tensor = ascent_settings.changing_input(description, arguments.wrt)
+        tensor = description.changing_input(arguments.wrt)
         if tensor.image is None:
             msg = f"--image: expected an input with an image description, got '{tensor.name}' without one"
             raise InvalidTensor(msg)

@@ -68,7 +68,7 @@ def _run(arguments: argparse.Namespace) -> None:
     with open_model(arguments) as (verbs, name):
         version = arguments.model_version
         description = verbs.inspect(name, version=version)
-        tensor = ascent_settings.changing_input(description, arguments.wrt)
+        tensor = description.changing_input(arguments.wrt)
         for path in arguments.output:
             outputs.check(path, tensor)
         settings = ascent_settings.read(arguments, description, tensor)

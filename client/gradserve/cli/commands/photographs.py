@@ -72,7 +72,7 @@ def _run(arguments: argparse.Namespace) -> None:
     with open_model(arguments) as (verbs, name):
         version = arguments.model_version
         description = verbs.inspect(name, version=version)
-        tensor = ascent_settings.changing_input(description, arguments.wrt)
+        tensor = description.changing_input(arguments.wrt)
         if tensor.image is None:
             msg = f"--image: expected an input with an image description, got '{tensor.name}' without one"
             raise InvalidTensor(msg)
