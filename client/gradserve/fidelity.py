@@ -54,8 +54,8 @@ def _at_the_end(objective: Objective) -> Objective:
 def measure(verbs: Ascends, model: str, run: Run, endings: Sequence[str], zoom: int | None = None) -> None:
     """Fills in `run.as_picture`: what the objective is of its images as files with these endings.
 
-    Nothing is measured where the pixels are not described: then their picture is stretched, and cannot be read back. Nor is it
-    of transparent images, whose values are those of what was behind them, too.
+    Nothing is measured where the pixels are not described: then their picture is stretched, and cannot be read back. Nor is
+    anything of transparent images, whose values depend on what was behind them.
 
     Args:
         verbs: A client or an engine.

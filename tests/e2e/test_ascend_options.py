@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from support.onnx_models import build, save
 from support.paths import MODELS
 
 import gradserve_server
-from gradserve import records
+from gradserve import Sgd, presets, records
+from gradserve.parameterizations import Laplacian
 
 
 def ascend(model: str | Path, output: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -110,6 +112,32 @@ def test_a_record_knows_the_alpha_of_images(tmp_path):
     assert record.differences([again]) == ["logits:7"]
 
 
+def recorded(tmp_path, *arguments):
+    ascend(MODELS / "digits", tmp_path / "a.npy", "--objective", "logits:7", *arguments, "--record", tmp_path / "run.json")
+    (run,) = records.read(tmp_path / "run.json").runs()
+    return run.settings
+
+
+def test_options_beside_a_preset_go_before_it(tmp_path):
+    preset = presets.lucid(28, channels=1)
+    bare = ("--preset", "lucid", "--redirect-relu-steps", 0, "--steps", 1)
+    settings = recorded(tmp_path, *bare)
+    assert (settings["optimizer"], settings["start"]) == (preset["optimizer"], preset["start"])
+    assert "redirect_relu_steps" not in settings
+    assert recorded(tmp_path, *bare, "--learning-rate", 0.1)["optimizer"] == replace(preset["optimizer"], learning_rate=0.1)
+    others = ("--optimizer", "sgd", "--start", "constant:0.5", "--parameterization", "laplacian")
+    settings = recorded(tmp_path, *bare, *others)
+    assert (settings["optimizer"], settings["start"]) == (Sgd(0.05), 0.5)
+    assert isinstance(settings["parameterization"], Laplacian)
+    assert settings["transforms"] == preset["transforms"]
+
+
+@pytest.mark.parametrize(("option", "other"), [(("--random-start",), "--projection"), (("--alpha-penalty", 3), "--alpha")])
+def test_what_belongs_to_another_option_says_so(tmp_path, option, other):
+    done = ascend(MODELS / "digits", tmp_path / "a.npy", "--objective", "logits:7", *option, code=2)
+    assert f"{option[0]}: expected {other} beside it, got none" in done.stderr
+
+
 @pytest.fixture
 def dead_model(tmp_path):
     weights = {"w": np.ones((4, 2), np.float32), "b": np.float32([-9, 0])}
@@ -123,5 +151,16 @@ def test_a_dead_unit_says_so_and_redirecting_wakes_it(dead_model, tmp_path):
     assert images(done)[0]["stop_reason"] == "dead"
     assert "dead" in done.stderr
     assert "--redirect-relu-steps" in done.stderr
+    assert done.stderr.count("dead, not grey") == 1
     (row,) = images(ascend(dead_model, tmp_path / "a.npy", *arguments, "--redirect-relu-steps", 17))
     assert (row["stop_reason"], row["value"] > 0) == ("finished", True)
+
+
+def test_which_of_several_images_are_dead_is_said(dead_model, tmp_path):
+    """Noise of one image is above the bias, that of others below."""
+    arguments = ("--objective", "y:0", "--noise", 3, "--bounds", -20, 20, "--count", 6, "--steps", 3, "--json")
+    done = ascend(dead_model, tmp_path / "a.npy", *arguments)
+    reasons = [row["stop_reason"] for row in images(done)]
+    assert set(reasons) == {"dead", "finished"}
+    numbers = "".join(f" #{n}" for n, reason in enumerate(reasons) if reason == "dead")
+    assert f"y:0{numbers}: stopped at step 3: no gradient but zero" in done.stderr

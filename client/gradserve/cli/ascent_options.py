@@ -18,6 +18,7 @@ _STEPS = 256
 
 def add(parser: argparse.ArgumentParser) -> None:
     """All groups but `add_output`."""
+    parser.set_defaults(wrong=parser.error, default_of=parser.get_default)
     options.add_json(parser)
     options.add_describe(parser)
     add_start(parser)
@@ -46,7 +47,7 @@ def add_objectives(parser: argparse.ArgumentParser) -> None:
     scratch = argparse.ArgumentParser(add_help=False)
     add_start(scratch)
     add_steps(scratch)
-    parser.set_defaults(recorded=vars(scratch.parse_args([])), wrong=parser.error)
+    parser.set_defaults(recorded=vars(scratch.parse_args([])))
     option = parser.add_mutually_exclusive_group(required=True).add_argument
     option(
         "--objective",
@@ -114,7 +115,7 @@ def add_start(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="size of one image, as in 3 224 224, where the model leaves it open",
     )
-    option("--wrt", metavar="NAME", help="the input to change (default: the only float input)")
+    option("--wrt", default="", metavar="NAME", help="the input to change (default: the only float input)")
     option(
         "--input",
         nargs="+",
@@ -134,7 +135,8 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
     option(
         "--preset",
         choices=("lucid",),
-        help="parameterization, transforms, optimizer and start of Lucid's feature visualization (it made 512 steps)",
+        help="parameterization, transforms, optimizer, start and redirected gradients of Lucid's feature visualization (it "
+        "made 512 steps); options given beside it go before",
     )
     option(
         "--parameterization",

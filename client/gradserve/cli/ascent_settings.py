@@ -40,6 +40,17 @@ OPTIMIZERS = {
 PARAMETERIZATIONS = {"pixels": Pixels, "fourier": Fourier, "laplacian": Laplacian}
 PROJECTIONS: Mapping[str, Callable[[float], Projection]] = {"linf": LInfBall, "l2": L2Ball}
 
+_OVER_A_PRESET = {
+    "parameterization": ("parameterization",),
+    "start": ("start", "noise"),
+    "optimizer": ("optimizer", "learning_rate"),
+    "redirect_relu_steps": ("redirect_relu_steps",),
+}
+"""Settings of a preset, and the options that say otherwise where they are given."""
+
+_BELONGS_TO = {"random_start": "projection", "alpha_penalty": "alpha"}
+"""Options that mean nothing without another."""
+
 _IMAGE_RANK = 4
 _PLAIN = (
     *("steps", "seed", "count", "shape", "weight_decay", "jitter", "keep", "redirect_relu_steps"),
@@ -49,7 +60,8 @@ _PLAIN = (
 
 
 def read(arguments: argparse.Namespace, description: ModelDescription, tensor: TensorDescription) -> AscentSettings:
-    """The settings that the options name, of an ascent on that input."""
+    """The settings that the options name, of an ascent on that input; of a preset, what no other option names."""
+    _check_pairs(arguments)
     given = vars(arguments)
     settings: Any = {name: given[name] for name in _PLAIN if given[name] is not None}
     settings |= {
@@ -79,8 +91,27 @@ def read(arguments: argparse.Namespace, description: ModelDescription, tensor: T
         settings["parameterization"] = PARAMETERIZATIONS[arguments.parameterization](colours=colours)
     if arguments.preset:
         height, width = given_size(arguments, tensor) or size
-        settings |= {**presets.lucid(height, width, channels), "steps": arguments.steps}
+        settings = _with_preset(arguments, presets.lucid(height, width, channels), settings)
     return cast("AscentSettings", settings)
+
+
+def _check_pairs(arguments: argparse.Namespace) -> None:
+    """Makes sure that what belongs to another option has it; else the process ends with wrong usage."""
+    for name, other in _BELONGS_TO.items():
+        if getattr(arguments, name) and not getattr(arguments, other):
+            arguments.wrong(f"--{name.replace('_', '-')}: expected --{other} beside it, got none")
+
+
+def _with_preset(arguments: argparse.Namespace, preset: Any, settings: Any) -> Any:
+    """The settings of a preset beside the others, and over it what options say that are given."""
+
+    def is_given(option: str) -> bool:
+        return bool(getattr(arguments, option) != arguments.default_of(option))
+
+    named = {name: settings[name] for name, options in _OVER_A_PRESET.items() if any(map(is_given, options))}
+    if "optimizer" in named and not is_given("optimizer"):
+        named["optimizer"] = replace(preset["optimizer"], learning_rate=arguments.learning_rate)
+    return {**settings, **preset, "steps": arguments.steps, **named}
 
 
 def _start_image(arguments: argparse.Namespace, tensor: TensorDescription) -> float | Noise | npt.NDArray[np.float32]:
@@ -132,17 +163,3 @@ def given_size(arguments: argparse.Namespace, tensor: TensorDescription) -> tupl
         case [_, height, width], _:
             return height, width
     return None
-
-
-def changing_input(description: ModelDescription, name: str | None) -> TensorDescription:
-    """The input that an ascent changes: the one of that name, or the only one of floats.
-
-    Raises:
-        InvalidTensor: There is none, or more than one.
-    """
-    found = [t for t in description.inputs if (t.name == name if name else t.dtype == "float32")]
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(f"'{tensor.name}' {tensor.dtype}" for tensor in description.inputs)
-    msg = f"--wrt: expected the name of one float32 input among {names}, got {name or 'none'}"
-    raise InvalidTensor(msg)

@@ -15,7 +15,7 @@ from gradserve.runs import Run
 _EARLY: dict[str, str] = {
     StopReason.NON_FINITE: "a value or a gradient was not finite",
     StopReason.INTERRUPTED: "the server shuts down",
-    StopReason.DEAD: "no image had a gradient but zero in any step: dead, not grey; try --redirect-relu-steps 17",
+    StopReason.DEAD: "no gradient but zero in any step: dead, not grey; try --redirect-relu-steps 17",
 }
 """Why an ascent made fewer steps than it was to make."""
 
@@ -110,7 +110,7 @@ def show(runs: Sequence[Run], description: ModelDescription, *, as_json: bool) -
             **{f"as_{ending[1:]}": values[index] for ending, values in run.as_picture.items()},
             "gradient_norm": run.last.gradient_norms[index],
             "seconds": run.ended - run.began,
-            "stop_reason": str(run.last.stop_reason),
+            "stop_reason": _ended(run, index),
         }
         for run in runs
         if run.first is not None and run.last is not None
@@ -130,9 +130,28 @@ def show(runs: Sequence[Run], description: ModelDescription, *, as_json: bool) -
             )
         )
     _say_difference(runs)
-    for row in rows:
-        if row["stop_reason"] in _EARLY:
-            console.note(f"{row['objective']}: stopped at step {row['steps']}: {_EARLY[row['stop_reason']]}")
+    for run in runs:
+        _say_why(run)
+
+
+def _ended(run: Run, index: int) -> str:
+    """Why one image changes no more: it may be dead, or done, where others of its run are not."""
+    assert run.last is not None
+    if run.is_dead(index):
+        return str(StopReason.DEAD)
+    is_done = run.last.reached is not None and run.last.reached[index]
+    return str(StopReason.REACHED if is_done and run.last.stop_reason is StopReason.FINISHED else run.last.stop_reason)
+
+
+def _say_why(run: Run) -> None:
+    """What went wrong with which images."""
+    which: dict[str, list[int]] = {}
+    for index in range(run.count):
+        which.setdefault(_ended(run, index), []).append(index)
+    for reason, indices in which.items():
+        numbers = "" if len(indices) == run.count else "".join(f" #{index}" for index in indices)
+        if reason in _EARLY and run.last is not None:
+            console.note(f"{run.name}{numbers}: stopped at step {run.last.index}: {_EARLY[reason]}")
 
 
 def _say_difference(runs: Sequence[Run]) -> None:
