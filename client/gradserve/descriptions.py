@@ -43,6 +43,8 @@ class ImageDescription:
 
     def _along(self, per_channel: tuple[float, ...]) -> npt.NDArray[Any]:
         values = np.asarray(per_channel, np.float32)
+        if values.size == 1:
+            return values.reshape(())  # of inputs of any rank
         return values.reshape(-1, 1, 1) if self.layout == "NCHW" else values
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "load",
     "may_be_picture",
     "opaque",
+    "picture_axes",
     "picture_size",
     "save",
     "stored",
@@ -199,10 +200,25 @@ def may_be_picture(tensor: TensorDescription) -> bool:
     return is_picture(shape, tensor.image)
 
 
+def picture_axes(tensor: TensorDescription) -> tuple[int, int]:
+    """Which axes of a model input are rows and columns.
+
+    Raises:
+        InvalidTensor: It takes no images.
+    """
+    if len(tensor.shape) != 1 + _IMAGE_RANK:
+        msg = f"input '{tensor.name}': expected one that takes images, [N,C,H,W] or [N,H,W,C], got {list(tensor.shape)}"
+        raise InvalidTensor(msg)
+    return (1, 2) if tensor.image is not None and tensor.image.layout == "NHWC" else (2, 3)
+
+
 def picture_size(tensor: TensorDescription) -> tuple[int, int] | None:
-    """The height and width of a described model input; None where the model leaves one of them open."""
-    axes = (1, 2) if tensor.image is not None and tensor.image.layout == "NHWC" else (2, 3)
-    height, width = (tensor.shape[axis] for axis in axes)
+    """The height and width of a described model input; None where the model leaves one of them open.
+
+    Raises:
+        InvalidTensor: It takes no images.
+    """
+    height, width = (tensor.shape[axis] for axis in picture_axes(tensor))
     return (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
 

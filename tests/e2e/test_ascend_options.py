@@ -14,6 +14,7 @@ from support.paths import MODELS
 
 import gradserve_server
 from gradserve import Sgd, presets, records
+from gradserve.cli import main
 from gradserve.parameterizations import Laplacian
 
 
@@ -164,3 +165,34 @@ def test_which_of_several_images_are_dead_is_said(dead_model, tmp_path):
     assert set(reasons) == {"dead", "finished"}
     numbers = "".join(f" #{n}" for n, reason in enumerate(reasons) if reason == "dead")
     assert f"y:0{numbers}: stopped at step 3: no gradient but zero" in done.stderr
+
+
+@pytest.fixture
+def signal_model(tmp_path):
+    weights = {"w": np.ones((1, 2, 3), np.float32)}
+    model = build("y = Conv(x, w)", inputs="float[N,2,8] x", outputs="float[N,1,6] y", weights=weights)
+    return save(model, tmp_path / "signal.onnx")
+
+
+DESCRIBED = ("--describe", "x.range=0 1", "x.mean=0.1 0.2")
+
+
+def test_the_mean_of_a_signal_is_a_start(signal_model, tmp_path):
+    arguments = ("--objective", "y:0", "--start", "mean", "--optimizer", "sgd", "--learning-rate", 1e-30, "--steps", 1)
+    ascend(signal_model, tmp_path / "a.npy", *arguments, *DESCRIBED)
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), np.float32([[[0.1] * 8, [0.2] * 8]]))
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("ascend", ["--objective", "y:0", "--start"]),
+        ("dream", ["--objective", "y", "--octaves", "1", "--image"]),
+        ("invert", ["--layers", "y", "--image"]),
+    ],
+)
+def test_a_photograph_for_an_input_that_takes_none(signal_model, tmp_path, capsys, command, arguments):
+    Image.new("L", (8, 8)).save(tmp_path / "photo.png")
+    files = [str(tmp_path / "photo.png"), "-o", str(tmp_path / "a.npy")]
+    assert main([command, str(signal_model), *DESCRIBED, *arguments, *files]) == 1
+    assert "input 'x': expected one that takes images, [N,C,H,W] or [N,H,W,C], got ['N', 2, 8]" in capsys.readouterr().err

@@ -217,3 +217,13 @@ def test_what_is_transparent_is_white_where_a_file_cannot_say_so(tmp_path, endin
     for read in (Image.open(path), images.stored(picture, ending)):
         assert read.has_transparency_data == (ending != ".jpg")
         assert np.asarray(images.opaque(read)).min() == 255
+
+
+# ---- what is no image ------------------------------------------------------------------------------------------------
+
+
+def test_one_mean_and_scale_are_of_inputs_of_any_rank():
+    description = ImageDescription(mean=(0.25,), std=(0.5,))
+    vectors = np.float32([[0.25, 0.75], [1.25, 0.25]])
+    np.testing.assert_array_equal(description.normalize(vectors), np.float32([[0, 1], [2, 0]]))
+    np.testing.assert_array_equal(description.denormalize(description.normalize(vectors)), vectors)

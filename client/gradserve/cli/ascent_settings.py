@@ -133,17 +133,14 @@ def _mean(arguments: argparse.Namespace, tensor: TensorDescription) -> float | n
     """The pixels that are a model input of zeros."""
     if tensor.image is None or len(tensor.image.mean) == 1:
         return tensor.image.mean[0] if tensor.image is not None else 0.0
-    size = images.picture_size(tensor) or given_size(arguments, tensor)
-    if size is None:
+    shape = [size for size in arguments.shape or tensor.shape[1:] if isinstance(size, int)]
+    if len(shape) != len(tensor.shape) - 1:
         msg = (
             f"--start mean: expected the size of an image in --shape, because input '{tensor.name}' leaves it open, got none"
         )
         raise InvalidTensor(msg)
-    height, width = size
-    mean = np.asarray(tensor.image.mean, np.float32)
-    if tensor.image.layout == "NHWC":
-        return np.broadcast_to(mean, (height, width, len(mean)))
-    return np.broadcast_to(mean[:, None, None], (len(mean), height, width))
+    mean, axis = np.asarray(tensor.image.mean, np.float32), -1 if tensor.image.layout == "NHWC" else 0
+    return np.moveaxis(np.broadcast_to(mean, [*np.delete(shape, axis), len(mean)]), -1, axis)
 
 
 def _picture_shape(tensor: TensorDescription) -> tuple[int, int, int]:

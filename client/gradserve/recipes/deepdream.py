@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from gradserve import images
 from gradserve.ascents import AscentSettings, GradientNormalization, Step, StopReason
 from gradserve.descriptions import ImageDescription, TensorDescription
 from gradserve.errors import InvalidAscent
@@ -91,6 +92,7 @@ def deepdream(
 
     Raises:
         InvalidAscent: No such dream, or the photograph is too small for it.
+        InvalidTensor: The input takes no images.
         GradserveError: As `ascend`.
     """
     dream, description = dream or Dream(), tensor.image or ImageDescription()
@@ -134,14 +136,15 @@ def deepdream(
 def size_settings(tensor: TensorDescription, shape: tuple[int, ...]) -> AscentSettings:
     """What lets an ascent make an image of that shape, whatever size the model takes."""
     rows, columns = _axes(tensor)
-    if all(isinstance(tensor.shape[axis + 1], int) for axis in (rows, columns)):
+    if images.picture_size(tensor) is not None:
         return {"image_size": (shape[rows], shape[columns])}
     return {"shape": shape}
 
 
 def _axes(tensor: TensorDescription) -> tuple[int, int]:
     """Which axes of one image are rows and columns."""
-    return (0, 1) if tensor.image is not None and tensor.image.layout == "NHWC" else (1, 2)
+    rows, columns = images.picture_axes(tensor)
+    return rows - 1, columns - 1
 
 
 def resized(array: Float32, axis: int, size: int) -> Float32:
