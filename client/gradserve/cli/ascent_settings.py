@@ -13,6 +13,7 @@ from gradserve import (
     Adam,
     AdamW,
     AscentSettings,
+    ImageDescription,
     ModelDescription,
     Momentum,
     NAdam,
@@ -21,6 +22,7 @@ from gradserve import (
     Sgd,
     TensorDescription,
     images,
+    outputs,
     presets,
 )
 from gradserve.cli import inputs
@@ -112,6 +114,21 @@ def _with_preset(arguments: argparse.Namespace, preset: Any, settings: Any) -> A
     if "optimizer" in named and not is_given("optimizer"):
         named["optimizer"] = replace(preset["optimizer"], learning_rate=arguments.learning_rate)
     return {**settings, **preset, "steps": arguments.steps, **named}
+
+
+def photographed(arguments: argparse.Namespace, description: ModelDescription) -> tuple[TensorDescription, ImageDescription]:
+    """The input that takes the photograph, and how; after the files to write are checked for it.
+
+    Raises:
+        InvalidTensor: It has no image description, or an output does not go with it.
+    """
+    tensor = description.changing_input(arguments.wrt)
+    if tensor.image is None:
+        msg = f"--image: expected an input with an image description, got '{tensor.name}' without one"
+        raise InvalidTensor(msg)
+    for path in arguments.output:
+        outputs.check(path, tensor)
+    return tensor, tensor.image
 
 
 def _start_image(arguments: argparse.Namespace, tensor: TensorDescription) -> float | Noise | npt.NDArray[np.float32]:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from gradserve import AscentSettings, Checkpoint, Step, StopReason, fidelity, images, outputs
+from gradserve import AscentSettings, Checkpoint, ModelDescription, Step, StopReason, fidelity, images, outputs, records
 from gradserve.cli import ascent_view, checkpoint_file, console, going_on
 from gradserve.cli.backend import Verbs
 from gradserve.errors import GradserveError, ServerUnavailable
@@ -106,8 +106,21 @@ def measure(verbs: Verbs, model: str, runs: Sequence[Run], arguments: argparse.N
         console.note(f"what the pictures are worth could not be measured: {error}")
 
 
-def finish(runs: Sequence[Run], arguments: argparse.Namespace, style: outputs.Style) -> None:
-    """Writes the files that are asked for, and says so.
+def deliver(runs: Sequence[Run], description: ModelDescription, arguments: argparse.Namespace) -> None:
+    """Shows what became of runs, and writes the record and the files that are asked for.
+
+    Raises:
+        ServerUnavailable: The runs were interrupted: what there was is written.
+    """
+    ascent_view.show(runs, description, as_json=arguments.json)
+    if path := vars(arguments).get("record"):
+        records.write(path, records.make(description, runs, source=arguments.model))
+        console.note(f"wrote {path}")
+    _finish(runs, arguments, outputs.Style(arguments.zoom, film=bool(arguments.image_every)))
+
+
+def _finish(runs: Sequence[Run], arguments: argparse.Namespace, style: outputs.Style) -> None:
+    """Writes the files, and says so.
 
     Raises:
         ServerUnavailable: The runs were interrupted: what there was is written.

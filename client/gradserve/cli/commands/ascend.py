@@ -3,7 +3,7 @@
 import argparse
 
 from gradserve import ModelDescription, TensorDescription, outputs, records
-from gradserve.cli import ascent_options, ascent_settings, ascent_view, climbing, console, options, targets
+from gradserve.cli import ascent_options, ascent_settings, climbing, console, options, targets
 from gradserve.cli.backend import Verbs, open_model
 from gradserve.errors import InvalidAscent
 from gradserve.runs import Run, label_of
@@ -58,11 +58,7 @@ def _run(arguments: argparse.Namespace) -> None:
             runs = (record if arguments.any_model else record.check(description)).runs(tensor)
         climbing.frames(runs, arguments)
         climbing.climb(verbs, name, runs, arguments)
-    ascent_view.show(runs, description, as_json=arguments.json)
-    if arguments.record:
-        records.write(arguments.record, records.make(description, runs, source=arguments.model))
-        console.note(f"wrote {arguments.record}")
-    climbing.finish(runs, arguments, outputs.Style(arguments.zoom, film=bool(arguments.image_every)))
+    climbing.deliver(runs, description, arguments)
     if record is not None:
         _compare(record, runs, any_model=arguments.any_model)
 

@@ -5,10 +5,9 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from gradserve import AscentSettings, images, outputs
-from gradserve.cli import ascent_options, ascent_view, climbing, inputs, options, targets
+from gradserve import AscentSettings, images
+from gradserve.cli import ascent_options, ascent_settings, climbing, inputs, options, targets
 from gradserve.cli.backend import open_model
-from gradserve.errors import InvalidTensor
 from gradserve.recipes import Dream, deepdream
 from gradserve.recipes.deepdream import size_settings
 from gradserve.runs import Run
@@ -85,13 +84,8 @@ def _run(arguments: argparse.Namespace) -> None:
     with open_model(arguments) as (verbs, name):
         version = arguments.model_version
         description = verbs.inspect(name, version=version)
-        tensor = description.changing_input(arguments.wrt)
-        if tensor.image is None:
-            msg = f"--image: expected an input with an image description, got '{tensor.name}' without one"
-            raise InvalidTensor(msg)
-        for path in arguments.output:
-            outputs.check(path, tensor)
-        pixels = images.load(arguments.image, tensor.image, _size(arguments.image, arguments.size))
+        tensor, image = ascent_settings.photographed(arguments, description)
+        pixels = images.load(arguments.image, image, _size(arguments.image, arguments.size))
         (objective,) = targets.parse(verbs, name, version, [arguments.objective])
         dream = Dream(arguments.octaves, arguments.scale, arguments.steps, arguments.step, arguments.jitter, arguments.seed)
         run = Run(arguments.objective, objective, tensor)
@@ -107,8 +101,7 @@ def _run(arguments: argparse.Namespace) -> None:
         )
         run.settings |= {**others, **size_settings(tensor, pixels.shape)}
         climbing.measure(verbs, name, [run], arguments)
-    ascent_view.show([run], description, as_json=arguments.json)
-    climbing.finish([run], arguments, outputs.Style(arguments.zoom, film=bool(arguments.image_every)))
+    climbing.deliver([run], description, arguments)
 
 
 def _size(path: Path, longer: int | None) -> tuple[int, int] | None:

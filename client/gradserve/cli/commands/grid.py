@@ -4,8 +4,8 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 
-from gradserve import Layer, ModelDescription, Objective, objectives, outputs, records
-from gradserve.cli import ascent_options, ascent_settings, ascent_view, climbing, console, options
+from gradserve import Layer, ModelDescription, Objective, objectives, outputs
+from gradserve.cli import ascent_options, ascent_settings, climbing, options
 from gradserve.cli.backend import open_model
 from gradserve.errors import InvalidObjective, UnknownLayer
 from gradserve.runs import Run, label_of
@@ -84,11 +84,7 @@ def _run(arguments: argparse.Namespace) -> None:
                 runs.append(Run(title, objective, tensor, settings.copy(), label, line=layer.name))
         climbing.frames(runs, arguments)
         climbing.climb(verbs, name, runs, arguments)
-    ascent_view.show(runs, description, as_json=arguments.json)
-    if arguments.record:
-        records.write(arguments.record, records.make(description, runs, source=arguments.model))
-        console.note(f"wrote {arguments.record}")
-    climbing.finish(runs, arguments, outputs.Style(arguments.zoom, film=bool(arguments.image_every)))
+    climbing.deliver(runs, description, arguments)
 
 
 def _layers(known: Sequence[Layer], named: Sequence[str] | None, op: str, description: ModelDescription) -> list[Layer]:

@@ -4,10 +4,9 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from gradserve import images, outputs, records
-from gradserve.cli import ascent_options, ascent_settings, ascent_view, climbing, console, options
+from gradserve import images
+from gradserve.cli import ascent_options, ascent_settings, climbing, options
 from gradserve.cli.backend import open_model
-from gradserve.errors import InvalidTensor
 from gradserve.recipes import caricature, inversion
 from gradserve.runs import Run
 
@@ -72,14 +71,9 @@ def _run(arguments: argparse.Namespace) -> None:
     with open_model(arguments) as (verbs, name):
         version = arguments.model_version
         description = verbs.inspect(name, version=version)
-        tensor = description.changing_input(arguments.wrt)
-        if tensor.image is None:
-            msg = f"--image: expected an input with an image description, got '{tensor.name}' without one"
-            raise InvalidTensor(msg)
-        for path in arguments.output:
-            outputs.check(path, tensor)
+        tensor, image = ascent_settings.photographed(arguments, description)
         size = images.picture_size(tensor) or ascent_settings.given_size(arguments, tensor)
-        pixels = images.load(arguments.image, tensor.image, size)
+        pixels = images.load(arguments.image, image, size)
         settings = ascent_settings.read(arguments, description, tensor)
         if images.picture_size(tensor) is None:
             settings["shape"] = pixels.shape
@@ -89,8 +83,4 @@ def _run(arguments: argparse.Namespace) -> None:
         ]
         climbing.frames(runs, arguments)
         climbing.climb(verbs, name, runs, arguments)
-    ascent_view.show(runs, description, as_json=arguments.json)
-    if arguments.record:
-        records.write(arguments.record, records.make(description, runs, source=arguments.model))
-        console.note(f"wrote {arguments.record}")
-    climbing.finish(runs, arguments, outputs.Style(arguments.zoom, film=bool(arguments.image_every)))
+    climbing.deliver(runs, description, arguments)
