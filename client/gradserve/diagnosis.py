@@ -100,7 +100,8 @@ class Repaired:
     done: tuple[str, ...]
     """In words; nothing where it could not be made."""
     change: float
-    """The largest difference that it made to an output; NaN where the model does not run before or after."""
+    """The largest difference that it made to a float output; NaN where the model does not run before or after, or gives
+    numbers on one side only."""
     relative: float
     """The same, relative to the largest value of that output."""
     problem: str = ""

@@ -92,6 +92,25 @@ def difference(expected: Array, got: Array) -> float:
     return float(np.abs(before[finite] - after[finite]).max(initial=0.0) / largest) if same else float("nan")
 
 
+def largest_change(before: Array, after: Array) -> tuple[float, float]:
+    """The largest difference of two outputs, absolute and relative as `difference` has it.
+
+    NaN where they have different shapes, or one is a number where the other is none.
+    """
+    if before.shape != after.shape:
+        return float("nan"), float("nan")
+    a, b = before.astype(np.float64), after.astype(np.float64)
+    differs = ~((a == b) | (np.isnan(a) & np.isnan(b)))
+    with np.errstate(invalid="ignore"):
+        largest = float(np.abs(a[differs] - b[differs]).max(initial=0.0))
+    return (largest if np.isfinite(largest) else float("nan")), difference(before, after)
+
+
+def has_floats(array: Array) -> bool:
+    """Whether an output is of floats, half types among them."""
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+
+
 def random_feeds(model: ir.Model, size: int, batch: int = OPEN_SIZE) -> dict[str, Array]:
     """A random batch: normally distributed floats, integers 0 or 1.
 

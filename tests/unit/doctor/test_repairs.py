@@ -5,7 +5,7 @@ import onnx
 import pytest
 from support.examined import codes
 from support.gallery import GALLERY
-from support.onnx_models import build, random, save, trained
+from support.onnx_models import build, random, save, trained, untrained
 from support.small_network import CHANNELS, Network, healthy, pictures
 from support.tolerances import TOLERANCE
 
@@ -169,3 +169,42 @@ def test_the_repaired_file_is_diagnosed_as_what_it_is(tmp_path):
     (entry,) = [entry for entry in GALLERY if entry.name == "batchnorm in training form, opset 15"]
     treatment = repair(save(entry.model, tmp_path / "model.onnx"), tmp_path / "out.onnx")
     assert treatment.after.sha256 == diagnose(tmp_path / "out.onnx").sha256
+
+
+def test_the_change_is_that_of_the_same_output_wherever_it_stands(tmp_path):
+    weights = trained(3)
+    model = build(
+        "q, rm, rv = BatchNormalization<training_mode=1>(x, gain, offset, mean, variance) y = Relu(q)",
+        outputs="float[3] rm, float[3] rv, float[N,3,4,4] y",
+        weights=weights,
+    )
+    data = {"x": random(4, 3, 4, 4)}
+    source, out = save(model, tmp_path / "model.onnx"), tmp_path / "out.onnx"
+    (step,) = repair(source, out, inputs=data).repairs
+    original = onnx.reference.ReferenceEvaluator(model).run(["y"], data)[0]
+    assert step.change == pytest.approx(np.abs(original - predict(out, data)["y"]).max(), rel=1e-5)
+
+
+def test_nothing_known_is_not_no_change(tmp_path):
+    broken = trained(CHANNELS) | {"variance": -trained(CHANNELS)["variance"]}
+    source = save(Network(INFERENCE, weights=broken).make(), tmp_path / "model.onnx")
+    (step,) = repair(source, tmp_path / "out.onnx", ["recalibrate"], inputs=pictures(64)).repairs
+    assert step.done
+    assert np.isnan(step.change)
+    assert np.isnan(step.relative)
+
+
+def test_a_dropout_goes_and_what_was_refused_stays(tmp_path):
+    node = "d = Dropout(r) s, m1, v1 = BatchNormalization<training_mode=1>(d, gain, offset, mean, variance)"
+    source = save(Network(node, weights=untrained(CHANNELS)).make(), tmp_path / "model.onnx")
+    treatment = repair(source, tmp_path / "out.onnx")
+    switched, dropped = treatment.repairs
+    assert "untrained" in switched.problem
+    assert dropped.repair == "drop"
+    assert "batchnorm-training-form" in codes(treatment.after)
+
+
+def test_the_logits_have_the_outputs_name(tmp_path):
+    model = build("h = Relu(x) y = Sigmoid(h)", outputs="float[N,3,4,4] y, float[N,3,4,4] h")
+    (step,) = repair(save(model, tmp_path / "model.onnx"), tmp_path / "out.onnx", ["cut-softmax"]).repairs
+    assert step.done[0].endswith("output 'y' gives the logits")

@@ -58,14 +58,29 @@ def switch_mode(model: ir.Model, *, untrained: bool = False) -> list[str]:
         elif is_op(node, "BatchNormalization") and extra_outputs(node):
             _switch_batchnorm(node, opset)
             done.append(f"dropped the statistics that {describe(node, opset)} gives, which exist only in training form")
-        elif is_op(node, "Dropout"):
-            if used(node.outputs[1:]):
-                msg = f"{describe(node, opset)}: expected an unused mask output, got one that is used"
-                raise InvalidModel(msg)
-            if dropout_trains(node, opset):
-                done.append(f"switched off {describe(node, opset)}, which was in training form")
-            _pass_through(node, node.inputs[0], node.outputs[0])
-            _remove(node)
+    return done + switch_off_dropout(model)
+
+
+def switch_off_dropout(model: ir.Model) -> list[str]:
+    """Every Dropout becomes an Identity, in place; nothing else changes.
+
+    Returns:
+        Those that were in training form, in words.
+
+    Raises:
+        InvalidModel: A mask is used.
+    """
+    opset, done = opset_of(model), []
+    for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
+        if not is_op(node, "Dropout"):
+            continue
+        if used(node.outputs[1:]):
+            msg = f"{describe(node, opset)}: expected an unused mask output, got one that is used"
+            raise InvalidModel(msg)
+        if dropout_trains(node, opset):
+            done.append(f"switched off {describe(node, opset)}, which was in training form")
+        _pass_through(node, node.inputs[0], node.outputs[0])
+        _remove(node)
     return done
 
 

@@ -20,7 +20,7 @@ def cut_softmax(model: ir.Model) -> list[str]:
         node = last_activation(output)
         if node is None:
             continue
-        squashed, before = node.outputs[0], node.inputs[0]
+        name, squashed, before = output.name, node.outputs[0], node.inputs[0]
         assert before is not None
         what = describe(node, opset_of(model))
         if len(squashed.uses()) + squashed.is_graph_output() > 1:
@@ -36,5 +36,5 @@ def cut_softmax(model: ir.Model) -> list[str]:
         else:
             ir.convenience.replace_all_uses_with(squashed, before)
         model.graph.remove(node, safe=True)
-        done.append(f"cut {what}: output '{output.name}' gives the logits")
+        done.append(f"cut {what}: output '{name}' gives the logits")
     return done

@@ -11,12 +11,11 @@ import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from gradserve.errors import GradserveError
-from gradserve_server.graph.autodiff.emitter import initializer
 from gradserve_server.graph.contrib_shapes import infer_shapes
 from gradserve_server.graph.doctor import Subject
 from gradserve_server.graph.inference_form.switch_mode import switch_mode
 from gradserve_server.graph.load import MIN_OPSET
-from gradserve_server.graph.values import constant, is_op, unused_name
+from gradserve_server.runtime.doctor.own_statistics import own_statistics
 from gradserve_server.runtime.doctor.samples import Samples, given_samples, made_up_samples
 from gradserve_server.runtime.model import Model
 from gradserve_server.runtime.scheduler import Scheduler
@@ -45,7 +44,7 @@ class Patient:
     def original(self) -> Session | None:
         """The file as it is, not even optimized: optimizers drop a Dropout that drops."""
         model = self.subject.file.model.clone()
-        _own_statistics(model)
+        own_statistics(model)
         try:
             return Session(model, self.settings["threads"], prepack=False, optimize=False)
         except GradserveError as error:
@@ -83,8 +82,7 @@ class Patient:
             InvalidTensor, UnknownInput: Given samples do not fit.
         """
         if self.inputs is not None:
-            samples = given_samples(self.subject.file.model, self.inputs)
-            return samples if samples.count else None
+            return given_samples(self.subject.file.model, self.inputs)
         found = made_up_samples(self.subject.file.model, self.run)
         if found is None:
             self.notes.append("runs on no random input that could be made up: give it data")
@@ -104,18 +102,3 @@ class Patient:
     def runs(self) -> bool:
         """Whether anything of it runs."""
         return self.subject.opset >= MIN_OPSET and (self.original is not None or self.served is not None)
-
-
-def _own_statistics(model: ir.Model) -> None:
-    """Gives each BatchNormalization statistics that nothing else reads, with the same numbers.
-
-    In training form, onnxruntime-training writes the new statistics over the old ones. A scale of ones that an exporter
-    wrote once for scale and variance would change with each run.
-    """
-    for node in model.graph:
-        for index in (3, 4) if is_op(node, "BatchNormalization") else ():
-            value = node.inputs[index]
-            array = constant(value)
-            if value is not None and array is not None and len(value.uses()) > 1:
-                name = unused_name(f"{value.name}/own", model.graph.initializers)
-                node.replace_input_with(index, initializer(model.graph, name, array.copy()))

@@ -9,7 +9,10 @@ from gradserve.errors import RunFailed
 from gradserve_server.graph.doctor import finding
 from gradserve_server.runtime.doctor.patient import Patient
 from gradserve_server.runtime.session import Array
-from gradserve_server.runtime.verify import TOLERANCES, difference
+from gradserve_server.runtime.verify import TOLERANCES, difference, has_floats, largest_change
+
+ABSURD = 1e6
+"""A difference, relative to an output that is 0 but for rounding, of which no per cent are told."""
 
 
 def predictions(patient: Patient) -> Iterator[Finding]:
@@ -22,7 +25,7 @@ def predictions(patient: Patient) -> Iterator[Finding]:
     yield from _finite(expected, given=samples.given)
     again = patient.run(feeds)
     changed = [
-        name for name in expected if not np.array_equal(expected[name], again[name], equal_nan=_floats(expected[name]))
+        name for name in expected if not np.array_equal(expected[name], again[name], equal_nan=has_floats(expected[name]))
     ]
     if changed:
         yield finding("not-deterministic", ", ".join(changed), _worst(expected, again, changed))
@@ -39,7 +42,7 @@ def predictions(patient: Patient) -> Iterator[Finding]:
 def _finite(outputs: Mapping[str, Array], *, given: bool) -> Iterator[Finding]:
     """Made-up samples may leave a logarithm's domain: there, only an output without any number counts."""
     for name, array in outputs.items():
-        if _floats(array) and array.size:
+        if has_floats(array) and array.size:
             bad = ~np.isfinite(array.astype(np.float64))
             if bad.any() if given else bad.all():
                 yield finding("output-not-finite", name, f"{int(bad.sum())} of {bad.size} values")
@@ -69,10 +72,8 @@ def _differing(expected: Mapping[str, Array], got: Mapping[str, Array]) -> list[
 
 def _worst(expected: Mapping[str, Array], got: Mapping[str, Array], names: list[str]) -> str:
     name = names[0]
-    relative = difference(expected[name], got[name])
-    largest = float(np.nanmax(np.abs(expected[name].astype(np.float64) - got[name].astype(np.float64)), initial=0.0))
-    return f"by {largest:.2g} at most, {relative:.1%} of the largest value"
-
-
-def _floats(array: Array) -> bool:
-    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+    largest, relative = largest_change(expected[name], got[name])
+    if not np.isfinite(relative):
+        return "one gives a number where the other gives none"
+    share = f"{relative:.1%} of the largest value" if relative < ABSURD else "where the other is 0"
+    return f"by {largest:.2g} at most, {share}"

@@ -28,16 +28,17 @@ from gradserve_server.graph.contrib_shapes import infer_shapes
 from gradserve_server.graph.inference_form.convert_opset import CannotConvert, convert_opset
 from gradserve_server.graph.inference_form.drop_identities import drop_identities
 from gradserve_server.graph.inference_form.fold_batchnorm import fold_batchnorm
-from gradserve_server.graph.inference_form.switch_mode import switch_mode
+from gradserve_server.graph.inference_form.switch_mode import switch_mode, switch_off_dropout
 from gradserve_server.graph.load import MAX_IR_VERSION, MIN_OPSET, load
 from gradserve_server.graph.repairs import CannotRepair, cut_softmax, drop_statistics, modernize, open_batch
 from gradserve_server.graph.save import save
 from gradserve_server.graph.values import is_op, opset_of
+from gradserve_server.runtime.doctor.own_statistics import own_statistics
 from gradserve_server.runtime.doctor.recalibrate import recalibrate
 from gradserve_server.runtime.doctor.samples import Samples, given_samples, made_up_samples
 from gradserve_server.runtime.image_descriptions import PREFIX, said
 from gradserve_server.runtime.session import Session, newest_opset
-from gradserve_server.runtime.verify import TOLERANCES, difference
+from gradserve_server.runtime.verify import TOLERANCES, difference, has_floats, largest_change
 
 
 @dataclass
@@ -141,29 +142,32 @@ def _step(name: str, row: Repair, state: Operation) -> Repaired:
 
 
 def _change(before: ir.Model, state: Operation) -> tuple[float, float]:
-    """The largest change of an output, absolute and relative to the output's largest value; NaN where one does not run."""
+    """The largest change of an output, absolute and relative to the output's largest value.
+
+    NaN where it does not run before or after, has no float output, or gives numbers on one side only.
+    """
+    changes = list[tuple[float, float]]()
     try:
         sessions = [_session(model, state.threads) for model in (before, state.model)]
         samples = state.given or made_up_samples(before, sessions[0].run)
-        if samples is None:
-            return float("nan"), float("nan")
-        largest, relative = 0.0, 0.0
-        for feeds in samples.runs():
+        for feeds in samples.runs() if samples is not None else ():
             old, new = (session.run(feeds) for session in sessions)
-            for a, b in zip(old.values(), new.values(), strict=False):  # statistics that are no outputs any more stand last
-                if a.shape == b.shape and a.size and a.dtype.kind == "f":
-                    largest = max(largest, float(np.abs(a.astype(np.float64) - b.astype(np.float64)).max()))
-                    relative = max(relative, difference(a, b))
+            changes += [largest_change(old[name], new[name]) for name in new if has_floats(new[name])]
     except GradserveError:
+        changes.clear()
+    if not changes:
         return float("nan"), float("nan")
-    return largest, relative
+    largest, relative = np.max(changes, axis=0)  # of which NaN is the largest
+    return float(largest), float(relative)
 
 
 def _session(model: ir.Model, threads: int) -> Session:
     if opset_of(model) < MIN_OPSET:
         msg = f"opset {opset_of(model)} does not run"
         raise InvalidModel(msg)
-    return Session(model.clone(), threads, prepack=False, optimize=False)
+    clone = model.clone()
+    own_statistics(clone)
+    return Session(clone, threads, prepack=False, optimize=False)
 
 
 # ---- the repairs -----------------------------------------------------------------------------------------------------
@@ -178,7 +182,7 @@ def _switch(state: Operation) -> list[str]:
 
 
 def _drop(state: Operation) -> list[str]:
-    switch_mode(state.model, untrained=True)  # a Dropout that was off already becomes an Identity
+    switch_off_dropout(state.model)
     return drop_identities(state.model, state.removed)
 
 

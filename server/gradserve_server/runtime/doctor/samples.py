@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from gradserve.errors import GradserveError
+from gradserve.errors import GradserveError, InvalidTensor
 from gradserve_server.graph.values import shape_of
 from gradserve_server.runtime.feeds import check_feeds, describe_tensor
 from gradserve_server.runtime.session import Array
-from gradserve_server.runtime.verify import SIZES, random_feeds
+from gradserve_server.runtime.verify import SIZES, has_floats, random_feeds
 
 MADE_UP = 8
 """Samples where none are given, of a model with an open batch."""
@@ -50,7 +50,7 @@ def given_samples(model: ir.Model, arrays: Mapping[str, npt.ArrayLike]) -> Sampl
     A model of fixed batch size takes them batch by batch; what is left over is filled up with the first ones.
 
     Raises:
-        InvalidTensor, UnknownInput: They do not fit the model.
+        InvalidTensor, UnknownInput: They do not fit the model, are none, or have NaN in them.
     """
     fixed, batched = _batch(model)
     tensors = [describe_tensor(value) for value in model.graph.inputs]
@@ -58,12 +58,25 @@ def given_samples(model: ir.Model, arrays: Mapping[str, npt.ArrayLike]) -> Sampl
         tensor if fixed is None else type(tensor)(tensor.name, tensor.dtype, ("N", *tensor.shape[1:])) for tensor in tensors
     ]
     feeds = check_feeds(opened, arrays)
+    for name, array in feeds.items():
+        _check_numbers(name, array)
     count = min((len(array) for array in feeds.values() if array.ndim), default=1) if batched else 1
     if fixed is not None and count:
         wanted = -(-count // fixed) * fixed
         feeds = {name: np.resize(array, (wanted, *array.shape[1:])) for name, array in feeds.items()}
         count = wanted
     return Samples(feeds, count, given=True, fixed=fixed, batched=batched)
+
+
+def _check_numbers(name: str, array: Array) -> None:
+    """Infinity may mean something, as in a mask."""
+    if not array.size:
+        msg = f"input '{name}': expected samples, got an array of shape {list(array.shape)}"
+        raise InvalidTensor(msg)
+    unknown = int(np.isnan(array.astype(np.float64)).sum()) if has_floats(array) else 0
+    if unknown:
+        msg = f"input '{name}': expected numbers, got {unknown} NaN among its {array.size} values"
+        raise InvalidTensor(msg)
 
 
 def made_up_samples(model: ir.Model, run: Callable[[dict[str, Array]], object]) -> Samples | None:
