@@ -155,7 +155,8 @@ def _check(
     version: str,
 ) -> LayerCheck:
     value = verbs.activations(model, inputs, [layer], version=version)[layer]
-    cotangent = random.normal(size=value.shape).astype(np.float32)
+    wide = value.dtype == np.float64  # the gradients of half types are computed in float32
+    cotangent = random.normal(size=value.shape).astype(np.float64 if wide else np.float32)
     _, gradients = verbs.vjp(model, inputs, {layer: cotangent}, wrt=wrt, version=version)
     worst = [0.0, 0.0, 0.0]
     for _ in range(directions):

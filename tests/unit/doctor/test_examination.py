@@ -7,6 +7,7 @@ from support.onnx_models import build, random
 from support.paths import MODELS
 from support.small_network import Network, healthy, pictures
 
+from gradserve.errors import InvalidTensor
 from gradserve_server import diagnose
 from gradserve_server.graph.doctor import CHECKS
 from gradserve_server.runtime.doctor.moments import Moments
@@ -108,3 +109,30 @@ def test_what_is_measured_of_relus(tmp_path):
 
 def test_codes_are_words_with_dashes():
     assert all(code == code.lower() and " " not in code for code in CHECKS)
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [(np.full((2, 3, 8, 8), np.nan, np.float32), "384 NaN"), (np.zeros((0, 3, 8, 8), np.float32), "expected samples")],
+    ids=["NaN", "none"],
+)
+def test_data_that_is_none_is_refused(array, said, tmp_path):
+    with pytest.raises(InvalidTensor, match=said):
+        examined(healthy(), tmp_path, {"x": array})
+
+
+def test_a_model_of_float64_is_differentiated_too(tmp_path):
+    model = build(
+        "h = MatMul(x, w) y = Tanh(h)",
+        inputs="double[N,5] x",
+        outputs="double[N,8] y",
+        weights={"w": random(5, 8, dtype="float64")},
+    )
+    assert examined(model, tmp_path).findings == ()
+
+
+def test_a_difference_from_zero_is_told_without_per_cent(tmp_path):
+    body = "m = ReduceMean<axes=[0], keepdims=1>(x) y = Sub(x, m)"
+    found = examined(build(body, inputs="float[N,5] x", outputs="float[N,5] y"), tmp_path)
+    (one,) = [finding for finding in found.findings if finding.code == "batch-dependent"]
+    assert one.detail.endswith("where the other is 0")

@@ -5,7 +5,7 @@ import numpy as np
 import onnx
 import pytest
 from support.examined import codes
-from support.onnx_models import save
+from support.onnx_models import build, random, save, trained
 from support.paths import MODELS
 
 from gradserve_server import Engine, repair
@@ -97,3 +97,16 @@ def _in_training_form(model: onnx.ModelProto, pixels) -> dict[str, np.ndarray]:
         model.graph.output.append(onnx.helper.make_empty_tensor_value_info(seen))
     values = onnx.reference.ReferenceEvaluator(model).run(list(names), {"image": pixels})
     return dict(zip(names.values(), values, strict=True))
+
+
+def test_too_little_data_changes_nothing(tmp_path):
+    model = build(
+        "h = MatMul(x, w) y = BatchNormalization(h, gain, offset, mean, variance)",
+        inputs="float[N,5] x",
+        outputs="float[N,8] y",
+        weights=trained(8) | {"w": random(5, 8)},
+    )
+    source, out = save(model, tmp_path / "model.onnx"), tmp_path / "out.onnx"
+    (step,) = repair(source, out, ["recalibrate"], inputs={"x": random(7, 5)}).repairs
+    assert step.problem.endswith("expected at least 8 values of each channel, got 7: give more data")
+    assert repair(source, out, ["recalibrate"], inputs={"x": random(8, 5)}).repairs[0].done

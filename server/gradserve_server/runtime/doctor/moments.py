@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 from gradserve_server.runtime.session import Array
 
+FEW = 8
+"""Values of a channel below which its statistics say nothing."""
+
 Float64 = npt.NDArray[np.float64]
 
 

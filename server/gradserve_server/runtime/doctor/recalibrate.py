@@ -20,7 +20,7 @@ from gradserve_server.graph.doctor.finding import label
 from gradserve_server.graph.inference_form.switch_mode import constant_behind
 from gradserve_server.graph.repairs import CannotRepair
 from gradserve_server.graph.values import is_op, unused_name
-from gradserve_server.runtime.doctor.moments import Moments
+from gradserve_server.runtime.doctor.moments import FEW, Moments
 from gradserve_server.runtime.doctor.samples import Samples
 from gradserve_server.runtime.doctor.watch import Watch
 from gradserve_server.runtime.session import Array
@@ -42,7 +42,7 @@ def recalibrate(model: ir.Model, samples: Samples, threads: int) -> list[str]:
         threads: Of a run.
 
     Raises:
-        CannotRepair: Statistics that are no constants; data on which a channel is not finite.
+        CannotRepair: Statistics that are no constants; too little data; data on which a channel is not finite.
     """
     groups = groups_of(model)
     if not groups:
@@ -53,6 +53,10 @@ def recalibrate(model: ir.Model, samples: Samples, threads: int) -> list[str]:
         measured = _measure(model, {key: groups[key] for key in level}, samples, threads)
         for key, moments in measured.items():
             nodes = groups[key]
+            if moments.count < FEW:
+                got = f"got {moments.count}: give more data"
+                msg = f"node '{label(nodes[0])}': expected at least {FEW} values of each channel, {got}"
+                raise CannotRepair(msg)
             if not (np.isfinite(moments.mean).all() and np.isfinite(moments.variance).all()):
                 msg = f"node '{label(nodes[0])}': what it normalizes is not finite on this data"
                 raise CannotRepair(msg)

@@ -16,7 +16,7 @@ from gradserve_server.graph.doctor.finding import label
 from gradserve_server.graph.inference_form.fold_batchnorm import EPSILON
 from gradserve_server.graph.inference_form.switch_mode import constant_behind
 from gradserve_server.graph.values import attribute, is_op
-from gradserve_server.runtime.doctor.moments import Float64, Moments
+from gradserve_server.runtime.doctor.moments import FEW, Float64, Moments
 from gradserve_server.runtime.doctor.patient import Patient
 from gradserve_server.runtime.doctor.watch import Watch
 from gradserve_server.runtime.session import Array
@@ -26,8 +26,6 @@ SHOWN = 64
 CONFLICT = 1.0
 """From here on statistics are in conflict: means one deviation apart, or deviations by a factor e. A few samples of the
 training data stay below half of that."""
-FEW = 8
-"""Values of a channel below which its statistics say nothing."""
 DEAD = 0.9
 """Share of dead units from which a layer is: random features of a few samples are dead for half of the units by chance."""
 
