@@ -136,3 +136,15 @@ def test_a_difference_from_zero_is_told_without_per_cent(tmp_path):
     found = examined(build(body, inputs="float[N,5] x", outputs="float[N,5] y"), tmp_path)
     (one,) = [finding for finding in found.findings if finding.code == "batch-dependent"]
     assert one.detail.endswith("where the other is 0")
+
+
+def test_a_batch_is_not_fixed_where_only_a_parameter_is(tmp_path):
+    inputs = "float[N,3,8,8] x, float[1,8] style"
+    model = Network(tail="z = MatMul(style, q) y = Add(l, z)", inputs=inputs, weights={"q": random(8, 4)}).make()
+    assert examined(model, tmp_path).findings == ()
+
+
+@pytest.mark.parametrize("body", ["h = Mul(x, x) y = Sin(h)", "y = Mul(x, w)"], ids=["a square", "a whole model"])
+def test_arithmetic_that_normalizes_nothing(body, tmp_path):
+    model = build(body, inputs="float[N,5] x", outputs="float[N,5] y", weights={"w": random(5)})
+    assert examined(model, tmp_path).findings == ()

@@ -33,8 +33,9 @@ def interface(subject: Subject) -> Iterator[Finding]:
     for value in subject.model.graph.inputs:
         if is_float(value):
             yield from _input(subject, value)
-    fixed = [value for value in subject.model.graph.inputs if _has_fixed_batch(value)]
-    if fixed:
+    inputs = subject.model.graph.inputs
+    fixed = [value for value in inputs if _has_fixed_batch(value)]
+    if len(fixed) == sum(len(shape_of(value) or ()) > 1 for value in inputs) > 0:  # else it is the others' that is open
         yield finding("batch-fixed", fixed[0].name or "", ", ".join(f"'{v.name}' {_spell(v)}" for v in fixed))
 
 
@@ -100,8 +101,8 @@ def _lead(value: ir.Value) -> _Lead:
     lead = _Lead()
     while len(users := value.consumers()) == 1 and is_op(node := users[0], *LEADING):
         others = [constant(other) for other in node.inputs if other is not None and other is not value]
-        if any(other is None for other in others):
-            break
+        if any(other is None for other in others) or list(node.inputs).count(value) > 1 or node.outputs[0].is_graph_output():
+            break  # something else, such as a square; or a whole model of a line
         if node.op_type in ARITHMETIC:
             lead.arithmetic.append(node.op_type)
             if any(_is_caffe(other) for other in others if other is not None):
