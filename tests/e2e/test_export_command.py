@@ -29,6 +29,10 @@ Y = np.asarray(["setosa", "versicolor", "virginica"])[np.digitize(X[:, 0] - X[:,
 def iris(regularization: float):
     return make_pipeline(StandardScaler(), LogisticRegression(C=regularization)).fit(X, Y)
 
+def talkative():
+    print("fitting")
+    return iris(1.0)
+
 def tree():
     return make_pipeline(StandardScaler(), DecisionTreeClassifier()).fit(X, Y)
 """
@@ -37,6 +41,7 @@ def tree():
 @pytest.fixture
 def run(tmp_path):
     (tmp_path / "flowers.py").write_text(MODULE)
+    (tmp_path / "latin.txt").write_bytes("trois\nété\n".encode("latin-1"))
 
     def command(*arguments, code=0):
         done = subprocess.run(
@@ -76,6 +81,17 @@ def test_the_report_as_json(run):
     assert json.loads(again.stdout)["version"] == 2
 
 
+def test_what_the_networks_code_prints_is_not_in_the_report(run):
+    done = run("export", "flowers:talkative", "-o", "models", "--json")
+    assert json.loads(done.stdout)["model"] == "talkative"
+    assert "fitting" in done.stderr
+
+
+def test_a_script_that_ends_the_process_is_no_success(run, tmp_path):
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\n")
+    assert "importing 'script' raised SystemExit" in run("export", "script:model", "-o", "models", code=1).stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -85,6 +101,7 @@ def test_the_report_as_json(run):
         (("flower:iris",), "got no module 'flower'"),
         (("flowers.pkl",), "runs whatever code is in it"),
         (("flowers:tree", "--labels", "missing.txt"), "missing.txt"),
+        (("flowers:tree", "--labels", "latin.txt"), "labels 'latin.txt': expected text in UTF-8"),
     ],
 )
 def test_what_is_at_fault_is_one_line_and_nothing_is_written(run, tmp_path, arguments, said):

@@ -71,7 +71,7 @@ def make(subject: str, arguments: Mapping[str, Any]) -> Any:
             return factory(**arguments)
         except ModuleNotFoundError as error:
             raise _missing_module(error, subject) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             msg = f"factory '{subject}': it raised {type(error).__name__}: {error}"
             raise InvalidParameter(msg) from error
 
@@ -109,7 +109,7 @@ def _import(name: str, subject: str) -> Any:
             msg = f"factory '{subject}': expected a module in {where}, got no module '{error.name}'"
             raise InvalidParameter(msg) from error
         raise _missing_module(error, subject) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends the process must not end this one, with success
         msg = f"factory '{subject}': importing '{name}' raised {type(error).__name__}: {error}"
         raise InvalidParameter(msg) from error
 

@@ -149,6 +149,53 @@ def single_precision() -> nn.Module:
     return seeded(SinglePrecision(4, 4))
 
 
+class Keywords(nn.Linear):
+    """Takes whatever it is given by name."""
+
+    def forward(self, **given):
+        return super().forward(given["x"])
+
+
+def keywords() -> nn.Module:
+    """Cannot be called with anything in order."""
+    return seeded(Keywords(4, 4))
+
+
+class Total(nn.Linear):
+    """One number for the whole batch."""
+
+    def forward(self, x):
+        return super().forward(x).sum()
+
+
+def total() -> nn.Module:
+    """Has a fixed batch only."""
+    return seeded(Total(4, 4))
+
+
+def scripted() -> nn.Module:
+    """No module of Python any more."""
+    return torch.jit.script(nn.Linear(4, 4))
+
+
+def lazy() -> nn.Module:
+    """Its parameters are not there yet."""
+    return nn.LazyLinear(4)
+
+
+def diverged() -> nn.Module:
+    """Trained too fast."""
+    network = seeded(nn.Linear(4, 4))
+    with torch.no_grad():
+        network.weight[1, 2] = torch.nan
+    return network
+
+
+def complex_numbers() -> nn.Module:
+    """float32 has none."""
+    return nn.Linear(4, 4, dtype=torch.complex64)
+
+
 def failing() -> nn.Module:
     """Raises."""
     msg = "no such dataset"

@@ -132,6 +132,27 @@ def test_settings_that_do_not_fit(export, tmp_path, factory, inputs, settings, s
     assert not (tmp_path / "repository").exists()
 
 
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [
+        ("scripted", "expected a module of Python, got a ScriptModule"),
+        ("lazy", "parameter 'weight': expected one that is there, got a lazy one"),
+        ("diverged", "parameter 'weight': expected numbers, got 1 NaN"),
+        ("complex_numbers", "parameter 'weight': expected real numbers, got complex64"),
+        ("total", r"output 'output': expected the batch as its first axis, got \[\] for 5 samples"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+def test_what_makes_no_sense_to_export(export, tmp_path, factory, said):
+    with pytest.raises((InvalidModel, InvalidParameter), match=said):
+        export(factory, Input((1, 4)))
+    assert not (tmp_path / "repository").exists()
+
+
+def test_a_forward_of_keywords_only_is_given_names(export):
+    assert [one.name for one in export("keywords", Input((1, 4), "x")).inputs] == ["x"]
+
+
 @pytest.mark.parametrize("exporter", EXPORTERS)
 def test_an_opset_that_the_exporter_does_not_write(export, exporter):
     opset = {"dynamo": 15, "torchscript": 99}[exporter]

@@ -2,13 +2,16 @@
 
 import argparse
 import ast
+import contextlib
 import re
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from gradserve.cli import console, options
 from gradserve.cli.backend import export_model
+from gradserve.errors import InvalidParameter
 
 _EPILOG = """\
 SUBJECT is package.module:factory, a function or class that makes the network (its module is looked for in the current
@@ -121,8 +124,9 @@ def _run(arguments: argparse.Namespace) -> None:
     settings |= {"version": arguments.model_version, "arguments": dict(arguments.set), "image_inputs": arguments.image_input}
     settings |= {"inputs": arguments.input, "image": _image(arguments)}
     if arguments.labels is not None:
-        settings["labels"] = arguments.labels.read_text("utf-8").removesuffix("\n").split("\n")
-    with console.progress().status(f"exporting {arguments.subject}"):
+        settings["labels"] = _labels(arguments.labels)
+    said = contextlib.redirect_stdout(sys.stderr)  # what the network's own code prints; standard output is the report's
+    with console.progress().status(f"exporting {arguments.subject}"), said:
         report = export_model(
             arguments.subject, arguments.output, **{name: value for name, value in settings.items() if value is not None}
         )
@@ -130,6 +134,14 @@ def _run(arguments: argparse.Namespace) -> None:
         console.print_json(asdict(report) | {"file": str(report.file)})
         return
     _print(report)
+
+
+def _labels(file: Path) -> list[str]:
+    try:
+        return file.read_text("utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        msg = f"labels '{file}': expected text in UTF-8: {error}"
+        raise InvalidParameter(msg) from error
 
 
 def _print(report: Any) -> None:

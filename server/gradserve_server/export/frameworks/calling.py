@@ -17,7 +17,7 @@ Call = Callable[[Any, Mapping[str, Any], bool], Any]
 def call_module(network: Any, tensors: Mapping[str, Any], training: bool) -> Any:
     """Of a plain `torch.nn.Module`, whose form is a state of its own: by keyword where `forward` has such, else in order."""
     del training
-    if set(tensors) <= set(_parameters(network)):
+    if set(tensors) <= set(_parameters(network)) or _takes_keywords_only(network):
         return network(**tensors)
     return network(*tensors.values())
 
@@ -50,6 +50,15 @@ def name_inputs(network: Any, inputs: Sequence[Input]) -> list[Input]:
 def _parameters(network: Any) -> list[str]:
     kinds = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
     return [p.name for p in inspect.signature(network.forward).parameters.values() if p.kind in kinds]
+
+
+def _takes_keywords_only(network: Any) -> bool:
+    """Whether `forward` is of the form (*, a, **others): nothing can be passed in order."""
+    kinds = {p.kind for p in inspect.signature(network.forward).parameters.values()}
+    return inspect.Parameter.VAR_KEYWORD in kinds and kinds <= {
+        inspect.Parameter.KEYWORD_ONLY,
+        inspect.Parameter.VAR_KEYWORD,
+    }
 
 
 @dataclass(frozen=True)

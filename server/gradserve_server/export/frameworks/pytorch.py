@@ -16,6 +16,7 @@ from gradserve.errors import InvalidModel, InvalidParameter
 from gradserve_server.export.extras import need
 from gradserve_server.export.frameworks.calling import Call, Flat, call_module, choose, name_inputs
 from gradserve_server.export.frameworks.exportable import Array, Evaluation
+from gradserve_server.export.frameworks.fitness import check_kind, check_numbers
 from gradserve_server.export.frameworks.forms import compare_forms, enforce_inference_form
 from gradserve_server.export.frameworks.torch_weights import load_weights
 from gradserve_server.export.onnx_file import BATCH, finish
@@ -40,6 +41,7 @@ def adapt(network: Any, settings: Settings) -> "Network":
         InvalidParameter: Weights or inputs that do not fit.
         InvalidModel: It has no inference form.
     """
+    check_kind(network)
     if "weights" in settings:
         load_weights(
             network,
@@ -79,6 +81,7 @@ class Network:
         self._torch = need("torch")
         self._network = network
         enforce_inference_form(network)
+        check_numbers(network)
         self._to_float32()
         self._flat = Flat(network, call, alone=alone)
         results = self._probe(settings)
@@ -86,6 +89,8 @@ class Network:
         chosen = self._flat.chosen or {}
         self.outputs = tuple(chosen.values())
         self._batched = [new for key, new in chosen.items() if tuple(results[key].shape[:1]) == (PROBE_SAMPLES,)]
+        if not settings.get("fixed_batch", False):
+            self._check_batched({new: tuple(results[key].shape) for key, new in chosen.items()})
 
     def draw(self, random: np.random.Generator, samples: int) -> dict[str, Array] | None:
         """It does not know what it was trained on."""
@@ -146,6 +151,13 @@ class Network:
                 msg = f"output '{name}': expected the same prediction twice, got two: something is random in inference form"
                 raise InvalidModel(msg)
         return first
+
+    def _check_batched(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        for name, shape in shapes.items():
+            if name not in self._batched:
+                got = f"got {list(shape)} for {PROBE_SAMPLES} samples: choose others with --outputs, or --fixed-batch"
+                msg = f"output '{name}': expected the batch as its first axis, {got}"
+                raise InvalidModel(msg)
 
     def _to_float32(self) -> None:
         halves = {p.dtype for p in self._network.parameters() if p.is_floating_point()} - {self._torch.float32}

@@ -1,11 +1,18 @@
 """Weights of a PyTorch network from a file that cannot run code: all of them, by name, or an error that says which not."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gradserve.errors import InvalidParameter
 from gradserve_server.export.extras import need
+
+_CODE = re.compile(r"GLOBAL ([\w.]+)")
+"""In torch's error: what would have been run."""
+
+COUNTER = ".num_batches_tracked"
+"""Of BatchNorm in training; what was saved before torch 0.4.1, or by another framework, has none."""
 
 MANY = 5
 """Names that an error lists."""
@@ -62,9 +69,10 @@ def _read_pickle(file: Path, where: str) -> Any:
     torch = need("torch")
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        msg = f"{where}: expected tensors that torch.load(weights_only=True) reads, got: {reason}. Save network.state_dict()"
+    except Exception as error:  # whose text tells how to read it all the same, which runs whatever code is in it
+        code = _CODE.search(str(error))
+        got = f"one that needs the code of {code[1]}" if code else "another"
+        msg = f"{where}: expected a file of tensors and nothing else, got {got}: save network.state_dict()"
         raise InvalidParameter(msg) from error
 
 
@@ -105,6 +113,8 @@ def _without(prefix: str, tensors: dict[str, Any], where: str) -> dict[str, Any]
 def _check(state: Mapping[str, Any], tensors: Mapping[str, Any], where: str) -> None:
     storages = {_place(state[name]) for name in tensors if name in state}
     lacking = [name for name in state if name not in tensors and _place(state[name]) not in storages]
+    if all(f".{name}".endswith(COUNTER) for name in lacking):
+        lacking = []
     unknown = [name for name in tensors if name not in state]
     shapes = [
         f"'{name}': expected {list(state[name].shape)}, got {list(tensor.shape)}"
