@@ -1,11 +1,12 @@
 """The doctor's own parts: the purity check, conflicts, moments, samples; and that the shipped models are healthy."""
 
 import numpy as np
+import onnx
 import pytest
 from support.examined import codes, examined
-from support.onnx_models import build, random
+from support.onnx_models import build, random, trained
 from support.paths import MODELS
-from support.small_network import Network, healthy, pictures
+from support.small_network import CHANNELS, Network, healthy, pictures
 
 from gradserve.errors import InvalidTensor
 from gradserve_server import diagnose
@@ -13,6 +14,7 @@ from gradserve_server.graph.doctor import CHECKS
 from gradserve_server.runtime.doctor.moments import Moments
 from gradserve_server.runtime.doctor.statistics import CONFLICT, conflict
 from gradserve_server.runtime.model import Model
+from gradserve_server.runtime.session import newest_opset
 
 
 def test_a_prediction_that_gradients_changed_is_found(tmp_path, monkeypatch):
@@ -136,6 +138,18 @@ def test_a_difference_from_zero_is_told_without_per_cent(tmp_path):
     found = examined(build(body, inputs="float[N,5] x", outputs="float[N,5] y"), tmp_path)
     (one,) = [finding for finding in found.findings if finding.code == "batch-dependent"]
     assert one.detail.endswith("where the other is 0")
+
+
+def test_a_too_new_opset_keeps_nothing_from_being_measured(tmp_path):
+    norm = "s, m1, v1 = BatchNormalization<training_mode=1>(r, gain, offset, mean, variance)"
+    model = Network(norm, weights=trained(CHANNELS), opset=onnx.defs.onnx_opset_version(), ir_version=10).make()
+    if newest_opset() >= onnx.defs.onnx_opset_version():
+        pytest.skip("this onnxruntime loads every opset that there is")
+    found = examined(model, tmp_path, pictures(8))
+    assert {"opset-too-new", "batchnorm-training-form", "forms-disagree", "batch-dependent"} <= codes(found)
+    assert found.notes == ()
+    assert found.statistics
+    assert found.activity
 
 
 def test_a_batch_is_not_fixed_where_only_a_parameter_is(tmp_path):

@@ -13,13 +13,15 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass
 from gradserve.errors import GradserveError
 from gradserve_server.graph.contrib_shapes import infer_shapes
 from gradserve_server.graph.doctor import Subject
+from gradserve_server.graph.inference_form.convert_opset import CannotConvert, convert_opset
 from gradserve_server.graph.inference_form.switch_mode import switch_mode
 from gradserve_server.graph.load import MIN_OPSET
+from gradserve_server.graph.values import opset_of
 from gradserve_server.runtime.doctor.own_statistics import own_statistics
 from gradserve_server.runtime.doctor.samples import Samples, given_samples, made_up_samples
 from gradserve_server.runtime.model import Model
 from gradserve_server.runtime.scheduler import Scheduler
-from gradserve_server.runtime.session import Array, Session
+from gradserve_server.runtime.session import Array, Session, newest_opset
 
 
 @dataclass
@@ -42,12 +44,13 @@ class Patient:
 
     @cached_property
     def original(self) -> Session | None:
-        """The file as it is, not even optimized: optimizers drop a Dropout that drops."""
+        """The file as it is, not even optimized: optimizers drop a Dropout that drops. Only a too new opset is lowered."""
         model = self.subject.file.model.clone()
         own_statistics(model)
         try:
+            _lower(model)
             return Session(model, self.settings["threads"], prepack=False, optimize=False)
-        except GradserveError as error:
+        except (CannotConvert, GradserveError) as error:
             self.notes.append(f"the file as it is does not run here: {error}")
             return None
 
@@ -62,7 +65,10 @@ class Patient:
 
     @cached_property
     def switched(self) -> ir.Model | None:
-        """Its graph with nothing in training form and nothing folded. Untrained statistics are used all the same."""
+        """Its graph with nothing in training form and nothing folded, in an opset that the runtime loads.
+
+        Untrained statistics are used all the same.
+        """
         if self.subject.opset < MIN_OPSET:
             return None
         model = self.subject.file.model.clone()
@@ -70,7 +76,8 @@ class Patient:
         try:
             switch_mode(model, untrained=True)
             infer_shapes(model)
-        except GradserveError:
+            _lower(model)
+        except (CannotConvert, GradserveError):
             return None
         return model
 
@@ -102,3 +109,12 @@ class Patient:
     def runs(self) -> bool:
         """Whether anything of it runs."""
         return self.subject.opset >= MIN_OPSET and (self.original is not None or self.served is not None)
+
+
+def _lower(model: ir.Model) -> None:
+    """Brings a model to an opset that the runtime loads, in place, if its own is too new."""
+    if opset_of(model) <= newest_opset():
+        return
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    infer_shapes(model)
+    convert_opset(model, newest=newest_opset())
