@@ -85,6 +85,26 @@ def test_recalibration_by_a_command(tmp_path, capsys):
     assert found["after"]["findings"] == []
 
 
+def test_no_error_says_how_to_unpickle(tmp_path, capsys):
+    (tmp_path / "data.npz").write_text("not at all")
+    code, _, err = run(capsys, save(healthy(), tmp_path / "model.onnx"), "--data", tmp_path / "data.npz")
+    assert code == 1
+    assert "expected a folder, or an .npy or .npz of plain arrays" in err
+    assert "pickle" not in err
+
+
+def test_a_repair_that_was_asked_for_and_not_made_is_a_failure(tmp_path, capsys):
+    data = tmp_path / "data.npz"
+    np.savez(data, **pictures(8))
+    code, out, _ = run(
+        capsys,
+        *(save(healthy(), tmp_path / "model.onnx"), "--fix", tmp_path / "out.onnx", "--repair", "recalibrate"),
+        *("--data", data),
+    )
+    assert code == 1
+    assert "not done: there is no BatchNormalization in the main graph" in out
+
+
 def test_a_folder_of_pictures_is_data(tmp_path, capsys):
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -22,8 +22,9 @@ opset converted. These are made only when they are asked for by --repair:
   cut-softmax   the logits become the output
 Each is reported with the largest change that it makes to an output. --describe writes how pixels become the input.
 
-exit codes: 0 no error was found (with --fix: in the repaired copy), 1 an error was found, or the command failed. Warnings do
-not count: in CI, `gradserve doctor model.onnx` is a step that fails where predictions or gradients would be wrong.
+exit codes: 0 no error was found (with --fix: in the repaired copy), 1 an error was found, a repair of --repair could not be
+made, or the command failed. Warnings do not count: in CI, `gradserve doctor model.onnx` is a step that fails where
+predictions or gradients would be wrong.
 
 examples:
   gradserve doctor model.onnx
@@ -80,7 +81,8 @@ def _run(arguments: argparse.Namespace) -> int:
         before = treatment.before if repaired else None
         arguments.html.write_text(html.page(treatment.after, before, treatment.repairs), encoding="utf-8")
         console.note(f"wrote {arguments.html}")
-    return 1 if treatment.after.has_errors else 0
+    refused = any(one.problem and one.repair in arguments.repair for one in treatment.repairs)
+    return 1 if treatment.after.has_errors or refused else 0
 
 
 def _treat(arguments: argparse.Namespace) -> Treatment:

@@ -43,7 +43,8 @@ def read(path: Path, description: ModelDescription) -> Arrays:
             with loaded:
                 found = {name: loaded[name] for name in loaded.files if name in names}
     except (ValueError, EOFError) as error:
-        msg = f"data '{path}': expected a folder, or arrays as numpy.save or numpy.savez write them: {error}"
+        # NumPy's own text tells how to unpickle it, which runs whatever code is in it.
+        msg = f"data '{path}': expected a folder, or an .npy or .npz of plain arrays, got what NumPy does not read as such"
         raise InvalidTensor(msg) from error
     for name in names:
         if name not in found:
