@@ -162,3 +162,15 @@ def test_a_batch_is_not_fixed_where_only_a_parameter_is(tmp_path):
 def test_arithmetic_that_normalizes_nothing(body, tmp_path):
     model = build(body, inputs="float[N,5] x", outputs="float[N,5] y", weights={"w": random(5)})
     assert examined(model, tmp_path).findings == ()
+
+
+@pytest.mark.parametrize(("axes", "found"), [("T,N", set()), ("N,L", {"batch-dependent"})])
+def test_the_batch_is_where_it_is_called_so(axes, found, tmp_path):
+    body = """
+        h, last, cell = LSTM<hidden_size=4, direction="bidirectional">(x, w, r)
+        t = Transpose<perm=[0, 2, 1, 3]>(h)
+        y = Reshape(t, shape)
+    """
+    weights = {"w": random(2, 16, 5), "r": random(2, 16, 4), "shape": np.array([0, 0, 8])}
+    model = build(body, inputs=f"float[{axes},5] x", outputs=f"float[{axes},8] y", weights=weights)
+    assert codes(examined(model, tmp_path)) == found

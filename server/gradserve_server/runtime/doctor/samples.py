@@ -1,5 +1,6 @@
 """What the dynamic checks run on: given arrays, or random ones that the model takes."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from gradserve_server.runtime.verify import SIZES, has_floats, random_feeds
 
 MADE_UP = 8
 """Samples where none are given, of a model with an open batch."""
+_BATCH = re.compile("b|n|batch.*", re.IGNORECASE)
+"""What people call the batch axis."""
 RUN = 4
 """Samples of one run, where the batch is open: all layers of a network at once must fit into memory."""
 
@@ -98,9 +101,17 @@ def made_up_samples(model: ir.Model, run: Callable[[dict[str, Array]], object]) 
     return None
 
 
+def _is_called_batch(size: int | str | None) -> bool:
+    return isinstance(size, str) and _BATCH.fullmatch(size) is not None
+
+
 def _batch(model: ir.Model) -> tuple[int | None, bool]:
     """The batch size, if it is fixed, and whether axis 0 of every input is the batch."""
-    firsts = {shape[0] if (shape := shape_of(value)) else "" for value in model.graph.inputs}
+    shapes = [shape_of(value) or () for value in model.graph.inputs]
+    firsts = {shape[0] if shape else "" for shape in shapes}
     if len(firsts) != 1 or (first := firsts.pop()) == "":
+        return None, False
+    others = [size for shape in shapes for size in shape[1:]]
+    if any(map(_is_called_batch, others)) and not _is_called_batch(first):  # [T,N,C] of recurrent networks
         return None, False
     return (first, True) if isinstance(first, int) else (None, True)
