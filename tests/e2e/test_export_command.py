@@ -87,6 +87,11 @@ def test_what_the_networks_code_prints_is_not_in_the_report(run):
     assert "fitting" in done.stderr
 
 
+def test_a_repository_that_is_a_file(run):
+    said = "gradserve: error: repository 'flowers.py': expected a folder, or nothing yet, got a file\n"
+    assert run("export", "flowers:tree", "-o", "flowers.py", code=1).stderr == said
+
+
 def test_a_script_that_ends_the_process_is_no_success(run, tmp_path):
     (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\n")
     assert "importing 'script' raised SystemExit" in run("export", "script:model", "-o", "models", code=1).stderr

@@ -50,8 +50,11 @@ def choose_version(repository: Path, name: str, asked: int | None) -> int:
     """The version to write: the one asked for, or the one after the newest.
 
     Raises:
-        InvalidParameter: It is there already.
+        InvalidParameter: It is there already, or the repository is a file.
     """
+    if repository.exists() and not repository.is_dir():
+        msg = f"repository '{repository}': expected a folder, or nothing yet, got a file"
+        raise InvalidParameter(msg)
     folder = repository / name
     present = sorted(int(child.name) for child in folder.iterdir() if is_version(child.name)) if folder.is_dir() else []
     if asked is None:
