@@ -110,3 +110,20 @@ def test_too_little_data_changes_nothing(tmp_path):
     (step,) = repair(source, out, ["recalibrate"], inputs={"x": random(7, 5)}).repairs
     assert step.problem.endswith("expected at least 8 values of each channel, got 7: give more data")
     assert repair(source, out, ["recalibrate"], inputs={"x": random(8, 5)}).repairs[0].done
+
+
+def test_what_is_in_a_subgraph_is_left_and_said(tmp_path):
+    norm = "BatchNormalization(x, gain, offset, mean, variance)"
+    body = f"""
+        s = ReduceSum<keepdims=0>(x)
+        c = Less(s, zero)
+        h = If(c) <
+            then_branch = then () => (float[N,3,4,4] a) {{ [inner] a = {norm} }},
+            else_branch = else () => (float[N,3,4,4] b) {{ b = Identity(x) }}
+        >
+        y = {norm.replace("(x", "(h")}
+    """
+    model = build(body, weights=trained(3) | {"zero": np.float32(0)})
+    source, out = save(model, tmp_path / "model.onnx"), tmp_path / "out.onnx"
+    (step,) = repair(source, out, ["recalibrate"], inputs={"x": random(4, 3, 4, 4)}).repairs
+    assert step.done[-1] == "left inner as it was: inside a subgraph nothing is measured"

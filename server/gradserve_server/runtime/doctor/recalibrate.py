@@ -63,7 +63,9 @@ def recalibrate(model: ir.Model, samples: Samples, threads: int) -> list[str]:
             _write(model.graph, nodes, MEAN, moments.mean)
             _write(model.graph, nodes, VARIANCE, moments.variance)
             done.append(f"measured {', '.join(map(label, nodes))} on {moments.count} values of each channel")
-    return done
+    everywhere = ir.traversal.RecursiveGraphIterator(model.graph)
+    inner = [label(node) for node in everywhere if is_op(node, "BatchNormalization") and node.graph is not model.graph]
+    return done + ([f"left {', '.join(inner)} as it was: inside a subgraph nothing is measured"] if inner else [])
 
 
 def groups_of(model: ir.Model) -> Groups:
