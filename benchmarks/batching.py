@@ -30,9 +30,10 @@ from gradserve import Step
 from gradserve import objectives as O
 from gradserve_server import Engine, EngineConfig, ServerConfig
 from gradserve_server.graph.derivatives import Wanted
-from gradserve_server.graph.objectives import heads, weights
+from gradserve_server.graph.objectives import heads
 from gradserve_server.rpc.app import Server
 from gradserve_server.runtime.events import Run
+from gradserve_server.runtime.terms import resolved, weights_of
 
 CALLERS = 8
 DIGITS = Path(__file__).parents[1] / "models/digits/1/model.onnx"
@@ -47,12 +48,11 @@ def model(path: Path, *, batch: int) -> Ready:
     engine = Engine(path)
     served = engine.versions[0]
     image, output = served.description.inputs[0], served.description.outputs[0].name
-    objective = O.terms_of(O.unit(output, 3))
-    plan = served.plan(Wanted((image.name,), heads(objective)))
+    terms = resolved(served, O.unit(output, 3))
+    plan = served.plan(Wanted((image.name,), heads(terms.of_layers)))
     x = np.random.default_rng(0).normal(size=[size if isinstance(size, int) else batch for size in image.shape])
     feeds = {image.name: x.astype(np.float32)}
-    shape = served.predict(feeds, ())[output].shape
-    feeds |= dict(weights(objective, {output: shape}, {output: "float32"}))
+    feeds |= weights_of(served, terms, feeds, image.name).all()
 
     def run(number: int) -> float:
         started = time.perf_counter()
