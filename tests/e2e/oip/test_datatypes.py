@@ -1,6 +1,6 @@
 """Every datatype: raw, typed where the protocol has a field, unary, in a stream, by the stock client and by our own.
 
-In shared memory: `test_shared_memory`.
+In shared memory: `shared_memory`.
 """
 
 from queue import Queue
