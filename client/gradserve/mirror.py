@@ -18,6 +18,7 @@ from gradserve.tensors import from_wire, to_wire
 from gradserve.v1.tensor_pb2 import Tensor
 
 T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
 
 _CONSTANT = "constant"
 
@@ -78,7 +79,7 @@ def read(cls: type[T], message: Message, **given: Any) -> T:
         value = getattr(message, name)
         if descriptor.enum_type is not None:
             if value:
-                values[name] = _enum_of(hints[name], descriptor.enum_type, value)
+                values[name] = read_enum(message, name, hints[name])
         elif isinstance(value, Tensor):
             array = from_wire(value, what=name)
             values[name] = array if np.ndarray in _origins(hints[name]) else _as_tuples(array, name)
@@ -111,14 +112,42 @@ def read_kind(union: Any, message: Message) -> Any:
     return read({snake(cls.__name__): cls for cls in get_args(union)}[name], value)
 
 
+def put_enum(message: Message, name: str, enum: type[StrEnum], value: str) -> None:
+    """Sets a field to the value that mirrors a member, or a member's text.
+
+    Raises:
+        InvalidAscent: No member has that text.
+    """
+    descriptor: Any = message.DESCRIPTOR.fields_by_name[name].enum_type
+    try:
+        number = descriptor.values_by_name[_prefix(descriptor.name) + enum(value).name].number
+    except ValueError:
+        msg = f"{name}: expected one of {', '.join(enum)}, got {value!r}"
+        raise InvalidAscent(msg) from None
+    setattr(message, name, number)
+
+
+def read_enum(message: Message, name: str, enum: type[E]) -> E:
+    """The member that the value of a field mirrors.
+
+    Raises:
+        InvalidAscent: This version does not know the value.
+    """
+    descriptor: Any = message.DESCRIPTOR.fields_by_name[name].enum_type
+    number = getattr(message, name)
+    known = descriptor.values_by_number.get(number)
+    if known is None:
+        msg = f"{name}: expected one of {', '.join(enum)}, got number {number}"
+        raise InvalidAscent(msg)
+    return enum[known.name.removeprefix(_prefix(descriptor.name))]
+
+
 def _put(message: Message, name: str, value: Any, hint: Any) -> None:
     if value is None:
         return
     descriptor = message.DESCRIPTOR.fields_by_name[name]
     if descriptor.enum_type is not None:
-        enum: type[StrEnum] = hint
-        number = descriptor.enum_type.values_by_name[_prefix(descriptor.enum_type.name) + enum(value).name].number
-        setattr(message, name, number)
+        put_enum(message, name, hint, value)
     elif descriptor.message_type is Tensor.DESCRIPTOR:
         array = np.asarray(value) if len(value) else np.zeros((0, 0))
         getattr(message, name).CopyFrom(to_wire(array, what=name))
@@ -131,15 +160,6 @@ def _put(message: Message, name: str, value: Any, hint: Any) -> None:
         getattr(message, name).extend(value)
     else:
         setattr(message, name, value)
-
-
-def _enum_of(hint: Any, descriptor: Any, number: int) -> StrEnum:
-    enum: type[StrEnum] = hint
-    known = descriptor.values_by_number.get(number)
-    if known is None:
-        msg = f"{snake(descriptor.name)}: expected one of {', '.join(enum)}, got number {number}"
-        raise InvalidAscent(msg)
-    return enum[known.name.removeprefix(_prefix(descriptor.name))]
 
 
 def _as_tuples(array: Any, name: str) -> tuple[tuple[float, ...], ...]:

@@ -32,7 +32,7 @@ from gradserve.stopping import Keep, StopAt
 from gradserve.tensors import add_named, from_wire, named_from_wire, to_wire
 from gradserve.transforms import Transform
 from gradserve.v1 import gradient_service_pb2 as pb
-from gradserve.v1 import model_service_pb2, parameterization_pb2, stopping_pb2, transform_pb2
+from gradserve.v1 import model_service_pb2, parameterization_pb2, transform_pb2
 
 # ---- ascents ---------------------------------------------------------------------------------------------------------
 
@@ -49,9 +49,7 @@ _PLAIN_SETTINGS = (
     "resample_each",
     "redirect_relu_steps",
 )
-_NORMALIZATION_PREFIX = "GRADIENT_NORMALIZATION_"
 _STOP_PREFIX = "STOP_REASON_"
-_KEEP_PREFIX = "KEEP_"
 
 
 def ascent_to_wire(model: str, objective: Objective, settings: AscentSettings) -> pb.AscendRequest:
@@ -117,13 +115,13 @@ def ascent_from_wire(request: pb.AscendRequest) -> AscentSettings:
         if request.HasField(name):
             settings[name] = read(getattr(request, name))
     if request.keep:
-        settings["keep"] = _keep_from_wire(request.keep)
+        settings["keep"] = mirror.read_enum(request, "keep", Keep)
     if request.transforms:
         settings["transforms"] = tuple(mirror.read_kind(Transform, transform) for transform in request.transforms)
     if request.shared:
         settings["shared"] = tuple(mirror.read(Shared, shared) for shared in request.shared)
     if request.gradient_normalization:
-        settings["gradient_normalization"] = _normalization_from_wire(request.gradient_normalization)
+        settings["gradient_normalization"] = mirror.read_enum(request, "gradient_normalization", GradientNormalization)
     return cast("AscentSettings", settings)
 
 
@@ -175,21 +173,6 @@ def _transform_to_wire(transform: Transform) -> transform_pb2.Transform:
     return message
 
 
-def _normalization_to_wire(normalization: str) -> Any:
-    try:
-        return pb.GradientNormalization.Value(_NORMALIZATION_PREFIX + GradientNormalization(normalization).name)
-    except ValueError:
-        msg = f"gradient_normalization: expected one of {', '.join(GradientNormalization)}, got {normalization!r}"
-        raise InvalidAscent(msg) from None
-
-
-def _normalization_from_wire(number: int) -> GradientNormalization:
-    if number not in pb.GradientNormalization.values():
-        msg = f"gradient_normalization: expected one of {pb.GradientNormalization.keys()}, got number {number}"
-        raise InvalidAscent(msg)
-    return GradientNormalization[pb.GradientNormalization.Name(number).removeprefix(_NORMALIZATION_PREFIX)]  # type: ignore[arg-type, unused-ignore]
-
-
 def _fill_alpha(message: Any, alpha: Alpha) -> None:
     message.SetInParent()
     mirror.fill(message, alpha)
@@ -199,21 +182,6 @@ def _shared_to_wire(shared: Shared) -> parameterization_pb2.Shared:
     message = parameterization_pb2.Shared()
     mirror.fill(message, shared)
     return message
-
-
-def _keep_to_wire(keep: str) -> Any:
-    try:
-        return stopping_pb2.Keep.Value(_KEEP_PREFIX + Keep(keep).name)
-    except ValueError:
-        msg = f"keep: expected one of {', '.join(Keep)}, got {keep!r}"
-        raise InvalidAscent(msg) from None
-
-
-def _keep_from_wire(number: int) -> Keep:
-    if number not in stopping_pb2.Keep.values():
-        msg = f"keep: expected one of {stopping_pb2.Keep.keys()}, got number {number}"
-        raise InvalidAscent(msg)
-    return Keep[stopping_pb2.Keep.Name(number).removeprefix(_KEEP_PREFIX)]  # type: ignore[arg-type, unused-ignore]
 
 
 def _bounds_to_wire(bounds: tuple[Any, Any] | None) -> pb.Bounds | None:
@@ -254,11 +222,11 @@ _SETTING_TO_WIRE: dict[str, Callable[[pb.AscendRequest, Any], object]] = {
     "stop_at": lambda request, value: None if value is None else mirror.fill_kind(request.stop_at, value),
     "shared": lambda request, value: request.shared.extend(map(_shared_to_wire, value)),
     "alpha": lambda request, value: None if value is None else _fill_alpha(request.alpha, value),
-    "keep": lambda request, value: setattr(request, "keep", _keep_to_wire(value)),
+    "keep": lambda request, value: mirror.put_enum(request, "keep", Keep, value),
     "transforms": lambda request, value: request.transforms.extend(map(_transform_to_wire, value)),
     "image_size": lambda request, value: request.image_size.MergeFrom(pb.ImageSize(height=value[0], width=value[1])),
-    "gradient_normalization": lambda request, value: setattr(
-        request, "gradient_normalization", _normalization_to_wire(value)
+    "gradient_normalization": lambda request, value: mirror.put_enum(
+        request, "gradient_normalization", GradientNormalization, value
     ),
     "bounds": lambda request, value: request.MergeFrom(pb.AscendRequest(bounds=_bounds_to_wire(value))),
     "resume": lambda request, value: request.MergeFrom(pb.AscendRequest(resume=_resume_to_wire(value))),
