@@ -91,7 +91,7 @@ class Climb:
     @property
     def _all_reached(self) -> bool:
         reached, finite = self._state.reached, self._state.finite
-        return reached is not None and bool((reached | ~finite).all()) and bool(reached.any())
+        return reached is not None and bool((reached | ~finite).all())
 
     def seen(self) -> npt.NDArray[np.float64]:
         """The value of each image that the last run saw, [count]."""
@@ -104,7 +104,7 @@ class Climb:
     def shows_for_measuring(self) -> bool:
         """Writes what `stop_at` measures next, if it does so before the next step."""
         self._index = self._state.index
-        if not self._is_measured or not self._is_judged() or self._judged_at == self._index:
+        if not self._is_measured or not self._is_judged():
             return False
         self._show(plain=True)
         return True
@@ -169,13 +169,12 @@ class Climb:
         better = np.isfinite(values) & np.isfinite(best.values) & ~(step.values >= values)
         if self._state.reached is not None:
             better &= ~self._state.reached
-        picture = self._state.canvas.picture().copy()
-        picture[better] = best.images[better]
+        for name, pictures in self._pictures(best.images).items():
+            getattr(step, name)[better] = pictures[better]
         self.report = replace(
             step,
             values=np.where(better, values, step.values),
             gradient_norms=np.where(better, best.norms, step.gradient_norms),
-            **self._pictures(picture),
             image_indices=np.where(better, best.indices, step.index),
         )
 
@@ -203,11 +202,14 @@ class Climb:
         # A copy of each before the step, which changes them in place.
         saved = interrupted or _due(index, spec.checkpoint_every) or (done and spec.checkpoint_every > 0)
         checkpoint = state.save(self._identity()) if saved else None
-        picture = self._pictures(canvas.picture()) if last or _due(index, spec.image_every) else {}
+        told = last or _due(index, spec.image_every)
+        # Once an image has broken, others may move in what turns out to be the last step.
+        before = self._pictures(canvas.picture()) if told or self._has_broken() else {}
+        picture = before if told else {}
         norms = self._changed(last=last)
         reason = self._reason(done=done, interrupted=interrupted)
-        if reason is not None and not picture:
-            picture = self._pictures(canvas.picture())
+        if reason is not None:
+            picture = before or self._pictures(canvas.picture())
         if not (reason or saved or picture or index == self._first or _due(index, spec.report_every)):
             return None
         return Step(
@@ -222,6 +224,10 @@ class Climb:
             dead=None if reason in (None, StopReason.INTERRUPTED) else ~state.moved & state.finite,
         )
 
+    def _has_broken(self) -> bool:
+        """Whether an image met a value or a gradient that is not finite, or has such a value now."""
+        return not (all(self._state.finite.tolist()) and _all_finite(self.seen()))
+
     def _pictures(self, picture: Float32) -> dict[str, Any]:
         """A picture as a report has it, by the names of its fields."""
         space = self._spec.image
@@ -232,12 +238,11 @@ class Climb:
 
     def _changed(self, *, last: bool) -> npt.NDArray[np.float64]:
         """Takes the step, but for the last report, notes what is to be known later, and returns the gradients' lengths."""
-        state, better = self._state, None
-        values = self._values if state.canvas.penalty is None else self.seen()
+        state, better, values = self._state, None, self.seen()
         # Of values that do not compare, the last is left for when both images are seen alike.
         if state.best is not None and not (last and not self._is_comparable):
-            better = state.best.better(self.seen()) & state.finite
-            state.best.take(better, state.canvas.picture(), self.seen(), self._index)
+            better = state.best.better(values) & state.finite
+            state.best.take(better, state.canvas.picture(), values, self._index)
         held = state.reached if state.reached is not None and state.reached.any() else None
         norms = state.canvas.norms() if last else state.canvas.step(held)
         if state.best is not None and better is not None:

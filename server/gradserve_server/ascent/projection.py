@@ -35,7 +35,7 @@ def check_projection(given: Any, parameterization: Parameterization) -> Projecti
         known = ", ".join(kind.__name__ for kind in get_args(Projection))
         msg = f"projection: expected one of {known}, got {type(given).__name__}"
         raise InvalidAscent(msg)
-    if not isinstance(given.radius, (int, float)) or not 0 < given.radius <= LARGEST:
+    if not isinstance(given.radius, (int, float, np.number)) or not 0 < given.radius <= LARGEST:
         msg = f"projection: expected a radius above 0, got {given.radius!r}"
         raise InvalidAscent(msg)
     if parameterization != Pixels():

@@ -1,5 +1,7 @@
 """Transparent images: step by step against torch, adjoints, checkpoints, and opaque only where that pays."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from support.steps import again_and_again
@@ -8,7 +10,9 @@ from gradserve import Checkpoint, ImageDescription, Noise, TensorDescription
 from gradserve import objectives as O
 from gradserve import parameterizations as P
 from gradserve import transforms as T
+from gradserve.errors import InvalidAscent
 from gradserve.optimizers import Sgd
+from gradserve.projections import LInfBall
 from gradserve.stopping import Value
 from gradserve_server import EngineConfig
 from gradserve_server.ascent.alpha import Transparency
@@ -28,8 +32,9 @@ def curved(batch, values, gradient):
     values[:] = gradient.reshape(len(batch), -1).sum(axis=1)
 
 
-def run(tensor=IMAGE, model=curved, **settings):
+def run(tensor=IMAGE, model=curved, penalties=(), **settings):
     spec = resolve({"steps": STEPS, "seed": 3, "start": Noise(0.5), **settings}, [tensor], ["x"], EngineConfig())
+    spec = replace(spec, penalties=penalties)
     batch = spec.feeds["x"]
     values, gradient = np.empty(spec.count, np.float32), np.empty_like(batch)
     runs = again_and_again(lambda: model(batch, values, gradient))
@@ -141,6 +146,39 @@ def test_backgrounds_differ_from_step_to_step_and_image_to_image():
     assert len({image.tobytes() for pair in seen for image in pair}) == 40
     assert 0.02 < np.std(seen) < 0.4
     assert min(map(np.min, seen)) >= 0
+
+
+def test_a_transparent_image_pays_for_what_it_is_and_for_what_it_hides():
+    """The penalties of both, each once: of the image itself, not of what is seen of it."""
+    settings = {"alpha": P.Alpha(1.0, penalty=2.0), "image_every": 1, "steps": 3}
+    (plain, *_), (both, *_) = run(**settings), run(penalties=((-0.5, O.L1()),), **settings)
+    paid = 0.5 * np.abs(both.image, dtype=np.float64).sum((1, 2, 3))
+    np.testing.assert_allclose(plain.values - both.values, paid, rtol=1e-6)
+
+
+def test_alpha_has_the_mean_of_the_magnitudes_of_the_channels():
+    """Where one channel is empty, alpha is not."""
+    magnitude = np.zeros((3, 8, 5))
+    magnitude[2] = 3.0
+    settings = {"alpha": P.Alpha(), "image_every": 1, "steps": 1}
+    first, *_ = run(parameterization=P.Phases(magnitude), **settings)
+    same, *_ = run(parameterization=P.Phases(np.ones((3, 8, 5))), **settings)
+    np.testing.assert_allclose(first.alpha, same.alpha, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"alpha": 0.5}, "^alpha: expected an Alpha, got float$"),
+        ({"alpha": P.Alpha(), "projection": LInfBall(0.1), "parameterization": P.Pixels()}, "^alpha: expected none with a"),
+        ({"alpha": P.Alpha(np.inf)}, "^alpha: background: expected a finite number"),
+        ({"alpha": P.Alpha(standard_deviation=-1.0)}, "^alpha: standard_deviation: expected a finite number"),
+        ({"alpha": P.Alpha(penalty=np.nan)}, "^alpha: penalty: expected a finite number"),
+    ],
+)
+def test_what_cannot_be_transparent(settings, error):
+    with pytest.raises(InvalidAscent, match=error):
+        run(**settings)
 
 
 def test_a_signal_may_be_transparent():

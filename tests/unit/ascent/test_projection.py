@@ -196,6 +196,10 @@ def test_what_cannot_be_projected(settings, error):
         resolve(settings, [NCHW], ["x"], EngineConfig())
 
 
+def test_a_radius_may_be_numpys():
+    assert resolve({"projection": LInfBall(np.float32(0.5))}, [NCHW], ["x"], EngineConfig()).projection.radius == 0.5
+
+
 def test_a_checkpoint_from_outside_is_refused(engine):
     settings = {"projection": LInfBall(0.1), "steps": 3}
     _, steps = attack(engine, checkpoint_every=1, **settings)

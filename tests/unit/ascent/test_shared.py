@@ -179,6 +179,14 @@ def test_steps_are_those_of_float64_autograd(parameterization, normalization):
             np.testing.assert_allclose(got, update, rtol=0, atol=STEP * float(update.abs().max()) + ROUNDING)
 
 
+def test_moments_are_corrected_for_the_steps_that_there_were():
+    """The first step of Adam is the rate times the gradient's sign, of shared numbers as of an image's own."""
+    before, after, *_ = run(optimizer=Adam(0.1), checkpoint_every=1)
+    for name in ("numbers", *(f"shared {index}: numbers" for index in range(3))):
+        moved = after.checkpoint.arrays[name] - before.checkpoint.arrays[name]
+        assert 0.099 < np.quantile(np.abs(moved), 0.2) <= np.abs(moved).max() < 0.101
+
+
 # ---- ascents ---------------------------------------------------------------------------------------------------------
 
 SETTINGS = {
