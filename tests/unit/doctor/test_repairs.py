@@ -69,8 +69,8 @@ def test_the_change_of_a_repair_is_measured(tmp_path):
     assert step.change == pytest.approx(np.abs(original - served).max(), rel=TOLERANCE["float32 operator"])
 
 
-@pytest.mark.parametrize(("op", "inverse"), [("Softmax", np.exp), ("LogSoftmax", None), ("Sigmoid", None)])
-def test_what_is_cut_off_gives_the_logits(op, inverse, tmp_path):  # noqa: ARG001
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "Sigmoid"])
+def test_what_is_cut_off_gives_the_logits(op, tmp_path):
     source = save(Network(tail=f"k = {op}(l) y = Identity(k)").make(), tmp_path / "model.onnx")
     treatment = repair(source, tmp_path / "out.onnx", ["cut-softmax"])
     assert treatment.after.findings == ()
@@ -182,7 +182,7 @@ def test_the_change_is_that_of_the_same_output_wherever_it_stands(tmp_path):
     source, out = save(model, tmp_path / "model.onnx"), tmp_path / "out.onnx"
     (step,) = repair(source, out, inputs=data).repairs
     original = onnx.reference.ReferenceEvaluator(model).run(["y"], data)[0]
-    assert step.change == pytest.approx(np.abs(original - predict(out, data)["y"]).max(), rel=1e-5)
+    assert step.change == pytest.approx(np.abs(original - predict(out, data)["y"]).max(), rel=TOLERANCE["rewritten float32"])
 
 
 def test_nothing_known_is_not_no_change(tmp_path):
