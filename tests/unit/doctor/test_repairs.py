@@ -141,6 +141,22 @@ def test_a_batch_that_means_something_is_not_opened(tmp_path):
     assert codes(treatment.after) == {"batch-fixed"}
 
 
+@pytest.mark.parametrize(
+    ("body", "size"),
+    [
+        ("m = ReduceMean<axes=[0], keepdims=1>(x) y = Sub(x, m)", 1),
+        ("p = Reshape(x, pairs) m = ReduceMean<axes=[1], keepdims=1>(p) e = Sub(p, m) y = Reshape(e, rows)", 2),
+    ],
+    ids=["alone as ever, not together", "together as ever, not alone"],
+)
+def test_a_batch_is_opened_only_for_every_size(body, size, tmp_path):
+    weights = {"pairs": np.array([-1, 2, 4]), "rows": np.array([-1, 4])}
+    model = build(body, inputs=f"float[{size},4] x", outputs=f"float[{size},4] y", weights=weights)
+    (step,) = repair(save(model, tmp_path / "model.onnx"), tmp_path / "out.onnx").repairs
+    assert (step.repair, step.done) == ("batch", ())
+    assert step.problem
+
+
 def test_a_model_without_findings_is_written_as_it_is(tmp_path):
     source = save(healthy(), tmp_path / "model.onnx")
     treatment = repair(source, tmp_path / "out.onnx")
