@@ -34,10 +34,10 @@ def fill(message: Message, value: Any, *, without: str = "") -> None:
     Raises:
         TypeError, ValueError: A value that no field of the message can hold.
     """
+    hints = get_type_hints(type(value))
     for field in fields(value):
-        if field.name == without:
-            continue
-        _put(message, field.name, getattr(value, field.name), get_type_hints(type(value))[field.name])
+        if field.name != without:
+            _put(message, field.name, getattr(value, field.name), hints[field.name])
 
 
 def fill_kind(message: Message, value: Any, what: str = "") -> None:

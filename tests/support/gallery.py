@@ -355,6 +355,9 @@ HEALTHY = {
         weights={"table": random(5, 6), "k": random(6, 2)},
     ),
     "a shape in the arithmetic": Network("z = Shape(r) k = Cast<to=1>(z) m = ReduceMax<keepdims=0>(k) s = Div(r, m)").make(),
+    "a logarithm, which made-up numbers leave": build(
+        "h = MatMul(x, w) y = Log(h)", inputs="float[N,5] x", outputs="float[N,8] y", weights={"w": random(5, 8)}
+    ),
     "a mask of infinities": Network(
         "g = GlobalMaxPool(r) q = Add(g, m) k = Softmax<axis=1>(q) s = Mul(r, k)",
         weights={"m": np.where(np.arange(CHANNELS) % 4 == 3, -np.inf, 0).astype(np.float32).reshape(1, -1, 1, 1)},

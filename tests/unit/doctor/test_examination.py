@@ -1,5 +1,7 @@
 """The doctor's own parts: the purity check, conflicts, moments, samples; and that the shipped models are healthy."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -8,6 +10,7 @@ from support.onnx_models import build, random, trained
 from support.paths import MODELS
 from support.small_network import CHANNELS, Network, healthy, pictures
 
+from gradserve.checks import check_gradient
 from gradserve.errors import InvalidTensor
 from gradserve_server import diagnose
 from gradserve_server.graph.doctor import CHECKS
@@ -38,6 +41,14 @@ def test_weights_that_gradients_changed_are_found(tmp_path, monkeypatch):
     monkeypatch.setattr(Model, "weights_sha256", lambda _: next(hashes))
     diagnosis = examined(healthy(), tmp_path)
     assert [(one.code, one.detail) for one in diagnosis.findings] == [("impure", "the weights' hash")]
+
+
+def test_tangents_that_are_not_adjoint_to_gradients_are_found(tmp_path, monkeypatch):
+    def check(*arguments, **options):
+        return [replace(one, adjoint=0.05) for one in check_gradient(*arguments, **options)]
+
+    monkeypatch.setattr("gradserve_server.runtime.doctor.gradients.check_gradient", check)
+    assert codes(examined(healthy(), tmp_path)) == {"gradient-disagrees"}
 
 
 @pytest.mark.parametrize("name", ["digits", "digits_batchnorm", "scenario_a"])
@@ -101,12 +112,12 @@ def test_half_precision_is_examined(tmp_path):
 
 def test_what_is_measured_of_relus(tmp_path):
     bias = random(8, seed=1) / np.float32(5)
-    bias[:2] = -100
+    bias[:7] = -100
     diagnosis = examined(Network(weights={"b": bias}).make(), tmp_path)
     (relu,) = diagnosis.activity
-    assert (relu.node, relu.units, relu.dead) == ("r", 8, 0.25)
-    assert 0.25 < relu.zero < 1
-    assert "relu-dead" not in codes(diagnosis)
+    assert (relu.node, relu.units, relu.dead) == ("r", 8, 0.875)
+    assert relu.dead < relu.zero < 1
+    assert "relu-dead" not in codes(diagnosis), "which 9 in 10 are"
 
 
 def test_codes_are_words_with_dashes():

@@ -4,7 +4,8 @@ import onnx
 import pytest
 from support.examined import codes, examined
 from support.gallery import GALLERY, HEALTHY
-from support.small_network import healthy
+from support.onnx_models import random
+from support.small_network import healthy, pictures
 
 from gradserve.diagnosis import Severity, from_plain, to_plain
 from gradserve_server.graph.autodiff import ort_training
@@ -43,6 +44,18 @@ def test_the_doctor_finds_what_is_wrong_and_nothing_else(entry, tmp_path):
 @pytest.mark.parametrize("name", HEALTHY)
 def test_what_only_looks_broken_is_not_reported(name, tmp_path):
     assert examined(HEALTHY[name], tmp_path).findings == ()
+
+
+def test_given_samples_that_leave_a_domain_are_reported(tmp_path):
+    model = HEALTHY["a logarithm, which made-up numbers leave"]
+    assert codes(examined(model, tmp_path, {"x": random(4, 5)})) == {"output-not-finite"}
+
+
+@pytest.mark.parametrize(("value", "found"), [(-2.01, False), (2.01, False), (-2.1, True), (2.1, True)])
+def test_a_value_that_no_pixel_has_is_reported(value, found, tmp_path):
+    data = pictures()
+    data["x"][0, 0, 0, 0] = value
+    assert ("data-outside-range" in codes(examined(healthy(), tmp_path, data))) == found
 
 
 def test_every_check_has_a_model_in_the_gallery():

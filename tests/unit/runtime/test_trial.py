@@ -26,11 +26,11 @@ SETTINGS = {"threads": 1, "device": Device.CPU, "max_plans": 1}
 
 
 def acting(monkeypatch, *lines: str) -> None:
-    """The process does something else than make a model."""
+    """The process does something else than make a model, or examine it."""
     body = "".join(f"\n    {line}" for line in lines)
     act = f"import os, time\nfrom gradserve_server.runtime import trial\ndef act(**settings):{body}\n"
     start = module._START.removesuffix("main(int(fd))") + "main"
-    monkeypatch.setattr(module, "_START", f"{start}\n{act}trial.Model = act\n{WARM}main(int(fd))")
+    monkeypatch.setattr(module, "_START", f"{start}\n{act}trial.Model = trial.examine = act\n{WARM}main(int(fd))")
 
 
 @pytest.fixture
@@ -154,14 +154,36 @@ SAYINGS = {
 }
 
 
-@pytest.mark.parametrize(("said", "expected"), SAYINGS.values(), ids=SAYINGS)
-def test_a_process_that_was_taken_over_says_nothing_else(monkeypatch, path, said, expected):
+def saying(monkeypatch, said: str) -> None:
+    """The process says something else."""
     find = (
         "__import__('gc').unfreeze() or next(o for o in __import__('gc').get_objects() if type(o).__name__ == 'Connection')"
     )
     acting(monkeypatch, f"({find}).send_bytes({said})", "time.sleep(60)")
+
+
+@pytest.mark.parametrize(("said", "expected"), SAYINGS.values(), ids=SAYINGS)
+def test_a_process_that_was_taken_over_says_nothing_else(monkeypatch, path, said, expected):
+    saying(monkeypatch, said)
     with Trial(LIMITS) as trial, pytest.raises(InvalidModel, match=f"got {expected} in a trial process$"):
         trial.load("m", 1, path, **SETTINGS)
+
+
+@pytest.mark.parametrize("said", ["{}", '{"result": 5}', '{"result": {}}', '{"result": {"findings": [1]}}', "[]"])
+def test_what_is_no_diagnosis_is_none(monkeypatch, path, said):
+    saying(monkeypatch, f"b'{said}'")
+    with Trial(LIMITS) as trial, pytest.raises(InvalidModel, match="got nonsense in a trial process$"):
+        trial.examine("m", 1, path, **SETTINGS)
+
+
+def test_a_diagnosis_may_be_long(monkeypatch, path):
+    acting(
+        monkeypatch,
+        "from gradserve.diagnosis import Diagnosis",
+        "return Diagnosis('m', '1', '', 0, False, notes=('x' * 10**6,))",
+    )
+    with Trial(LIMITS) as trial:
+        assert trial.examine("m", 1, path, **SETTINGS).notes == ("x" * 10**6,)
 
 
 def test_what_it_prints_is_no_answer(monkeypatch, path, capfd):
