@@ -109,6 +109,8 @@ def test_a_record_knows_the_alpha_of_images(tmp_path):
         for step in engine.ascend("digits", again.objective, **again.settings):
             again.take(step)
     assert record.differences([again]) == []
+    with np.load(tmp_path / "a.npz") as arrays:
+        np.testing.assert_array_equal(arrays["alphas_0"][-1], again.alpha)
     again.alpha[0, 0, 0] += 0.5
     assert record.differences([again]) == ["logits:7"]
 

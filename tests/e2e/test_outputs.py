@@ -78,12 +78,13 @@ def test_an_mp4_can_be_read(folder):
 
 def test_arrays_hold_what_was_reported(folder):
     record = json.loads((folder / "run.json").read_text())
-    values = [value for ascent in record["ascents"] for value in ascent["values"]]
+    values, norms = ([one for ascent in record["ascents"] for one in ascent[key]] for key in ("values", "gradient_norms"))
     pixels = np.load(folder / "a.npy")
     assert (pixels.shape, pixels.dtype) == ((4, 1, 28, 28), np.float32)
     with np.load(folder / "a.npz") as arrays:
         np.testing.assert_array_equal(arrays["images"], pixels)
         np.testing.assert_array_equal(arrays["values"], values)
+        np.testing.assert_array_equal(arrays["gradient_norms"], norms)
         assert arrays["names"].tolist() == ["logits:7", "logits:7", "relu3:4", "relu3:4"]
         np.testing.assert_array_equal(arrays["frame_steps_1"], [0, 4, 8, 12])
         np.testing.assert_array_equal(arrays["frames_1"][-1], pixels[2:])

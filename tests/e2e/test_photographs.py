@@ -10,9 +10,11 @@ from support.reference import relative_error
 from support.tolerances import TOLERANCE
 
 from gradserve import Noise, TensorDescription, images
+from gradserve import objectives as O
 from gradserve.cli import main
 from gradserve.errors import InvalidObjective
 from gradserve.fidelity import evaluate
+from gradserve.numbers import Linear
 from gradserve.parameterizations import Fourier
 from gradserve.recipes import caricature, inversion
 
@@ -81,6 +83,15 @@ def test_total_variation_is_subtracted(engine, photograph, settings):
     assert variation(smooth.pixels) < 0.8 * variation(rough.pixels)
     (value,) = evaluate(engine, "digits", smooth.objective, smooth.pixels, {})
     assert value == pytest.approx(smooth.last.value, rel=TOLERANCE["float32 network"])
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.1, 0.001), (0.1, 0.0)])
+def test_scales_that_change_have_their_last_value(engine, photograph, start, end):
+    """A term whose scale ends at 0 is gone: a scale of 0 is none."""
+    logit, rough = O.unit("logits", 7), O.total_variation()
+    (value,) = evaluate(engine, "digits", logit - Linear(start, end) * rough, photograph[None], {})
+    (expected,) = evaluate(engine, "digits", logit, photograph[None], {})
+    assert value == pytest.approx(expected - end * variation(photograph), rel=TOLERANCE["float32 network"])
 
 
 def variation(pixels) -> float:

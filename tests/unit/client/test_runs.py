@@ -1,12 +1,14 @@
 """What a run remembers, and what several do side by side."""
 
+import math
 import threading
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from gradserve import ImageDescription, ModelDescription, Step, StopReason, TensorDescription, records, runs
+from gradserve import Checkpoint, ImageDescription, ModelDescription, Step, StopReason, TensorDescription, records, runs
 from gradserve import objectives as O
 from gradserve.errors import CallError, InvalidAscent
 from gradserve.runs import Run, label_of, run_all
@@ -94,6 +96,29 @@ def test_runs_go_side_by_side_and_an_error_ends_them_all():
 def test_a_run_that_breaks_off_without_saying_so_is_an_error():
     with pytest.raises(CallError, match="ascent a: expected reports up to the end, got none after step 0"):
         run_all([Run("a", O.unit("y", 0))], lambda _: iter([report(0)]), jobs=1, watch=lambda _: None, cancel=lambda: None)
+
+
+def recorded(values: list[float], **settings) -> dict[str, Any]:
+    """The record of an ascent of one image that had these values."""
+    model = ModelDescription("m", "1", "ab", 17, (TensorDescription("x", "float32", (1, 2)),), ())
+    run = Run("y:0", O.unit("y", 0), settings=settings)
+    for index, value in enumerate(values):
+        reason = StopReason.NON_FINITE if index == len(values) - 1 else None
+        run.take(Step(index, np.array([value]), np.array([value]), np.zeros((1, 2), np.float32), reason))
+    return records.make(model, [run]).content["ascents"][0]
+
+
+def test_what_is_not_finite_is_null_in_a_record():
+    """JSON has no NaN: other readers would refuse the file."""
+    ascent = recorded([1.0, math.nan])
+    assert (ascent["values"], ascent["gradient_norms"], ascent["history"]) == ([None], [None], [[0, 1.0], [1, None]])
+
+
+def test_a_record_begins_where_the_ascent_began():
+    """It repeats the whole, not what was left at a checkpoint, and keeps no others on the way."""
+    request = recorded([1.0], resume=Checkpoint(7, {}, {}), checkpoint_every=3)["request"]
+    assert "resume" not in request
+    assert request["checkpoint_every"] == 0
 
 
 def test_which_input_an_ascent_changes_is_told_once():
