@@ -1,4 +1,4 @@
-"""What the last report says of images that broke, that were done otherwise than by their value, or that others go on with."""
+"""What the last report says of images that broke, were done otherwise than by their value, or that others go on with."""
 
 import itertools
 

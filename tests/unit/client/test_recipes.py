@@ -20,12 +20,12 @@ class Asked:
         self.reason = reason
         self.ascents, self.activated = [], []
 
-    def ascend(self, model, objective, **settings):
+    def ascend(self, model, objective, **settings):  # noqa: ARG002
         self.ascents.append(settings)
         image = settings["start"][None]
         yield Step(settings["steps"], np.zeros(1), np.zeros(1), image, self.reason(len(self.ascents)))
 
-    def activations(self, model, inputs, layers, *, version=""):
+    def activations(self, model, inputs, layers, *, version=""):  # noqa: ARG002
         self.activated.append((inputs, version))
         return {layer: np.ones((1, 2), np.float32) for layer in layers}
 
