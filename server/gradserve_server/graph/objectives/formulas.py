@@ -28,6 +28,9 @@ NEIGHBOURS = 4
 LEAST_SQUARE = 1e-10
 """Of a Gram matrix's length, in Lucid."""
 
+_ROWS = 2
+"""The rank of what is flat."""
+
 
 def value_and_cotangent(g: Emitter, head: Head, layer: Expr, inputs: Inputs) -> tuple[Expr, Expr]:
     """The head's value [N], and the derivative of the sum of its values with respect to the layer."""
@@ -132,7 +135,7 @@ def _gram(g: Emitter, head: Head, layer: Expr) -> Expr:
 
 def _flat(g: Emitter, x: Expr) -> Expr:
     """[N, everything else]."""
-    return g.op("Flatten", x, axis=1)
+    return x if x.shape is not None and x.rank == _ROWS else g.op("Flatten", x, axis=1)
 
 
 def _sum(g: Emitter, x: Expr) -> Expr:

@@ -1,10 +1,17 @@
 """Pools, what joins and parts along the channels, and questions about shapes."""
 
+import numpy as np
 import onnx_ir as ir
 
 from gradserve_server.graph.tuning.blocked.layout import Layout
 from gradserve_server.graph.tuning.blocked.table import fills_blocks, handles, is_image, text
 from gradserve_server.graph.tuning.pools import GRADIENT
+from gradserve_server.graph.values import constant
+
+IMAGE_AXES = 4
+
+REPEATS = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+"""Settings of a Resize that repeats pixels."""
 
 
 @handles("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool")
@@ -19,6 +26,22 @@ def _pool(layout: Layout, node: ir.Node) -> bool:
     for name, attr in node.attributes.items():
         if name not in ("ceil_mode", "storage_order") and (name, node.op_type) != ("dilations", "AveragePool"):
             made.attributes.add(attr)
+    return True
+
+
+@handles("Resize")
+def _repeat(layout: Layout, node: ir.Node) -> bool:
+    """Each pixel repeated a whole number of times: the adjoint of a mean over windows that lie side by side."""
+    x, _, given, *sizes = (*node.inputs, None, None)
+    scales = constant(given)
+    if x is None or scales is None or scales.size != IMAGE_AXES or any(sizes) or not layout.is_blocked(x):
+        return False
+    is_whole = np.array_equal(scales, scales.astype(int)) and (scales[:2] == 1).all() and (scales >= 1).all()
+    is_plain = all(text(node, name, "") == value for name, value in REPEATS.items()) and "axes" not in node.attributes
+    if not is_whole or not is_plain or not is_image(node.outputs[0]):
+        return False
+    factors = scales.astype(int).tolist()
+    layout.blocked("Upsample", [layout.twin(x)], node.outputs[0], filling=layout.filling(x), scales=factors, mode="nearest")
     return True
 
 
