@@ -34,17 +34,6 @@ constexpr Named<Optimizer> kOptimizers[] = {{"sgd", Optimizer::sgd},
                                             {"adam", Optimizer::adam},
                                             {"nadam", Optimizer::nadam}};
 
-const KernelTable* find_target(const std::optional<std::string>& name) {
-  const auto targets = available_targets();
-  if (!name) return targets.front();
-  std::string expected;
-  for (const KernelTable* target : targets) {
-    if (*name == target->name) return target;
-    expected += (expected.empty() ? "" : ", ") + std::string(target->name);
-  }
-  refuse("simd", "one of " + expected, "'" + *name + "'");
-}
-
 SampleShape checked_shape(const std::array<Index, 3>& shape) {
   Index left = kMaxSampleElements;
   for (const Index size : shape) {

@@ -56,11 +56,13 @@ void check_positions(const double* matrices, Index samples, PlaneSize size) {
 
 // `source` and `out` are the planes before and after, whichever of them is written.
 WarpTask warp_task(const py::array& source, const py::array& out, py::handle matrices,
-                   const std::string& border, py::array& matrices_array, std::optional<int> threads) {
+                   const std::string& border, py::array& matrices_array, const std::optional<std::string>& simd,
+                   std::optional<int> threads) {
   const Index samples = source.shape(0);
   matrices_array =
       checked_array<double>(matrices, "matrices", std::array<Index, 3>{samples, 2, 3}, Access::read);
-  const WarpTask task{.samples = samples,
+  const WarpTask task{.kernels = find_target(simd),
+                      .samples = samples,
                       .channels = source.shape(1),
                       .source_size = checked_size("source", source),
                       .size = checked_size("out", out),
@@ -73,7 +75,7 @@ WarpTask warp_task(const py::array& source, const py::array& out, py::handle mat
 }
 
 void warp_planes(py::handle source, py::handle matrices, const std::string& border, py::handle fill,
-                 py::handle out, std::optional<int> threads) {
+                 py::handle out, const std::optional<std::string>& simd, std::optional<int> threads) {
   const py::array from = checked_array<float>(source, "source", kPlanes, Access::read);
   const std::array<Index, 4> shape{from.shape(0), from.shape(1), kAnySize, kAnySize};
   const py::array to = checked_array<float>(out, "out", shape, Access::write);
@@ -81,7 +83,7 @@ void warp_planes(py::handle source, py::handle matrices, const std::string& bord
       checked_array<float>(fill, "fill", std::array<Index, 1>{from.shape(1)}, Access::read);
   check_disjoint({"out", to}, {{"source", from}});
   py::array maps;
-  WarpTask task = warp_task(from, to, matrices, border, maps, threads);
+  WarpTask task = warp_task(from, to, matrices, border, maps, simd, threads);
   task.fill = read(fills);
   float* result = write(to);
   const py::gil_scoped_release release;
@@ -89,13 +91,13 @@ void warp_planes(py::handle source, py::handle matrices, const std::string& bord
 }
 
 void warp_planes_adjoint(py::handle gradient, py::handle matrices, const std::string& border, py::handle out,
-                         std::optional<int> threads) {
+                         const std::optional<std::string>& simd, std::optional<int> threads) {
   const py::array from = checked_array<float>(gradient, "gradient", kPlanes, Access::read);
   const std::array<Index, 4> shape{from.shape(0), from.shape(1), kAnySize, kAnySize};
   const py::array to = checked_array<float>(out, "out", shape, Access::write);
   check_disjoint({"out", to}, {{"gradient", from}});
   py::array maps;
-  const WarpTask task = warp_task(to, from, matrices, border, maps, threads);
+  const WarpTask task = warp_task(to, from, matrices, border, maps, simd, threads);
   float* result = write(to);
   const py::gil_scoped_release release;
   warp_adjoint(task, read(from), result);
@@ -129,9 +131,9 @@ void blur_planes(py::handle source, py::handle weights, const std::string& borde
 
 void register_resampling(py::module_& module) {
   module.def("warp", &warp_planes, py::arg("source"), py::arg("matrices"), py::arg("border"), py::arg("fill"),
-             py::arg("out"), py::arg("threads"));
+             py::arg("out"), py::arg("simd"), py::arg("threads"));
   module.def("warp_adjoint", &warp_planes_adjoint, py::arg("gradient"), py::arg("matrices"),
-             py::arg("border"), py::arg("out"), py::arg("threads"));
+             py::arg("border"), py::arg("out"), py::arg("simd"), py::arg("threads"));
   module.def("blur", &blur_planes<&blur>, py::arg("source"), py::arg("weights"), py::arg("border"),
              py::arg("out"), py::arg("threads"));
   module.def("blur_adjoint", &blur_planes<&blur_adjoint>, py::arg("gradient"), py::arg("weights"),

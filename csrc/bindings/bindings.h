@@ -6,6 +6,7 @@
 namespace gradserve {
 
 void register_ascender(pybind11::module_& module);
+void register_fourier(pybind11::module_& module);
 void register_resampling(pybind11::module_& module);
 void register_runtime(pybind11::module_& module);
 

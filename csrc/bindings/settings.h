@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "kernels/targets.h"
 #include "parallel.h"
 
 namespace gradserve {
@@ -28,6 +29,18 @@ Enum parse(const char* what, const Named<Enum> (&names)[kCount], const std::stri
     expected += (expected.empty() ? "" : ", ") + std::string(name);
   }
   refuse(what, "one of " + expected, "'" + text + "'");
+}
+
+// The SIMD target of that name; the best one for None.
+inline const KernelTable* find_target(const std::optional<std::string>& name) {
+  const auto targets = available_targets();
+  if (!name) return targets.front();
+  std::string expected;
+  for (const KernelTable* target : targets) {
+    if (*name == target->name) return target;
+    expected += (expected.empty() ? "" : ", ") + std::string(target->name);
+  }
+  refuse("simd", "one of " + expected, "'" + *name + "'");
 }
 
 // 0 for None: as many as the work is worth.

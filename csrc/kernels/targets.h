@@ -9,6 +9,7 @@
 
 #include "kernels/fused/instructions.h"
 #include "kernels/max_pool.h"
+#include "kernels/taps.h"
 #include "kernels/types.h"
 
 namespace gradserve {
@@ -114,6 +115,27 @@ struct UpdateTask {
   Block block;
 };
 
+// Real and imaginary parts, each for itself.
+struct ComplexPlanes {
+  float* real;
+  float* imaginary;
+};
+
+inline constexpr Index kLargestRadix = 8;
+
+// One factor of a Fourier transform (kernels/fourier.h), [radix, blocks, neighbours] to [blocks, radix, neighbours]:
+// out[b, j] = sum over k of weights[b, j, k] in[k, b]
+struct FourierPass {
+  ComplexPlanes in;
+  ComplexPlanes out;
+  // [blocks, radix, radix, 2]; of a radix above kLargestRadix the roots exp(-2 pi i n / (radix blocks)), [n, 2],
+  // of which weights[b, j, k] is number j (k blocks + b).
+  const float* weights;
+  Index radix;
+  Index blocks;
+  Index neighbours;
+};
+
 struct KernelTable {
   const char* name;
   void (*prepare)(const PrepareTask&);
@@ -122,6 +144,9 @@ struct KernelTable {
   std::span<const Instruction> instructions;
   void (*sum_lanes)(const float* values, Index count, float* lanes);
   void (*max_pool_gradient)(const MaxPoolTask&);
+  void (*fourier_pass)(const FourierPass&);
+  void (*find_taps)(const TapsTask&, Taps&);
+  void (*read_taps)(const Taps&, Index count, const float* from, float fill, float* to);
 };
 
 // The targets that this build has and this processor runs, best first; "scalar" is always last.

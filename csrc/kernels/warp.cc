@@ -8,16 +8,6 @@
 namespace gradserve {
 namespace {
 
-// Taps are found for so many pixels of a row at a time: their indices and weights stay in the L1 cache.
-constexpr Index kTile = 256;
-
-// The four source pixels around each position, their weights, and the weight of what lies outside.
-struct Taps {
-  std::int32_t index[4][kTile];
-  float weight[4][kTile];
-  float outside[kTile];
-};
-
 struct Axis {
   Index position[2];
   double weight[2];
@@ -31,8 +21,17 @@ Axis split(double position, Index size, Border border) {
           .weight = {1 - share, share}};
 }
 
-// The taps of pixels [begin, begin + count) of row y.
+// The taps of a tile at whatever border.
 void find_taps(const WarpTask& task, const double* matrix, Index y, Index begin, Index count, Taps& taps) {
+  if (task.border == Border::fill) {
+    return task.kernels->find_taps({.matrix = matrix,
+                                    .height = task.source_size.height,
+                                    .width = task.source_size.width,
+                                    .y = y,
+                                    .begin = begin,
+                                    .count = count},
+                                   taps);
+  }
   const Index width = task.source_size.width;
   for (Index i = 0; i < count; ++i) {
     const auto row = static_cast<double>(y);
@@ -40,17 +39,11 @@ void find_taps(const WarpTask& task, const double* matrix, Index y, Index begin,
     const Axis v =
         split(matrix[0] * row + matrix[1] * column + matrix[2], task.source_size.height, task.border);
     const Axis u = split(matrix[3] * row + matrix[4] * column + matrix[5], width, task.border);
-    double outside = 0;
     for (int tap = 0; tap < 4; ++tap) {
-      const Index at_v = v.position[tap / 2];
-      const Index at_u = u.position[tap % 2];
-      const double weight = v.weight[tap / 2] * u.weight[tap % 2];
-      const bool inside = at_v != kOutside && at_u != kOutside;
-      taps.index[tap][i] = inside ? static_cast<std::int32_t>(at_v * width + at_u) : 0;
-      taps.weight[tap][i] = inside ? static_cast<float>(weight) : 0.0F;
-      if (!inside) outside += weight;
+      taps.index[tap][i] = static_cast<std::int32_t>(v.position[tap / 2] * width + u.position[tap % 2]);
+      taps.weight[tap][i] = static_cast<float>(v.weight[tap / 2] * u.weight[tap % 2]);
     }
-    taps.outside[i] = static_cast<float>(outside);
+    taps.outside[i] = 0;
   }
 }
 
@@ -58,8 +51,8 @@ void find_taps(const WarpTask& task, const double* matrix, Index y, Index begin,
 template <typename Body>
 void for_tiles(const WarpTask& task, Index sample, Index y, const Body& body) {
   Taps taps;
-  for (Index begin = 0; begin < task.size.width; begin += kTile) {
-    const Index count = std::min(kTile, task.size.width - begin);
+  for (Index begin = 0; begin < task.size.width; begin += kTapsTile) {
+    const Index count = std::min(kTapsTile, task.size.width - begin);
     find_taps(task, task.matrices + 6 * sample, y, begin, count, taps);
     body(taps, begin, count);
   }
@@ -83,12 +76,7 @@ void warp(const WarpTask& task, const float* source, float* out) {
       for (Index c = 0; c < task.channels; ++c) {
         const float* from = source + (sample * task.channels + c) * source_plane;
         float* to = out + (sample * task.channels + c) * plane + y * task.size.width + begin;
-        const float fill = task.fill[c];
-        for (Index i = 0; i < count; ++i) {
-          float sum = taps.outside[i] * fill;
-          for (int tap = 0; tap < 4; ++tap) sum += taps.weight[tap][i] * from[taps.index[tap][i]];
-          to[i] = sum;
-        }
+        task.kernels->read_taps(taps, count, from, task.fill[c], to);
       }
     });
   });

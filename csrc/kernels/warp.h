@@ -11,6 +11,7 @@
 #pragma once
 
 #include "kernels/border.h"
+#include "kernels/targets.h"
 #include "kernels/types.h"
 
 namespace gradserve {
@@ -24,6 +25,7 @@ struct PlaneSize {
 inline constexpr double kMaxPosition = 1e9;
 
 struct WarpTask {
+  const KernelTable* kernels;
   Index samples;
   Index channels;
   PlaneSize source_size;

@@ -46,12 +46,28 @@ class Ascender:
         weight_decay: float,
     ) -> npt.NDArray[np.float64]: ...
 
+class Fourier:
+    def __init__(self, *, sizes: tuple[int, ...], simd: str | None, threads: int | None) -> None: ...
+    def inverse(
+        self,
+        parts: npt.NDArray[np.float32],
+        scale: npt.NDArray[np.float32],
+        image: npt.NDArray[np.float32],
+    ) -> None: ...
+    def forward(
+        self,
+        image: npt.NDArray[np.float32],
+        scale: npt.NDArray[np.float32],
+        parts: npt.NDArray[np.float32],
+    ) -> None: ...
+
 def warp(
     source: npt.NDArray[np.float32],
     matrices: npt.NDArray[np.float64],
     border: str,
     fill: npt.NDArray[np.float32],
     out: npt.NDArray[np.float32],
+    simd: str | None,
     threads: int | None,
 ) -> None: ...
 def warp_adjoint(
@@ -59,6 +75,7 @@ def warp_adjoint(
     matrices: npt.NDArray[np.float64],
     border: str,
     out: npt.NDArray[np.float32],
+    simd: str | None,
     threads: int | None,
 ) -> None: ...
 def blur(

@@ -9,11 +9,13 @@
 #define GRADSERVE_STRING_(a) #a
 #define GRADSERVE_STRING(a) GRADSERVE_STRING_(a)
 
+#include "kernels/simd/fourier.h"
 #include "kernels/simd/max_pool.h"
 #include "kernels/simd/pointwise.h"
 #include "kernels/simd/prepare.h"
 #include "kernels/simd/statistics.h"
 #include "kernels/simd/update.h"
+#include "kernels/simd/warp.h"
 #include "kernels/targets.h"
 
 namespace gradserve {
@@ -27,6 +29,9 @@ const KernelTable GRADSERVE_CONCATENATE(GRADSERVE_SIMD_TARGET, _kernels) = {
     .instructions = kInstructions,
     .sum_lanes = sum_lanes,
     .max_pool_gradient = max_pool_gradient,
+    .fourier_pass = fourier_pass,
+    .find_taps = find_taps,
+    .read_taps = read_taps,
 };
 
 }  // namespace gradserve

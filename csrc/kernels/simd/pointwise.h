@@ -2,17 +2,11 @@
 #pragma once
 
 #include "kernels/fused/instructions.h"
+#include "kernels/simd/loops.h"
 #include "kernels/simd/math.h"
 
 namespace gradserve {
 namespace {
-
-// Says to GCC that no iteration of the next loop reads what another one writes.
-#if defined(__clang__)
-#define GRADSERVE_INDEPENDENT
-#else
-#define GRADSERVE_INDEPENDENT _Pragma("GCC ivdep")
-#endif
 
 // The destination may be one of the sources, element for element.
 template <typename F>
@@ -78,7 +72,6 @@ GRADSERVE_TERNARY(clip, (x < y ? y : x) > z ? z : (x < y ? y : x))
 GRADSERVE_TERNARY(hard_sigmoid, (x * y + z < 0.0F ? 0.0F : (x * y + z > 1.0F ? 1.0F : x * y + z)))
 }  // namespace instruction
 
-#undef GRADSERVE_INDEPENDENT
 #undef GRADSERVE_UNARY
 #undef GRADSERVE_BINARY
 #undef GRADSERVE_TERNARY

@@ -34,6 +34,7 @@ def warp(
     *,
     border: Border = Border.FILL,
     fill: npt.ArrayLike = 0.0,
+    simd: str | None = None,
     threads: int | None = None,
 ) -> FloatArray:
     """Bilinear resampling: `out[n, c, y, x]` is `source[n, c]` at `matrices[n] @ (y, x, 1)`.
@@ -46,6 +47,7 @@ def warp(
         size: Height and width of the result.
         border: What is read beyond the edge.
         fill: With `Border.FILL`, a number or one per channel.
+        simd: One of `simd_targets()`; None takes the best.
         threads: Of the call; None takes as many as the work is worth.
 
     Returns:
@@ -53,8 +55,8 @@ def warp(
     """
     channels = source.shape[1] if source.ndim == 4 else 1
     out = np.empty((*source.shape[:2], *size), np.float32)
-    fills = np.ascontiguousarray(np.broadcast_to(np.asarray(fill, np.float32), (channels,)))
-    _core.warp(source, matrices, str(border), fills, out, threads)
+    fills = np.full(channels, fill, np.float32)
+    _core.warp(source, matrices, border, fills, out, simd, threads)
     return out
 
 
@@ -64,11 +66,12 @@ def warp_adjoint(
     size: tuple[int, int],
     *,
     border: Border = Border.FILL,
+    simd: str | None = None,
     threads: int | None = None,
 ) -> FloatArray:
     """The gradient with respect to `warp`'s source, `[N, C, *size]`, from the gradient with respect to its result."""
     out = np.empty((*gradient.shape[:2], *size), np.float32)
-    _core.warp_adjoint(gradient, matrices, str(border), out, threads)
+    _core.warp_adjoint(gradient, matrices, border, out, simd, threads)
     return out
 
 

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gradserve import parameterizations as P
 from gradserve.errors import InvalidAscent
-from gradserve.parameterizations import Fourier, Laplacian, Phases, Pixels
 from gradserve_server.ascent.parameters.enlarging import enlarged, enlarged_back
+from gradserve_server.kernels import Fourier
 
 Float32 = npt.NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -41,7 +42,7 @@ class Spatial(Protocol):
 class PixelGrid:
     """Each number is a pixel."""
 
-    def __init__(self, _: Pixels, shape: Shape) -> None:
+    def __init__(self, _: P.Pixels, shape: Shape) -> None:
         self._shape = shape
         self.length = int(np.prod(shape))
 
@@ -72,7 +73,7 @@ class Spectrum:
     well, else 1. (The imaginary part of what is its own mirror image makes no difference, and G has none there.)
     """
 
-    def __init__(self, fourier: Fourier, shape: Shape) -> None:
+    def __init__(self, fourier: P.Fourier, shape: Shape) -> None:
         _, *sizes = shape
         self._sizes, self._axes, self._half = tuple(sizes), _axes(sizes), _half(shape)
         self.length = 2 * int(np.prod(self._half))
@@ -82,23 +83,17 @@ class Spectrum:
         frequency = np.maximum(frequency, 1 / max(sizes))
         scale = np.sqrt(np.prod(sizes)) / frequency**fourier.decay / 4
         self._scale = scale.astype(np.float32)
+        self._fourier = Fourier(self._sizes)
+        self._there = (scale / np.prod(sizes)).astype(np.float32)
         self._back = (scale * _multiplicity(sizes[-1]) / np.prod(sizes)).astype(np.float32)
 
     def picture(self, theta: Float32) -> Float32:
         """The inverse transform of the scaled spectrum."""
-        parts = theta.reshape(-1, 2, *self._half)
-        spectrum = np.empty((len(parts), *self._half), np.complex64)
-        np.multiply(parts[:, 0], self._scale, out=spectrum.real)
-        np.multiply(parts[:, 1], self._scale, out=spectrum.imag)
-        return np.fft.irfftn(spectrum, self._sizes, self._axes).astype(np.float32, copy=False)
+        return self._fourier.inverse(theta.reshape(-1, 2, *self._half), self._there)
 
     def pull_back(self, theta: Float32, gradient: Float32) -> Float32:  # noqa: ARG002
         """The transform of the gradient, scaled."""
-        spectrum = np.fft.rfftn(gradient, axes=self._axes)
-        parts = np.empty((len(gradient), 2, *self._half), np.float32)
-        np.multiply(spectrum.real, self._back, out=parts[:, 0], casting="same_kind")
-        np.multiply(spectrum.imag, self._back, out=parts[:, 1], casting="same_kind")
-        return parts.reshape(len(gradient), -1)
+        return self._fourier.forward(gradient, self._back).reshape(len(gradient), -1)
 
     def numbers(self, picture: Float32) -> Float32:
         """Its spectrum, divided by the scale."""
@@ -118,7 +113,7 @@ def _axes(sizes: Sequence[int]) -> tuple[int, ...]:
 class Pyramid:
     """Level l is [N, C, ceil(size / 2^l), ...], enlarged linearly along every axis and added."""
 
-    def __init__(self, laplacian: Laplacian, shape: Shape) -> None:
+    def __init__(self, laplacian: P.Laplacian, shape: Shape) -> None:
         self._channels, *sizes = shape
         self._sizes = tuple(sizes)
         if not 1 <= laplacian.levels <= max(sizes).bit_length():
@@ -156,7 +151,7 @@ _TINY = np.float32(1e-5)
 class PhaseSpectrum:
     """Phases: [N, C, *half]; p = standardized phase, picture = standardized irfft(magnitude (cos p + i sin p))."""
 
-    def __init__(self, phases: Phases, shape: Shape) -> None:
+    def __init__(self, phases: P.Phases, shape: Shape) -> None:
         _, *sizes = shape
         self._sizes, self._axes, self._half = tuple(sizes), _axes(sizes), _half(shape)
         self.length = int(np.prod(self._half))
@@ -164,8 +159,9 @@ class PhaseSpectrum:
         if magnitude.shape != self._half or not np.isfinite(magnitude).all():
             msg = f"magnitude: expected finite numbers of shape {list(self._half)}, got {list(magnitude.shape)}"
             raise InvalidAscent(msg)
-        self._magnitude = magnitude
-        self._back = (_multiplicity(sizes[-1]) / np.prod(sizes)).astype(np.float32)
+        self._magnitude, self._fourier = magnitude, Fourier(self._sizes)
+        self._there = np.full(self._half[1:], 1 / np.prod(sizes), np.float32)
+        self._back = (self._there * _multiplicity(sizes[-1])).astype(np.float32)
 
     def picture(self, theta: Float32) -> Float32:
         """The picture of the phases."""
@@ -175,18 +171,17 @@ class PhaseSpectrum:
         """Back through both standardizations and the transform."""
         phases = theta.reshape(-1, *self._half)
         standard = _standardized(phases)
-        spectrum = np.fft.rfftn(_standardized_back(self._raw(standard), gradient), axes=self._axes)
-        weight = self._magnitude * self._back
-        slope = weight * (np.cos(standard) * spectrum.imag - np.sin(standard) * spectrum.real)
-        return _standardized_back(phases, slope.astype(np.float32)).reshape(len(theta), -1)
+        spectrum = self._fourier.forward(_standardized_back(self._raw(standard), gradient), self._back)
+        slope = self._magnitude * (np.cos(standard) * spectrum[:, 1] - np.sin(standard) * spectrum[:, 0]).astype(np.float32)
+        return _standardized_back(phases, slope).reshape(len(theta), -1)
 
     def numbers(self, picture: Float32) -> Float32:
         """Its phases."""
         return np.angle(np.fft.rfftn(picture, axes=self._axes)).astype(np.float32).reshape(len(picture), -1)
 
     def _raw(self, standard: Float32) -> Float32:
-        spectrum = (self._magnitude * np.exp(1j * standard)).astype(np.complex64)
-        return np.fft.irfftn(spectrum, self._sizes, self._axes).astype(np.float32, copy=False)
+        parts = [self._magnitude * part(standard) for part in (np.cos, np.sin)]
+        return self._fourier.inverse(np.stack(parts, axis=1), self._there)
 
 
 def _standardized(values: Float32) -> Float32:
@@ -208,9 +203,9 @@ def _standardized_back(values: Float32, gradient: Float32) -> Float32:
 
 
 SPATIAL: Mapping[type[Any], Callable[[Any, Shape], Spatial]] = {
-    Pixels: PixelGrid,
-    Fourier: Spectrum,
-    Laplacian: Pyramid,
-    Phases: PhaseSpectrum,
+    P.Pixels: PixelGrid,
+    P.Fourier: Spectrum,
+    P.Laplacian: Pyramid,
+    P.Phases: PhaseSpectrum,
 }
 """By parameterization."""

@@ -36,11 +36,11 @@ def _repeat(layout: Layout, node: ir.Node) -> bool:
     scales = constant(given)
     if x is None or scales is None or scales.size != IMAGE_AXES or any(sizes) or not layout.is_blocked(x):
         return False
-    is_whole = np.array_equal(scales, scales.astype(int)) and (scales[:2] == 1).all() and (scales >= 1).all()
+    factors = scales.astype(int).tolist()
+    is_whole = np.array_equal(scales, factors) and factors[:2] == [1, 1] and min(factors) >= 1
     is_plain = all(text(node, name, "") == value for name, value in REPEATS.items()) and "axes" not in node.attributes
     if not is_whole or not is_plain or not is_image(node.outputs[0]):
         return False
-    factors = scales.astype(int).tolist()
     layout.blocked("Upsample", [layout.twin(x)], node.outputs[0], filling=layout.filling(x), scales=factors, mode="nearest")
     return True
 
