@@ -56,18 +56,25 @@ class Draws:
 
     def __init__(self, spreads: Sequence[Spread], seeds: np.random.SeedSequence) -> None:
         self._spreads, self._seeds = tuple(spreads), seeds
+        self._moving = [(i, spread.mean) for i, spread in enumerate(spreads) if isinstance(spread, Normal)]
         self._block, self._drawn = -1, list[list[float]]()
 
-    def at(self, index: int, progress: float) -> list[float]:
+    def at(self, index: int, progress: float) -> Sequence[float]:
         """Those of a step, in any order of steps."""
         if not self._spreads:
-            return []
+            return ()
         block, step = divmod(index, STEPS_DRAWN)
         if block != self._block:
             generator = np.random.Generator(np.random.Philox(self._seeds).jumped(block))
-            drawn = [_standard(spread, generator) for spread in self._spreads]
+            drawn = [_of_steps(spread, generator) for spread in self._spreads]
             self._block, self._drawn = block, np.stack(drawn, axis=1).tolist()
-        return [_at(spread, number, progress) for spread, number in zip(self._spreads, self._drawn[step], strict=True)]
+        row = self._drawn[step]
+        if not self._moving:
+            return row
+        row = row.copy()
+        for i, mean in self._moving:
+            row[i] += scheduled(mean, progress)
+        return row
 
     def arrays(self, index: int, shape: tuple[int, ...]) -> tuple[Float32, Float32]:
         """A standard normal array, and one that is even over [-1, 1), for this step alone."""
@@ -78,20 +85,15 @@ class Draws:
         )
 
 
-def _standard(spread: Spread, generator: np.random.Generator) -> Floats:
-    """Numbers from which those of a spread follow, whatever its mean is at that step."""
+def _of_steps(spread: Spread, generator: np.random.Generator) -> Floats:
+    """The numbers of a spread for so many steps; of a normal one without its mean, which may change."""
     if isinstance(spread, Normal):
-        return generator.standard_normal(STEPS_DRAWN)
-    return generator.random(STEPS_DRAWN)
-
-
-def _at(spread: Spread, number: float, progress: float) -> float:
+        return generator.standard_normal(STEPS_DRAWN) * spread.standard_deviation
+    even = generator.random(STEPS_DRAWN)  # drawn for a plain number too: the others do not depend on what it is
     match spread:
-        case Normal():
-            return scheduled(spread.mean, progress) + spread.standard_deviation * number
         case Uniform():
-            return spread.low + (spread.high - spread.low) * number
+            return spread.low + (spread.high - spread.low) * even
         case Choice():
-            return float(spread.values[int(number * len(spread.values))])
+            return np.take(np.array(spread.values, float), (even * len(spread.values)).astype(int))
         case _:
-            return float(spread)
+            return np.full(STEPS_DRAWN, spread, float)

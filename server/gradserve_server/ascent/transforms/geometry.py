@@ -45,9 +45,7 @@ class Map(NamedTuple):
     @property
     def is_near(self) -> bool:
         """Whether its positions are some, and not so far away that they could not be counted."""
-        down, right = self.size
-        (a, b, c), (d, e, f) = self.rows
-        return abs(a) * down + abs(b) * right + abs(c) <= FARTHEST and abs(d) * down + abs(e) * right + abs(f) <= FARTHEST
+        return _is_near(self.rows, self.size)
 
     @property
     def stays_inside(self) -> bool:
@@ -67,8 +65,13 @@ class Map(NamedTuple):
         (a, b, c), (d, e, f) = after.rows
         (p, q, r), (s, t, u) = self.rows
         rows = (p * a + q * d, p * b + q * e, p * c + q * f + r), (s * a + t * d, s * b + t * e, s * c + t * f + u)
-        both = Map(rows, self.source, after.size, self.border, self.fill)
-        return both if both.is_near else None
+        return Map(rows, self.source, after.size, self.border, self.fill) if _is_near(rows, after.size) else None
+
+
+def _is_near(rows: Rows, size: Size) -> bool:
+    (a, b, c), (d, e, f) = rows
+    down, right = size
+    return abs(a) * down + abs(b) * right + abs(c) <= FARTHEST and abs(d) * down + abs(e) * right + abs(f) <= FARTHEST
 
 
 @dataclass(frozen=True)

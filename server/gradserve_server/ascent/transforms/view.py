@@ -5,7 +5,7 @@ is interpolated once. Images that go through the same sizes are worked on togeth
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from math import isfinite, prod
 from typing import Any
 
@@ -37,6 +37,9 @@ Stages = list[tuple[Operation, ...]]
 Table = dict[type[Any], Callable[[Float32, Any], Float32]]
 
 _IMAGE_AXES = 2
+
+FIXED = 1024
+"""Operations without random numbers that are kept."""
 
 MAX_PIXELS = 2**30
 """Of an image on its way, whatever its memory: what int32 counts, and room for a frame."""
@@ -74,7 +77,9 @@ class Views:
     ) -> None:
         self._transforms, self._pixels, self._fuse = transforms, pixels, fuse
         self._sizes, (self._size, self._target) = sizes, (planar(sizes), planar(target))
-        self._max_pixels = min(max_pixels, MAX_PIXELS)
+        self._is_rolled, self._max_pixels = len(sizes) != _IMAGE_AXES, min(max_pixels, MAX_PIXELS)
+        # Of a transform that draws no numbers: a step may have each size of a scaled image again.
+        self._fixed = lru_cache(FIXED)(self._operation)
         self._draws = [
             [
                 Draws(self._spreads(transform), stream(seed, image, FIRST_PURPOSE + position))
@@ -102,33 +107,40 @@ class Views:
             InvalidAscent: As at the start, of numbers that are drawn for this step.
             TooLarge: The same.
         """
-        return View([self._operations(draws, index, progress) for draws in self._draws])
+        with np.errstate(all="ignore"):  # what overflows is found by what comes of it
+            return View([self._operations(draws, index, progress) for draws in self._draws])
 
-    @np.errstate(all="ignore")  # what overflows is found by what comes of it
     def _operations(self, draws: Sequence[Draws], index: int, progress: float) -> list[Operation]:
         size, operations = self._size, list[Operation]()
-        for transform, numbers in zip(self._transforms, draws, strict=True):
+        for position, (transform, numbers) in enumerate(zip(self._transforms, draws, strict=True)):
             if isinstance(transform, Noisy):
                 self._check_noise(transform, size)
                 operations.append(noisy(transform, self._pixels, partial(numbers.arrays, index)))
                 continue
             drawn = numbers.at(index, progress)
-            if isinstance(transform, Jitter) and len(self._sizes) != _IMAGE_AXES:
+            if self._is_rolled and isinstance(transform, Jitter):
                 operations.append(roll(transform, drawn, self._sizes))
                 continue
-            if not all(map(isfinite, drawn)):
-                raise _far(transform, drawn)
-            operation = OPERATIONS[type(transform)](transform, drawn, size, self._pixels)
+            operation = self._operation(position, size, drawn) if drawn else self._fixed(position, size)
             if isinstance(operation, Map):
-                self._check(transform, drawn, operation)
                 size = operation.size
             self._append(operations, operation)
         if size != self._target:
             self._append(operations, resized(size, self._target))
         return operations
 
+    def _operation(self, position: int, size: Size, drawn: Sequence[float] = ()) -> Operation:
+        """What a transform does, once its numbers are drawn, to an image of some size."""
+        transform = self._transforms[position]
+        if not all(map(isfinite, drawn)):
+            raise _far(transform, drawn)
+        operation = OPERATIONS[type(transform)](transform, drawn, size, self._pixels)
+        if isinstance(operation, Map):
+            self._check(transform, drawn, operation)
+        return operation
+
     def _spreads(self, transform: Transform) -> Sequence[Spread]:
-        is_roll = isinstance(transform, Jitter) and len(self._sizes) != _IMAGE_AXES
+        is_roll = self._is_rolled and isinstance(transform, Jitter)
         return shifts(len(self._sizes)) if is_roll else SPREADS[type(transform)](transform)
 
     def _check_noise(self, transform: Transform, size: Size) -> None:
@@ -197,6 +209,8 @@ def _far(transform: Transform, drawn: Sequence[float]) -> InvalidAscent:
 
 def _alike(rows: Sequence[Sequence[Operation]]) -> list[list[tuple[int, Sequence[Operation]]]]:
     """The images in groups for each of which one call does an operation for all."""
+    if len(rows) == 1:
+        return [[(0, rows[0])]]
     groups: dict[Hashable, list[tuple[int, Sequence[Operation]]]] = {}
     for n, row in enumerate(rows):
         groups.setdefault(tuple(map(_kind, row)), []).append((n, row))
