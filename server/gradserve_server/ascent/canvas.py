@@ -207,6 +207,7 @@ class PaintedCanvas:
             sizes=spec.image.sizes,
             target=spec.pixels.sizes,
             pixels=Range(*spec.bounds),
+            progress=spec.progress,
             max_pixels=spec.max_pixels,
             fuse=not spec.resample_each,
         )
@@ -247,7 +248,7 @@ class PaintedCanvas:
 
     def show(self, index: int, *, plain: bool) -> None:
         """See `Canvas`."""
-        self._view = self._views.plain() if plain else self._views.at(index, self._spec.progress(index))
+        self._view = self._views.plain() if plain else self._views.at(index)
         self._index = index
         self._around.prepare(self._view.forward(self._seen(self.picture())), None, self._batch)
 

@@ -13,7 +13,7 @@ from gradserve.optimizers import Adam, Sgd
 from gradserve_server import EngineConfig
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.spec import resolve
-from gradserve_server.ascent.transforms.draws import FIRST_PURPOSE, SPREADS, Draws, stream
+from gradserve_server.ascent.transforms.draws import FIRST_PURPOSE, SPREADS, STEPS_DRAWN, Draws, stream
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.5, 1.0, 2.0)
 NCHW = TensorDescription("x", "float32", ("N", 3, 8, 10), ImageDescription("NCHW", mean=MEAN, std=STD))
@@ -219,7 +219,9 @@ def test_the_preset_is_lucid_step_by_step():
     for index, step in enumerate(steps):
         image = reference.image()
         np.testing.assert_allclose(step.image[0], image.detach().numpy(), rtol=0, atol=1e-4, err_msg=str(index))
-        _, shift, (factor,), (degrees,), second_shift = (each.at(index, 0.0) for each in draws[:1] + draws[1:])
+        _, shift, (factor,), (degrees,), second_shift = (
+            each.block(0, [0.0] * STEPS_DRAWN)[index] for each in draws[:1] + draws[1:]
+        )
         value = objective(reference.transformed(image, shift, factor, degrees, second_shift)[None])
         (gradient,) = torch.autograd.grad(value.sum(), reference.theta)
         if index < 20:

@@ -103,7 +103,7 @@ def test_the_model_sees_normalized_channels(kind):
 def test_rolls_have_exact_adjoints(sizes, seed):
     views = Views((ROLL, T.Noisy(0.1), ROLL), seed=seed, count=3, sizes=sizes, target=sizes, pixels=Range(0.0, 1.0))
     rng = np.random.default_rng(seed)
-    view = views.at(seed, 0.0)
+    view = views.at(seed)
     x, y = (rng.standard_normal((3, 2, int(np.prod(sizes[:-1])), sizes[-1])).astype(np.float32) for _ in range(2))
     left = ((view.forward(x) - view.forward(np.zeros_like(x))).astype(np.float64) * y).sum()
     right = (x.astype(np.float64) * view.adjoint(y)).sum()
@@ -114,7 +114,7 @@ def test_rolls_take_every_shift_along_every_axis():
     views = Views((ROLL,), seed=0, count=1, sizes=(7, 7, 7), target=(7, 7, 7), pixels=Range(0.0, 1.0))
     x = np.zeros((1, 1, 7, 7, 7), np.float32)
     x[0, 0, 3, 3, 3] = 1
-    seen = [np.argwhere(views.at(i, 0.0).forward(x.reshape(1, 1, 49, 7)).reshape(7, 7, 7))[0] - 3 for i in range(400)]
+    seen = [np.argwhere(views.at(i).forward(x.reshape(1, 1, 49, 7)).reshape(7, 7, 7))[0] - 3 for i in range(400)]
     assert {tuple(map(int, np.unique(axis))) for axis in np.transpose(seen)} == {(-2, -1, 0, 1, 2)}
     assert len({tuple(shift) for shift in seen}) > 90
 

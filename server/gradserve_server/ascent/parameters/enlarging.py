@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from gradserve_server.ascent.transforms.geometry import Size, resized
+from gradserve_server.ascent.transforms.geometry import Plane, resized
 from gradserve_server.kernels import Border, warp, warp_adjoint
 
 Float32 = npt.NDArray[np.float32]
@@ -36,7 +36,7 @@ def enlarged_back(gradient: Float32, sizes: Sizes, larger: Sizes) -> Float32:
     return gradient
 
 
-def _passes(sizes: Sizes, larger: Sizes) -> list[tuple[Size, Size]]:
+def _passes(sizes: Sizes, larger: Sizes) -> list[tuple[Plane, Plane]]:
     """How planes are enlarged, one pass after the other.
 
     First along the last two axes, then along each one before them, as the rows of a plane whose columns are all after it.
@@ -49,5 +49,5 @@ def _passes(sizes: Sizes, larger: Sizes) -> list[tuple[Size, Size]]:
     return passes
 
 
-def _maps(size: Size, larger: Size, count: int) -> npt.NDArray[np.float64]:
+def _maps(size: Plane, larger: Plane, count: int) -> npt.NDArray[np.float64]:
     return np.repeat(np.array([resized(size, larger).rows]), count, axis=0)

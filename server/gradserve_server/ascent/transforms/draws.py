@@ -56,25 +56,19 @@ class Draws:
 
     def __init__(self, spreads: Sequence[Spread], seeds: np.random.SeedSequence) -> None:
         self._spreads, self._seeds = tuple(spreads), seeds
-        self._moving = [(i, spread.mean) for i, spread in enumerate(spreads) if isinstance(spread, Normal)]
-        self._block, self._drawn = -1, list[list[float]]()
 
-    def at(self, index: int, progress: float) -> Sequence[float]:
-        """Those of a step, in any order of steps."""
-        if not self._spreads:
-            return ()
-        block, step = divmod(index, STEPS_DRAWN)
-        if block != self._block:
-            generator = np.random.Generator(np.random.Philox(self._seeds).jumped(block))
-            drawn = [_of_steps(spread, generator) for spread in self._spreads]
-            self._block, self._drawn = block, np.stack(drawn, axis=1).tolist()
-        row = self._drawn[step]
-        if not self._moving:
-            return row
-        row = row.copy()
-        for i, mean in self._moving:
-            row[i] += scheduled(mean, progress)
-        return row
+    def block(self, block: int, progress: Sequence[float]) -> Floats:
+        """Those of the steps from `STEPS_DRAWN * block` on, a row for each.
+
+        Args:
+            block: Any, in any order.
+            progress: The share of the steps before each.
+        """
+        drawn = np.empty((STEPS_DRAWN, len(self._spreads)))
+        generator = np.random.Generator(np.random.Philox(self._seeds).jumped(block))
+        for column, spread in zip(drawn.T, self._spreads, strict=True):
+            column[:] = _of_steps(spread, generator, progress)
+        return drawn
 
     def arrays(self, index: int, shape: tuple[int, ...]) -> tuple[Float32, Float32]:
         """A standard normal array, and one that is even over [-1, 1), for this step alone."""
@@ -85,10 +79,10 @@ class Draws:
         )
 
 
-def _of_steps(spread: Spread, generator: np.random.Generator) -> Floats:
-    """The numbers of a spread for so many steps; of a normal one without its mean, which may change."""
+def _of_steps(spread: Spread, generator: np.random.Generator, progress: Sequence[float]) -> Floats | float:
     if isinstance(spread, Normal):
-        return generator.standard_normal(STEPS_DRAWN) * spread.standard_deviation
+        means = np.array([scheduled(spread.mean, share) for share in progress])
+        return means + generator.standard_normal(STEPS_DRAWN) * spread.standard_deviation
     even = generator.random(STEPS_DRAWN)  # drawn for a plain number too: the others do not depend on what it is
     match spread:
         case Uniform():
@@ -96,4 +90,4 @@ def _of_steps(spread: Spread, generator: np.random.Generator) -> Floats:
         case Choice():
             return np.take(np.array(spread.values, float), (even * len(spread.values)).astype(int))
         case _:
-            return np.full(STEPS_DRAWN, spread, float)
+            return float(spread)

@@ -1,12 +1,15 @@
 """What a transform does once its numbers are drawn: one resampling, blur or addition, with its adjoint.
 
 A map sends a pixel (y, x) of the result to the position (v, u) that it looks at: (v, u) = matrix (y, x, 1).
+
+All of it is for many images in many steps at once: what differs between them is an array with an entry for each, all else a
+number.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import cos, floor, fmod, isfinite, pi, sin, tan
+from math import isfinite, pi
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +20,21 @@ from gradserve.errors import InvalidAscent
 from gradserve.transforms import Alignment, JitterKind
 from gradserve_server.kernels import Border
 
-Row = tuple[float, float, float]
+Floats = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+Number = Any
+"""A number, or an array of one for each image: type checkers cannot tell what is computed of both."""
+Row = tuple[Number, Number, Number]
 Rows = tuple[Row, Row]
 """A matrix [2, 3]."""
-Linear = tuple[tuple[float, float], tuple[float, float]]
+Linear = tuple[tuple[Number, Number], tuple[Number, Number]]
 """A matrix [2, 2]."""
-Size = tuple[int, int]
+Side = Any
+"""The same of whole numbers."""
+Size = tuple[Side, Side]
+Plane = tuple[int, int]
+"""A size that is the same for all."""
 Bound = float | npt.NDArray[np.float32]
 """Of all values, or [C, H, W] with sizes of 1 where it is the same along an axis."""
 
@@ -34,44 +46,52 @@ LARGEST = 2**31
 
 
 class Map(NamedTuple):
-    """A resampling. Of so few numbers plain ones are several times faster than arrays, and a step makes ten such maps."""
+    """A resampling."""
 
     rows: Rows
     source: Size
     size: Size
     border: Border
-    fill: Bound = 0.0
+    fill: float = 0.0
 
     @property
-    def is_near(self) -> bool:
+    def is_near(self) -> Any:
         """Whether its positions are some, and not so far away that they could not be counted."""
-        return _is_near(self.rows, self.size)
+        down, right = self.size
+        first, second = (abs(a) * down + abs(b) * right + abs(c) <= FARTHEST for a, b, c in self.rows)
+        return first & second
 
     @property
-    def stays_inside(self) -> bool:
+    def stays_inside(self) -> Any:
         """Whether no position lies beyond the source's outermost pixels, whose centres are half a pixel from the edge."""
         # An affine map is furthest out at a corner.
         down, right = self.size[0] - 1, self.size[1] - 1
-        return all(
-            one + min(y * down, 0.0) + min(x * right, 0.0) >= -0.5
-            and one + max(y * down, 0.0) + max(x * right, 0.0) <= side - 0.5
-            for (y, x, one), side in zip(self.rows, self.source, strict=True)
-        )
+        inside: Any = True
+        for (y, x, one), side in zip(self.rows, self.source, strict=True):
+            lowest = one + np.minimum(y * down, 0.0) + np.minimum(x * right, 0.0)
+            highest = one + np.maximum(y * down, 0.0) + np.maximum(x * right, 0.0)
+            inside = inside & (lowest >= -0.5) & (highest <= side - 0.5)
+        return inside
 
-    def then(self, after: "Map") -> "Map | None":
-        """Both at once, or None where that would read other pixels beyond an edge."""
-        if not (self.border is after.border is Border.FILL) and not after.stays_inside:
-            return None
+    def then(self, after: "Map") -> "tuple[Map, Any]":
+        """Both at once; and where that may be, because it reads no other pixels beyond an edge."""
         (a, b, c), (d, e, f) = after.rows
         (p, q, r), (s, t, u) = self.rows
         rows = (p * a + q * d, p * b + q * e, p * c + q * f + r), (s * a + t * d, s * b + t * e, s * c + t * f + u)
-        return Map(rows, self.source, after.size, self.border, self.fill) if _is_near(rows, after.size) else None
+        both = Map(rows, self.source, after.size, self.border, self.fill)
+        fits = self.border is after.border is Border.FILL or after.stays_inside
+        return both, fits & both.is_near
+
+    def of(self, members: Any) -> "Map":
+        """That of some of the images, by a mask, an index or a slice."""
+        one, other = self.rows
+        rows = tuple(_of(x, members) for x in one), tuple(_of(x, members) for x in other)
+        source, size = (tuple(_of(side, members) for side in sides) for sides in (self.source, self.size))
+        return self._replace(rows=rows, source=source, size=size)
 
 
-def _is_near(rows: Rows, size: Size) -> bool:
-    (a, b, c), (d, e, f) = rows
-    down, right = size
-    return abs(a) * down + abs(b) * right + abs(c) <= FARTHEST and abs(d) * down + abs(e) * right + abs(f) <= FARTHEST
+def _of(x: Any, members: Any) -> Any:
+    return x[members] if isinstance(x, np.ndarray) else x
 
 
 @dataclass(frozen=True)
@@ -79,8 +99,12 @@ class Smoothing:
     """A convolution with the same weights along both axes."""
 
     weights: npt.NDArray[np.float32]
-    """[2 radius + 1]."""
+    """[images, 2 radius + 1]."""
     border: Border
+
+    def of(self, members: Any) -> "Smoothing":
+        """See `Map`."""
+        return Smoothing(self.weights[members], self.border)
 
 
 Arrays = Callable[[tuple[int, ...]], tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]
@@ -91,17 +115,26 @@ class Roll:
     """A shift by whole pixels along every axis, with wrap-around, of what is no image."""
 
     sizes: tuple[int, ...]
-    shifts: tuple[int, ...]
+    shifts: Whole
+    """[images, axes]."""
+
+    def of(self, members: Any) -> "Roll":
+        """See `Map`."""
+        return Roll(self.sizes, self.shifts[members])
 
 
 @dataclass(frozen=True, eq=False)
 class Addition:
-    """Noise, drawn when it is added."""
+    """Noise, drawn when it is added: its numbers are too many to be drawn ahead."""
 
     standard_deviation: Bound
     half_width: Bound
-    draw: Arrays
-    """Of a shape: a standard normal array, and one that is even over [-1, 1)."""
+    draws: npt.NDArray[np.object_]
+    """Of each image: from a shape to a standard normal array, and one that is even over [-1, 1)."""
+
+    def of(self, members: Any) -> "Addition":
+        """See `Map`."""
+        return Addition(self.standard_deviation, self.half_width, self.draws[members])
 
 
 Operation = Map | Smoothing | Roll | Addition
@@ -134,18 +167,18 @@ class Range:
         return np.where(bounded, formula(low, high), otherwise).astype(np.float32)
 
 
-def _moved(size: Size, new: Size, down: float, right: float, border: Border, fill: float) -> Map:
+def _moved(size: Size, new: Size, down: Number, right: Number, border: Border, fill: float) -> Map:
     """A window of size `new` whose first pixel is (down, right)."""
     return Map(((1.0, 0.0, down), (0.0, 1.0, right)), size, new, border, fill)
 
 
-def _pad(pad: T.Pad, _: Sequence[float], size: Size, pixels: Range) -> Operation:
+def _pad(pad: T.Pad, _: Sequence[Floats], size: Size, pixels: Range) -> Operation:
     new = size[0] + 2 * pad.size, size[1] + 2 * pad.size
     return _moved(size, new, -pad.size, -pad.size, Border(pad.border), _colour(pad.fill, pixels))
 
 
-def _jitter(jitter: T.Jitter, drawn: Sequence[float], size: Size, pixels: Range) -> Operation:
-    down, right = (floor(number * (_reach(jitter) + 1)) for number in drawn)
+def _jitter(jitter: T.Jitter, drawn: Sequence[Floats], size: Size, pixels: Range) -> Operation:
+    down, right = (np.floor(number * (_reach(jitter) + 1)) for number in drawn)
     if jitter.kind is JitterKind.CROP:
         new = size[0] - jitter.size, size[1] - jitter.size
         return _moved(size, new, down, right, Border.FILL, 0.0)
@@ -157,36 +190,36 @@ def _reach(jitter: T.Jitter) -> int:
     return jitter.size if jitter.kind is JitterKind.CROP else 2 * jitter.size
 
 
-def _scale(scale: T.Scale, drawn: Sequence[float], size: Size, _: Range) -> Operation:
-    rows, columns = (int(min(max(side * drawn[0], 1), LARGEST)) for side in size)
+def _scale(scale: T.Scale, drawn: Sequence[Floats], size: Size, _: Range) -> Operation:
+    rows, columns = (np.clip(side * drawn[0], 1, LARGEST).astype(int) for side in size)
     return resized(size, (rows, columns), scale.alignment)
 
 
-def _rotate(rotate: T.Rotate, drawn: Sequence[float], size: Size, pixels: Range) -> Operation:
+def _rotate(rotate: T.Rotate, drawn: Sequence[Floats], size: Size, pixels: Range) -> Operation:
     return _around_centre(size, _rotation(drawn[0]), (0.0, 0.0), Border.FILL, _colour(rotate.fill, pixels))
 
 
-def _affine(affine: T.Affine, drawn: Sequence[float], size: Size, pixels: Range) -> Operation:
+def _affine(affine: T.Affine, drawn: Sequence[Floats], size: Size, pixels: Range) -> Operation:
     scale, shear, degrees, down, right = drawn
     # From the result back to the source: not moved, not rotated, not sheared, not enlarged.
-    lean, ((a, b), (c, d)) = tan(_radians(shear)), _rotation(degrees)
-    smaller = np.float64(scale)  # where it is 0, what comes of it is not finite, and refused
-    linear = (float(a / smaller), float(b / smaller)), (float((lean * a + c) / smaller), float((lean * b + d) / smaller))
+    lean, ((a, b), (c, d)) = np.tan(_radians(shear)), _rotation(degrees)
+    # Where the scale is 0, what comes of it is not finite, and refused.
+    linear = (a / scale, b / scale), ((lean * a + c) / scale, (lean * b + d) / scale)
     return _around_centre(size, linear, (down, right), Border(affine.border), _colour(affine.fill, pixels))
 
 
-def _rotation(degrees: float) -> Linear:
+def _rotation(degrees: Floats) -> Linear:
     """From a result that is turned counterclockwise (rows count downwards) back to its source."""
     angle = _radians(degrees)
-    return (cos(angle), sin(angle)), (-sin(angle), cos(angle))
+    return (np.cos(angle), np.sin(angle)), (-np.sin(angle), np.cos(angle))
 
 
-def _radians(degrees: float) -> float:
+def _radians(degrees: Floats) -> Floats:
     """Of any finite number: a multiple of it may be none."""
-    return fmod(degrees, 360.0) * pi / 180
+    return np.fmod(degrees, 360.0) * pi / 180
 
 
-def _around_centre(size: Size, linear: Linear, moved: tuple[float, float], border: Border, fill: Bound) -> Map:
+def _around_centre(size: Size, linear: Linear, moved: tuple[Number, Number], border: Border, fill: float) -> Map:
     centre = (size[0] - 1) / 2, (size[1] - 1) / 2
     down, right = centre[0] + moved[0], centre[1] + moved[1]
     (a, b), (c, d) = linear
@@ -194,23 +227,21 @@ def _around_centre(size: Size, linear: Linear, moved: tuple[float, float], borde
     return Map(rows, size, size, border, fill)
 
 
-def _crop(crop: T.Crop, _: Sequence[float], size: Size, pixels: Range) -> Operation:
+def _crop(crop: T.Crop, _: Sequence[Floats], size: Size, pixels: Range) -> Operation:
     # As in tf.image.resize_image_with_crop_or_pad: half of what is too much, or too little, rounded down.
-    down, right = (
-        (old - new) // 2 if old > new else -((new - old) // 2)
-        for old, new in zip(size, (crop.height, crop.width), strict=True)
-    )
-    return _moved(size, (crop.height, crop.width), down, right, Border.FILL, _colour(crop.fill, pixels))
+    new = crop.height, crop.width
+    down, right = (np.sign(more) * (abs(more) // 2) for more in (size[0] - new[0], size[1] - new[1]))
+    return _moved(size, new, down, right, Border.FILL, _colour(crop.fill, pixels))
 
 
-def _random_crop(crop: T.RandomCrop, drawn: Sequence[float], size: Size, pixels: Range) -> Operation:
+def _random_crop(crop: T.RandomCrop, drawn: Sequence[Floats], size: Size, pixels: Range) -> Operation:
     side, *centre = drawn
     # Half-pixel alignment of a window from (centre - side / 2) size on.
     down, right = ((where - side / 2) * length + side / 2 - 0.5 for where, length in zip(centre, size, strict=True))
     return Map(((side, 0.0, down), (0.0, side, right)), size, size, Border.FILL, _colour(crop.fill, pixels))
 
 
-def _resize(resize: T.Resize, _: Sequence[float], size: Size, __: Range) -> Operation:
+def _resize(resize: T.Resize, _: Sequence[Floats], size: Size, __: Range) -> Operation:
     return resized(size, (resize.height, resize.width), resize.alignment)
 
 
@@ -221,34 +252,34 @@ def resized(size: Size, new: Size, alignment: Alignment = Alignment.HALF_PIXEL) 
     return Map(((a, 0.0, down), (0.0, b, right)), size, new, Border.EDGE)
 
 
-_ALIGNED: dict[Alignment, Callable[[int, int], tuple[float, float]]] = {
+_ALIGNED: dict[Alignment, Callable[[Side, Side], tuple[Number, Number]]] = {
     Alignment.HALF_PIXEL: lambda old, new: (old / new, old / new / 2 - 0.5),
-    Alignment.CORNERS: lambda old, new: ((old - 1) / max(new - 1, 1), 0.0),
+    Alignment.CORNERS: lambda old, new: ((old - 1) / np.maximum(new - 1, 1), 0.0),
     Alignment.ASYMMETRIC: lambda old, new: (old / new, 0.0),
 }
 
 
-def _flip(flip: T.Flip, drawn: Sequence[float], size: Size, _: Range) -> Operation:
-    if drawn[0] >= flip.probability:
-        return _moved(size, size, 0, 0, Border.FILL, 0.0)
-    return Map(((1.0, 0.0, 0.0), (0.0, -1.0, size[1] - 1)), size, size, Border.FILL)
+def _flip(flip: T.Flip, drawn: Sequence[Floats], size: Size, _: Range) -> Operation:
+    flipped = drawn[0] < flip.probability
+    columns = 0.0, np.where(flipped, -1.0, 1.0), np.where(flipped, size[1] - 1, 0.0)
+    return Map(((1.0, 0.0, 0.0), columns), size, size, Border.FILL)
 
 
-def _blur(blur: T.Blur, drawn: Sequence[float], _: Size, __: Range) -> Operation:
+def _blur(blur: T.Blur, drawn: Sequence[Floats], _: Size, __: Range) -> Operation:
     distance = np.arange(-blur.radius, blur.radius + 1)
-    sigma = max(drawn[0], 1e-6)
+    sigma = np.maximum(drawn[0], 1e-6)[:, None]
     weights = np.exp(-np.square(distance / sigma) / 2)
-    return Smoothing((weights / weights.sum()).astype(np.float32), Border(blur.border))
+    return Smoothing((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32), Border(blur.border))
 
 
-def noisy(noise: T.Noisy, pixels: Range, draw: Arrays) -> Addition:
-    """The one operation whose random numbers are too many to be drawn ahead."""
-    return Addition(noise.standard_deviation * pixels.width, noise.half_width * pixels.width, draw)
+def noisy(noise: T.Noisy, pixels: Range, draws: npt.NDArray[np.object_]) -> Addition:
+    """The noise of each image by its own numbers."""
+    return Addition(noise.standard_deviation * pixels.width, noise.half_width * pixels.width, draws)
 
 
-def roll(jitter: T.Jitter, drawn: Sequence[float], sizes: tuple[int, ...]) -> Roll:
+def roll(jitter: T.Jitter, drawn: Sequence[Floats], sizes: tuple[int, ...]) -> Roll:
     """A jitter of what is no image: by up to its size each way, along every axis."""
-    return Roll(sizes, tuple(floor(number * (2 * jitter.size + 1)) - jitter.size for number in drawn))
+    return Roll(sizes, np.stack([np.floor(number * (2 * jitter.size + 1)) - jitter.size for number in drawn], 1).astype(int))
 
 
 def _colour(fill: float | None, pixels: Range) -> float:
@@ -259,7 +290,7 @@ def _colour(fill: float | None, pixels: Range) -> float:
     return colour
 
 
-OPERATIONS: dict[type[Any], Callable[[Any, Sequence[float], Size, Range], Operation]] = {
+OPERATIONS: dict[type[Any], Callable[[Any, Sequence[Floats], Size, Range], Operation]] = {
     T.Pad: _pad,
     T.Jitter: _jitter,
     T.Scale: _scale,

@@ -5,44 +5,28 @@ is interpolated once. Images that go through the same sizes are worked on togeth
 """
 
 from collections.abc import Callable, Hashable, Sequence
-from functools import lru_cache, partial
-from math import isfinite, prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from gradserve.errors import InvalidAscent, TooLarge
-from gradserve.numbers import Spread
-from gradserve.transforms import Jitter, Noisy, Transform
-from gradserve_server.ascent.transforms.draws import FIRST_PURPOSE, SPREADS, Draws, shifts, stream
+from gradserve.transforms import Transform
+from gradserve_server.ascent.transforms.course import MAX_PIXELS, Course, Courses, Path, planar
+from gradserve_server.ascent.transforms.draws import STEPS_DRAWN
 from gradserve_server.ascent.transforms.geometry import (
-    OPERATIONS,
     Addition,
     Map,
     Operation,
+    Plane,
     Range,
     Roll,
     Size,
     Smoothing,
-    noisy,
     resized,
-    roll,
 )
-from gradserve_server.kernels import blur, blur_adjoint, warp, warp_adjoint
+from gradserve_server.kernels import Border, blur, blur_adjoint, warp, warp_adjoint
 
 Float32 = npt.NDArray[np.float32]
-Stages = list[tuple[Operation, ...]]
-"""In order; of each, the operation for every image of a group."""
-Table = dict[type[Any], Callable[[Float32, Any], Float32]]
-
-_IMAGE_AXES = 2
-
-FIXED = 1024
-"""Operations without random numbers that are kept."""
-
-MAX_PIXELS = 2**30
-"""Of an image on its way, whatever its memory: what int32 counts, and room for a frame."""
 
 
 class Views:
@@ -55,6 +39,7 @@ class Views:
         sizes: Of an image: two. Of what is no image, which is only rolled and gets noise: any number.
         target: Of the model's input, the same number.
         pixels: Their range.
+        progress: Of a step: the share of the steps before it.
         max_pixels: Of an image on its way.
         fuse: Whether neighbouring maps become one. Without, each interpolates anew, as in the libraries that came before.
 
@@ -72,128 +57,74 @@ class Views:
         sizes: tuple[int, ...],
         target: tuple[int, ...],
         pixels: Range,
+        progress: Callable[[int], float] = lambda _: 0.0,
         max_pixels: int = MAX_PIXELS,
         fuse: bool = True,
     ) -> None:
-        self._transforms, self._pixels, self._fuse = transforms, pixels, fuse
-        self._sizes, (self._size, self._target) = sizes, (planar(sizes), planar(target))
-        self._is_rolled, self._max_pixels = len(sizes) != _IMAGE_AXES, min(max_pixels, MAX_PIXELS)
-        # Of a transform that draws no numbers: a step may have each size of a scaled image again.
-        self._fixed = lru_cache(FIXED)(self._operation)
-        self._draws = [
-            [
-                Draws(self._spreads(transform), stream(seed, image, FIRST_PURPOSE + position))
-                for position, transform in enumerate(transforms)
-            ]
-            for image in range(count)
-        ]
-        self._plain: list[list[Operation]] = [
-            [resized(self._size, self._target)] if sizes != target else [] for _ in range(count)
-        ]
-        self.at(0, 0.0)  # to find out now what is too small or too large
+        self._count = count
+        self._courses = Courses(
+            transforms,
+            seed=seed,
+            count=count,
+            sizes=sizes,
+            target=planar(target),
+            pixels=pixels,
+            progress=progress,
+            max_pixels=max_pixels,
+            fuse=fuse,
+        )
+        only = Path(np.arange(count), planar(sizes), () if sizes == target else (resized(planar(sizes), planar(target)),))
+        self._plain = View(_Lane(only, count, steps=1).parts(0), count)
+        self._block, self._course, self._lanes = -1, Course([]), list[_Lane]()
+        self.at(0)  # to find out now what is too small or too large
 
     def plain(self) -> "View":
         """Without transforms: only resized."""
-        return View(self._plain)
+        return self._plain
 
-    def at(self, index: int, progress: float) -> "View":
-        """That of a step.
-
-        Args:
-            index: Of the step.
-            progress: The share of the steps before it.
+    def at(self, index: int) -> "View":
+        """That of a step, in any order of steps.
 
         Raises:
             InvalidAscent: As at the start, of numbers that are drawn for this step.
             TooLarge: The same.
         """
-        with np.errstate(all="ignore"):  # what overflows is found by what comes of it
-            return View([self._operations(draws, index, progress) for draws in self._draws])
-
-    def _operations(self, draws: Sequence[Draws], index: int, progress: float) -> list[Operation]:
-        size, operations = self._size, list[Operation]()
-        for position, (transform, numbers) in enumerate(zip(self._transforms, draws, strict=True)):
-            if isinstance(transform, Noisy):
-                self._check_noise(transform, size)
-                operations.append(noisy(transform, self._pixels, partial(numbers.arrays, index)))
-                continue
-            drawn = numbers.at(index, progress)
-            if self._is_rolled and isinstance(transform, Jitter):
-                operations.append(roll(transform, drawn, self._sizes))
-                continue
-            operation = self._operation(position, size, drawn) if drawn else self._fixed(position, size)
-            if isinstance(operation, Map):
-                size = operation.size
-            self._append(operations, operation)
-        if size != self._target:
-            self._append(operations, resized(size, self._target))
-        return operations
-
-    def _operation(self, position: int, size: Size, drawn: Sequence[float] = ()) -> Operation:
-        """What a transform does, once its numbers are drawn, to an image of some size."""
-        transform = self._transforms[position]
-        if not all(map(isfinite, drawn)):
-            raise _far(transform, drawn)
-        operation = OPERATIONS[type(transform)](transform, drawn, size, self._pixels)
-        if isinstance(operation, Map):
-            self._check(transform, drawn, operation)
-        return operation
-
-    def _spreads(self, transform: Transform) -> Sequence[Spread]:
-        is_roll = self._is_rolled and isinstance(transform, Jitter)
-        return shifts(len(self._sizes)) if is_roll else SPREADS[type(transform)](transform)
-
-    def _check_noise(self, transform: Transform, size: Size) -> None:
-        """A width of its own for each value is of values that are where they were."""
-        width = self._pixels.width
-        if isinstance(width, np.ndarray) and width.shape[1:] != (1, 1) and size != self._size:
-            msg = f"transforms: {transform}: expected an image of its first size, because bounds are arrays, got {size}"
-            raise InvalidAscent(msg)
-
-    def _check(self, transform: Transform, drawn: Sequence[float], one: Map) -> None:
-        if min(one.size) < 1:
-            msg = f"transforms: {transform}: expected an image of a pixel or more after it, got {list(one.size)}"
-            raise InvalidAscent(msg)
-        if prod(one.size) > self._max_pixels:
-            limit = f"at most {self._max_pixels} pixels of an image after it (max_ascent_mib)"
-            msg = f"transforms: {transform}: expected {limit}, got {list(one.size)}"
-            raise TooLarge(msg)
-        if not one.is_near:
-            raise _far(transform, drawn)
-
-    def _append(self, operations: list[Operation], operation: Operation) -> None:
-        last = operations[-1] if operations else None
-        if self._fuse and isinstance(last, Map) and isinstance(operation, Map) and (both := last.then(operation)):
-            operations[-1] = both
-        else:
-            operations.append(operation)
+        block, step = divmod(index, STEPS_DRAWN)
+        if block != self._block:
+            self._course, self._block = self._courses.of(block), block
+            self._lanes = [_Lane(path, self._count) for path in self._course.paths]
+        if self._course.errors:
+            for member in range(step * self._count, (step + 1) * self._count):
+                if member in self._course.errors:
+                    raise self._course.errors[member]
+        return View([part for lane in self._lanes for part in lane.parts(step)], self._count)
 
 
 class View:
     """What one step does to the images.
 
     Args:
-        rows: The operations on each image, in order.
+        parts: Images that go through the same sizes.
+        count: All images.
     """
 
-    def __init__(self, rows: Sequence[Sequence[Operation]]) -> None:
-        self._parts = [([n for n, _ in part], _stages([row for _, row in part])) for part in _alike(rows)]
-        self._count = len(rows)
+    def __init__(self, parts: "Sequence[Part]", count: int) -> None:
+        self._parts, self._count = parts, count
 
     def forward(self, images: Float32) -> Float32:
         """The images as the model's input has them: [N, C, H, W] to [N, C, *target]."""
-        return self._each(images, lambda stages: stages, FORWARD)
+        return self._each(images, FORWARD, 1)
 
     def adjoint(self, gradient: Float32) -> Float32:
         """The gradient with respect to the images, from that with respect to the model's input."""
-        return self._each(gradient, lambda stages: stages[::-1], ADJOINT)
+        return self._each(gradient, ADJOINT, -1)
 
-    def _each(self, images: Float32, order: Callable[[Stages], Stages], table: Table) -> Float32:
+    def _each(self, images: Float32, table: "Table", order: int) -> Float32:
         done = []
         for members, stages in self._parts:
             part = images if len(self._parts) == 1 else images[members]
-            for stage in order(stages):
-                part = table[type(stage[0])](part, stage)
+            for stage in stages[::order]:
+                part = table[type(stage)](part, stage)
             done.append(part)
         if len(done) == 1:
             return done[0]
@@ -203,90 +134,125 @@ class View:
         return result
 
 
-def _far(transform: Transform, drawn: Sequence[float]) -> InvalidAscent:
-    return InvalidAscent(f"transforms: {transform}: expected numbers that lead to positions near the image, got {drawn}")
+class Warp(NamedTuple):
+    """A map of some images, as the kernel takes it."""
+
+    matrices: npt.NDArray[np.float64]
+    source: Plane
+    size: Plane
+    border: Border
+    fill: float
 
 
-def _alike(rows: Sequence[Sequence[Operation]]) -> list[list[tuple[int, Sequence[Operation]]]]:
-    """The images in groups for each of which one call does an operation for all."""
-    if len(rows) == 1:
-        return [[(0, rows[0])]]
-    groups: dict[Hashable, list[tuple[int, Sequence[Operation]]]] = {}
-    for n, row in enumerate(rows):
-        groups.setdefault(tuple(map(_kind, row)), []).append((n, row))
-    return list(groups.values())
+Stage = Warp | Smoothing | Roll | Addition
+Table = dict[type[Any], Callable[[Float32, Any], Float32]]
 
 
-def _stages(rows: Sequence[Sequence[Operation]]) -> Stages:
-    return list(zip(*rows, strict=True))
+class Part(NamedTuple):
+    """Images that go through the same sizes, and what is done to them, in order."""
+
+    members: list[int]
+    stages: list[Stage]
 
 
-def _kind(operation: Operation) -> Hashable:
-    match operation:
-        case Map():
-            return operation.source, operation.size, operation.border, operation.fill
-        case Smoothing():
-            return operation.border
-        case Roll():
-            return operation.sizes
-        case Addition():
-            return Addition
+class _Lane:
+    """A path, cut into steps."""
+
+    def __init__(self, path: Path, count: int, *, steps: int = STEPS_DRAWN) -> None:
+        self._operations = path.operations
+        self._matrices = [_matrices(one, len(path.members)) for one in path.operations]
+        self._images = (path.members % count).tolist()
+        self._ends = np.searchsorted(path.members, np.arange(steps + 1) * count).tolist()
+        self._sizes = _sizes(path)
+
+    def parts(self, step: int) -> list[Part]:
+        """Its images in a step, by their sizes on the way."""
+        begin, end = self._ends[step : step + 2]
+        if begin == end:
+            return []
+        if self._sizes is None or self._sizes[begin:end].count(self._sizes[begin]) == end - begin:
+            return [Part(self._images[begin:end], self._stages(slice(begin, end), begin))]
+        groups: dict[Hashable, list[int]] = {}
+        for at in range(begin, end):
+            groups.setdefault(self._sizes[at], []).append(at)
+        return [Part([self._images[at] for at in group], self._stages(group, group[0])) for group in groups.values()]
+
+    def _stages(self, members: slice | list[int], one: int) -> list[Stage]:
+        stages: list[Stage] = []
+        for operation, matrices in zip(self._operations, self._matrices, strict=True):
+            if isinstance(operation, Map):
+                source, size = (_plane(sides, one) for sides in (operation.source, operation.size))
+                stages.append(Warp(matrices[members], source, size, operation.border, operation.fill))
+            else:
+                stages.append(operation.of(members))
+        return stages
 
 
-# ---- the operations, on all images of a group at once ----------------------------------------------------------------
+def _matrices(one: Operation, count: int) -> npt.NDArray[np.float64]:
+    """Of a map; of anything else, none."""
+    matrices = np.empty((count, 2, 3))
+    for row, numbers in enumerate(one.rows if isinstance(one, Map) else ()):
+        for column, number in enumerate(numbers):
+            matrices[:, row, column] = number
+    return matrices
 
 
-def _warp(images: Float32, maps: Sequence[Map]) -> Float32:
-    one = maps[0]
-    return warp(images, _matrices(maps), one.size, border=one.border, fill=one.fill)
+def _sizes(path: Path) -> list[Hashable] | None:
+    """Of each member, all its sizes on the way; None where those of all are the same."""
+    sides = [side for one in path.operations if isinstance(one, Map) for side in (*one.source, *one.size)]
+    several = [side for side in sides if isinstance(side, np.ndarray)]
+    return list(zip(*(side.tolist() for side in several), strict=True)) if several else None
 
 
-def _warp_adjoint(gradient: Float32, maps: Sequence[Map]) -> Float32:
-    return warp_adjoint(gradient, _matrices(maps), maps[0].source, border=maps[0].border)
+def _plane(size: Size, one: int) -> Plane:
+    down, right = (int(side[one]) if isinstance(side, np.ndarray) else side for side in size)
+    return down, right
 
 
-def _matrices(maps: Sequence[Map]) -> npt.NDArray[np.float64]:
-    return np.array([one.rows for one in maps], np.float64)
+# ---- the operations, on all images of a part at once -----------------------------------------------------------------
 
 
-def _smooth(images: Float32, stage: Sequence[Smoothing]) -> Float32:
-    return blur(images, np.stack([one.weights for one in stage]), border=stage[0].border)
+def _warp(images: Float32, stage: Warp) -> Float32:
+    return warp(images, stage.matrices, stage.size, border=stage.border, fill=stage.fill)
 
 
-def _smooth_adjoint(gradient: Float32, stage: Sequence[Smoothing]) -> Float32:
-    return blur_adjoint(gradient, np.stack([one.weights for one in stage]), border=stage[0].border)
+def _warp_adjoint(gradient: Float32, stage: Warp) -> Float32:
+    return warp_adjoint(gradient, stage.matrices, stage.source, border=stage.border)
 
 
-def _roll(images: Float32, stage: Sequence[Roll]) -> Float32:
-    return _rolled(images, [one.shifts for one in stage], stage[0].sizes)
+def _smooth(images: Float32, stage: Smoothing) -> Float32:
+    return blur(images, stage.weights, border=stage.border)
 
 
-def _roll_adjoint(gradient: Float32, stage: Sequence[Roll]) -> Float32:
-    return _rolled(gradient, [tuple(-shift for shift in one.shifts) for one in stage], stage[0].sizes)
+def _smooth_adjoint(gradient: Float32, stage: Smoothing) -> Float32:
+    return blur_adjoint(gradient, stage.weights, border=stage.border)
 
 
-def _rolled(images: Float32, moved: Sequence[tuple[int, ...]], sizes: tuple[int, ...]) -> Float32:
+def _roll(images: Float32, stage: Roll) -> Float32:
+    return _rolled(images, stage.shifts, stage.sizes)
+
+
+def _roll_adjoint(gradient: Float32, stage: Roll) -> Float32:
+    return _rolled(gradient, -stage.shifts, stage.sizes)
+
+
+def _rolled(images: Float32, moved: npt.NDArray[np.int64], sizes: tuple[int, ...]) -> Float32:
     whole = images.reshape(*images.shape[:2], *sizes)
     axes = tuple(range(1, len(sizes) + 1))
     return np.stack([np.roll(image, shift, axes) for image, shift in zip(whole, moved, strict=True)]).reshape(images.shape)
 
 
-def _add(images: Float32, stage: Sequence[Addition]) -> Float32:
+def _add(images: Float32, stage: Addition) -> Float32:
     noisy_ones = images.copy()
-    for image, one in zip(noisy_ones, stage, strict=True):
-        normal, even = one.draw(image.shape)
-        np.add(image, normal * np.float32(one.standard_deviation) + even * np.float32(one.half_width), out=image)
+    for image, draw in zip(noisy_ones, stage.draws, strict=True):
+        normal, even = draw(image.shape)
+        np.add(image, normal * np.float32(stage.standard_deviation) + even * np.float32(stage.half_width), out=image)
     return noisy_ones
 
 
-def _add_adjoint(gradient: Float32, stage: Sequence[Addition]) -> Float32:  # noqa: ARG001
+def _add_adjoint(gradient: Float32, stage: Addition) -> Float32:  # noqa: ARG001
     return gradient  # what is added does not depend on the image
 
 
-def planar(sizes: tuple[int, ...]) -> Size:
-    """Of the plane that a channel is."""
-    return prod(sizes[:-1]), sizes[-1]
-
-
-FORWARD: Table = {Map: _warp, Smoothing: _smooth, Roll: _roll, Addition: _add}
-ADJOINT: Table = {Map: _warp_adjoint, Smoothing: _smooth_adjoint, Roll: _roll_adjoint, Addition: _add_adjoint}
+FORWARD: Table = {Warp: _warp, Smoothing: _smooth, Roll: _roll, Addition: _add}
+ADJOINT: Table = {Warp: _warp_adjoint, Smoothing: _smooth_adjoint, Roll: _roll_adjoint, Addition: _add_adjoint}
