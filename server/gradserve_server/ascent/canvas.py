@@ -199,6 +199,8 @@ class PaintedCanvas:
     def __init__(self, spec: AscentSpec, batch: Float32, gradient: Float32) -> None:
         self._spec, self._batch, self._gradient = spec, spec.pixels.buffer(batch), gradient
         self._around = _ascender(spec)
+        scale = spec.pixels.scale.reshape(-1, 1, 1)
+        self._scale = None if (scale == 1).all() else scale
         roll = (Jitter(spec.jitter, JitterKind.ROLL),) if spec.jitter else ()
         self._views = Views(
             (*roll, *spec.transforms),
@@ -260,7 +262,7 @@ class PaintedCanvas:
         """See `Canvas`."""
         rate, slope = self._spec.learning_rate(self.optimizer.steps), self._slope()
         if held is not None:
-            lengths_held = lengths(slope[held].astype(np.float64))
+            lengths_held, slope = lengths(slope[held].astype(np.float64)), slope.copy()
             slope[held] = np.nan  # the kernel leaves such images as they are
         norms = self._ascender.step(self._numbers, slope, None, self.optimizer, rate)
         if self._shared is not None:
@@ -302,9 +304,10 @@ class PaintedCanvas:
 
     def _slope(self) -> Float32:
         """The gradient with respect to the numbers, shaped like them."""
-        pixels = self._spec.pixels
-        gradient = self._view.adjoint(pixels.to_planar(self._gradient) * pixels.scale.reshape(-1, 1, 1))
-        back = None
+        gradient, back = self._spec.pixels.to_planar(self._gradient), None
+        if self._scale is not None:
+            gradient = gradient * self._scale
+        gradient = self._view.adjoint(gradient)
         if self._transparency is not None:
             gradient, back = self._transparency.pull_back(gradient)
         if self._pull is not None:
