@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradserve_server.kernels import Border, blur, blur_adjoint, warp, warp_adjoint
+from gradserve_server.kernels import Border, blur, blur_adjoint, simd_targets, warp, warp_adjoint
 
 THREADS = [1, 2, 5]
 PAD = {Border.WRAP: "wrap", Border.EDGE: "edge", Border.REFLECT: "reflect"}
@@ -114,7 +114,7 @@ def test_blur_adjoint(case, border):
 
 
 @pytest.mark.parametrize("border", Border)
-def test_same_bits_for_any_number_of_threads(border):
+def test_same_bits_for_any_number_of_threads_and_target(border):
     rng = np.random.default_rng(3)
     source = rng.standard_normal((2, 3, 40, 50)).astype(np.float32)
     matrices = np.stack([affine(rng, (40, 50)) for _ in range(2)])
@@ -122,12 +122,13 @@ def test_same_bits_for_any_number_of_threads(border):
     gradient = rng.standard_normal((2, 3, 33, 300)).astype(np.float32)
     runs = [
         (
-            warp(source, matrices, (33, 300), border=border, threads=threads),
-            warp_adjoint(gradient, matrices, (40, 50), border=border, threads=threads),
+            warp(source, matrices, (33, 300), border=border, simd=simd, threads=threads),
+            warp_adjoint(gradient, matrices, (40, 50), border=border, simd=simd, threads=threads),
             blur(source, weights, border=border, threads=threads),
             blur_adjoint(source, weights, border=border, threads=threads),
         )
         for threads in THREADS
+        for simd in simd_targets()
     ]
     for run in runs[1:]:
         for one, other in zip(runs[0], run, strict=True):
