@@ -5,7 +5,7 @@ TOLERANCE = {
     "float32 operator": 2e-5,
     # The same after twice as many roundings, and the cancellation of a difference of products.
     "float32 second derivative": 1e-4,
-    # Sums of a few products in each of two to four passes, of 97 at most for a prime. Measured 7e-7.
+    # Sums of a few products in each of two to four passes, of 97 at most for a prime. Measured 2e-7.
     "float32 Fourier transform": 2e-6,
     # A central difference of float32 values: rounding of 1e-7 over a step of 1e-3 or more, and some curvature.
     "float32 finite differences": 1e-2,

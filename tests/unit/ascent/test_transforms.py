@@ -268,6 +268,35 @@ def test_an_image_is_the_same_alone_and_in_company():
     assert not np.array_equal(together[0], together[1])
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(CASES), min_size=1, max_size=5), st.integers(0, 2**32), st.booleans(), st.integers(0, 99))
+def test_whatever_the_company_and_the_other_steps(transforms, seed, fuse, index):
+    """Where some steps and images fuse maps, or need a resize, and others do not: each goes its own way."""
+    size = (30, 33)
+    image = images(4, size)
+    together = views(transforms, 4, size, (10, 9), seed, fuse).at(index)
+    alone = views(transforms, 1, size, (10, 9), seed, fuse).at(index)
+    assert alone.forward(image[:1]).tobytes() == together.forward(image)[:1].tobytes()
+    gradient = images(4, (10, 9))
+    assert alone.adjoint(gradient[:1]).tobytes() == together.adjoint(gradient)[:1].tobytes()
+
+
+def test_numbers_that_fit_no_image_are_refused_in_their_step():
+    crop = T.RandomCrop(Normal(0.5, 5e7), 0.5)  # a side of 1e8 times 12 pixels is too far away
+    once, told = views([crop], 2, seed=4), {}
+    for index in range(2 * STEPS_DRAWN):
+        try:
+            once.at(index)
+        except InvalidAscent as error:
+            told[index] = str(error)
+    assert 10 < len(told) < 2 * STEPS_DRAWN - 10
+    for index, message in told.items():
+        with pytest.raises(InvalidAscent, match="expected numbers that lead to positions near the image, got") as error:
+            views([crop], 2, seed=4).at(index)
+        assert str(error.value) == message
+    assert len(set(told.values())) == len(told)
+
+
 def test_steps_may_be_drawn_in_any_order():
     image = images(2)
     indices = [0, 1, STEPS_DRAWN - 1, STEPS_DRAWN, 5 * STEPS_DRAWN + 3]
