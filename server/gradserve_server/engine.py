@@ -290,7 +290,7 @@ class Engine:
         runs = plan.bind(feeds, fed, values, gradient, caller)
         redirected = None
         if spec.redirect_relu_steps:
-            redirecting = served.plan(replace(wanted, redirect_relu=True))
+            redirecting = served.plan(wanted._replace(redirect_relu=True))
             redirected = relay.of(redirecting.bind(feeds, fed, values, gradient, caller))
         goal = spec.stop_at
         reports = ascend(

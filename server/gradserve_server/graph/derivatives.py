@@ -12,6 +12,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import onnx_ir as ir
 
@@ -59,8 +60,7 @@ class Product(StrEnum):
     """H t of an objective."""
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What a graph is made for. Everything else (indices, directions, cotangents) is an input of it."""
 
     wrt: tuple[str, ...]

@@ -1,6 +1,7 @@
 """What a model takes, and whether what came fits."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def check_feeds(
 
 
 def _check(tensor: TensorDescription, array: npt.NDArray[Any], symbols: dict[str, tuple[int, str]]) -> None:
-    dtype = "string" if array.dtype.kind in "OU" else array.dtype.name
+    dtype = _name(array.dtype)
     fits = len(array.shape) == len(tensor.shape) and all(
         not isinstance(expected, int) or expected == got for expected, got in zip(tensor.shape, array.shape, strict=True)
     )
@@ -93,6 +94,12 @@ def _check(tensor: TensorDescription, array: npt.NDArray[Any], symbols: dict[str
         if first != size:
             msg = f"input '{tensor.name}': expected {symbol}={first} as in input '{name}', got {symbol}={size}"
             raise InvalidTensor(msg)
+
+
+@lru_cache(64)
+def _name(dtype: np.dtype[Any]) -> str:
+    """NumPy takes a few microseconds to find it."""
+    return "string" if dtype.kind in "OU" else dtype.name
 
 
 def _spell(dtype: str, shape: Sequence[int | str | None]) -> str:

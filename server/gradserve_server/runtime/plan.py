@@ -18,6 +18,7 @@ from gradserve_server.runtime.session import Array, Session
 from gradserve_server.runtime.work import NOTHING, Priority, Subject
 
 HALVES = ("float16", "bfloat16")
+_HALF_BYTES = 2
 
 
 def verb_of(key: Wanted) -> str:
@@ -96,6 +97,9 @@ class Plan:
         needed = {name: array for name, array in feeds.items() if name in self.inputs}
         # Gradients of half models are computed in float32 (`graph.derivatives`).
         return {
-            name: array.astype(np.float32) if self.key.wrt and array.dtype.name in HALVES else array
-            for name, array in needed.items()
+            name: array.astype(np.float32) if self.key.wrt and _is_half(array) else array for name, array in needed.items()
         }
+
+
+def _is_half(array: Array) -> bool:
+    return array.dtype.itemsize == _HALF_BYTES and array.dtype.name in HALVES

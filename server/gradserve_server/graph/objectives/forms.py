@@ -1,8 +1,8 @@
 """The forms in which an objective depends on its layer, and the inputs of a graph that each needs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 VALUE = "objective/value"
 """The output of an objective: [N]."""
@@ -55,8 +55,7 @@ INPUTS: Mapping[Form, Mapping[str, Sizes]] = {
 have the layer's axes, each of the layer's size or 1."""
 
 
-@dataclass(frozen=True, order=True)
-class Head:
+class Head(NamedTuple):
     """One layer and one form: what a graph is built for."""
 
     layer: str
