@@ -10,8 +10,8 @@ from support.tolerances import TOLERANCE
 from gradserve_server.kernels import Fourier, simd_targets
 
 SIZES = [
-    (1,), (2,), (9,), (31,), (97,), (121,),
-    (1, 1), (5, 1), (1, 6), (6, 5), (28, 28), (13, 11), (33, 34), (29, 62), (64, 48), (3, 300),
+    (1,), (2,), (9,), (31,), (97,), (101,), (121,),
+    (1, 1), (5, 1), (1, 6), (6, 5), (28, 28), (13, 11), (33, 34), (29, 62), (64, 48), (3, 300), (202, 4),
     (3, 4, 5), (2, 7, 1, 8),
 ]  # fmt: skip
 """Even and odd, small factors of every kind, primes above them and their squares, axes of one; one to four of them."""
