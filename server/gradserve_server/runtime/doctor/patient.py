@@ -1,7 +1,7 @@
 """A model under examination: the file as it is, its switched form with every BatchNormalization in it, what is served."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -88,12 +88,24 @@ class Patient:
         Raises:
             InvalidTensor, UnknownInput: Given samples do not fit.
         """
-        if self.inputs is not None:
-            return given_samples(self.subject.file.model, self.inputs)
-        found = made_up_samples(self.subject.file.model, self.run)
+        model = self.subject.model  # with shapes
+        found = given_samples(model, self.inputs) if self.inputs is not None else made_up_samples(model, self.run)
         if found is None:
             self.notes.append("runs on no random input that could be made up: give it data")
-        return found
+        return found if found is None or self._takes_fewer(found) else replace(found, count=1, batched=False)
+
+    def _takes_fewer(self, samples: Samples) -> bool:
+        """A batch can be of any size: an axis that must be longer than 2, where it was long enough, is none."""
+        if not samples.batched or samples.fixed is not None or samples.called_batch or not self.runs:
+            return True
+        return not self._breaks_off(samples.first(2)) or self._breaks_off(samples.arrays)
+
+    def _breaks_off(self, feeds: dict[str, Array]) -> bool:
+        try:
+            self.run(feeds)
+        except GradserveError:
+            return True
+        return False
 
     def run(self, feeds: dict[str, Array]) -> dict[str, Array]:
         """The file's own predictions, or, where it does not run as it is, those that are served.
