@@ -9,7 +9,6 @@ Time and memory are those of the whole command. Fails if an export does.
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+SEED = 1
 HERE = Path(__file__).parent
 COLUMNS = ("network", "exporter", "seconds", "memory", "file", "outputs", "gradients", "doubt")
 
@@ -102,15 +102,20 @@ def export(name: str, exporter: str, repository: Path) -> tuple[str, ...]:
         "--json",
     ]
     command += ["--name", f"{name}_{exporter}", "--exporter", exporter, "-o", str(repository)]
-    command += ["--input", f"{argument}={'x'.join(map(str, shape))}", "--outputs", "logits"]
+    command += ["--input", f"{argument}={'x'.join(map(str, shape))}", "--outputs", "logits", "--seed", str(SEED)]
     path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": path})
-    seconds = time.perf_counter() - start
-    if done.returncode:
-        return name, exporter, f"{seconds:.0f} s", done.stderr.strip().splitlines()[-1]
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20  # of the largest child so far
-    report = json.loads(done.stdout)
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as wrong:
+        process = subprocess.Popen(command, stdout=said, stderr=wrong, env=os.environ | {"PYTHONPATH": path})
+        _, status, used = os.wait4(process.pid, 0)
+        seconds, process.returncode = time.perf_counter() - start, os.waitstatus_to_exitcode(status)
+        said.seek(0)
+        wrong.seek(0)
+        if process.returncode:
+            lines = wrong.read().decode().strip().splitlines()
+            return name, exporter, f"{seconds:.0f} s", lines[-1] if lines else f"exit {process.returncode}"
+        report = json.load(said)
+    memory = used.ru_maxrss / 2**20
     checks = report["checks"]
     worst = {
         kind: max(check["difference"] for check in checks if check["what"].startswith("d ") == (kind == "gradients"))

@@ -1,4 +1,4 @@
-"""The doctor on architectures of the zoo, as torch's exporters write them: they are healthy, so every error it finds is its own.
+"""The doctor on architectures of the zoo, as torch's exporters write them: they are healthy, so an error is one of its own.
 
     PYTHONPATH=benchmarks python -m zoo.diagnose [NAME ...] [--core] [--exports dynamo-18] [--unfolded]
 

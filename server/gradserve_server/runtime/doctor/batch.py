@@ -6,8 +6,6 @@ as for convolutions, recurrence and positions, or where attention runs along the
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from gradserve.errors import GradserveError
 from gradserve_server.graph.values import is_op, opset_of
 from gradserve_server.runtime.doctor.patient import Patient
@@ -54,13 +52,15 @@ def _softmax_runs_along(patient: Patient, both: Mapping[str, Array], alone: Mapp
     model = patient.switched
     if model is None:
         return False
-    softmaxes = [node for node in model.graph if is_op(node, "Softmax", "LogSoftmax")]
-    last = -1 if opset_of(model) >= EACH_ROW else 1
-    names = {node.inputs[0].name or "": node.attributes.get_int("axis", last) for node in softmaxes if node.inputs[0]}
-    watch = Watch(model, names, patient.settings["threads"])
+    is_over_one = opset_of(model) >= EACH_ROW
+    axes = dict[str, slice]()
+    for node in model.graph:
+        if is_op(node, "Softmax", "LogSoftmax") and node.inputs[0] is not None:
+            axis = node.attributes.get_int("axis", -1 if is_over_one else 1)
+            axes[node.inputs[0].name or ""] = slice(axis, (axis + 1 or None) if is_over_one else None)
+    watch = Watch(model, axes, patient.settings["threads"])
     try:
-        sizes = [{name: watched[name].shape for name in names} for watched in (watch.run(both), watch.run(alone))]
+        two, one = watch.run(both), watch.run(alone)
     except GradserveError:
         return False
-    behind = (lambda shape, axis: shape[axis:]) if last == 1 else (lambda shape, axis: shape[axis])
-    return any(behind(sizes[0][name], axis) != behind(sizes[1][name], axis) for name, axis in names.items())
+    return any(two[name].shape[over] != one[name].shape[over] for name, over in axes.items())

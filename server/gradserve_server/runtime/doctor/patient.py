@@ -17,6 +17,7 @@ from gradserve_server.graph.inference_form.convert_opset import CannotConvert, c
 from gradserve_server.graph.inference_form.switch_mode import switch_mode
 from gradserve_server.graph.load import MIN_OPSET
 from gradserve_server.graph.values import opset_of
+from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.doctor.own_statistics import own_statistics
 from gradserve_server.runtime.doctor.samples import Samples, given_samples, made_up_samples
 from gradserve_server.runtime.model import Model
@@ -37,6 +38,8 @@ class Patient:
     """Of `Model`."""
     inputs: Mapping[str, npt.ArrayLike] | None = None
     """Given samples."""
+    caller: Caller = ANYONE
+    """Who waits for what is found."""
     notes: list[str] = field(default_factory=list)
     """What cannot be looked at."""
     refused: str = ""
@@ -112,7 +115,9 @@ class Patient:
 
         Raises:
             RunFailed: It does not run.
+            CallCancelled, DeadlineExceeded: Nobody waits for it any more.
         """
+        self.caller.check()
         if self.original is not None:
             return self.original.run(feeds)
         return self.served.predict(feeds, ()) if self.served is not None else {}
