@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 SEED = 1
+"""With 0, ResNet-50's samples are too near kinks to verify anything."""
 HERE = Path(__file__).parent
 COLUMNS = ("network", "exporter", "seconds", "memory", "file", "outputs", "gradients", "doubt")
 
@@ -46,9 +47,6 @@ class Network:
 NETWORKS = {
     "resnet50": Network("ResNet"),
     "mobilenetv2": Network("MobileNetV2"),
-    "efficientnet_b0": Network(
-        "EfficientNet", {"width_coefficient": 1.0, "depth_coefficient": 1.0, "hidden_dim": 1280, "image_size": 224}
-    ),
     "convnext_tiny": Network("ConvNext"),
     "vit_b16": Network("ViT"),
     "swin_t": Network("Swin"),
