@@ -16,6 +16,7 @@ NORMALIZED = "s, m1, v1 = BatchNormalization<training_mode=1>(x, gain, offset, m
 WEIGHTS = {
     "ends": np.array([0, 1]),
     "first": np.array([0]),
+    "one_of_it": np.array([1, 3, 8, 8]),
     "second": np.array([1]),
     "middle": np.array([1, 2]),
     "rest": np.array([0, 2, 3]),
@@ -30,6 +31,7 @@ WEIGHTS = {
 }
 UNBATCHED = {
     "a picture": (f"u = Unsqueeze(x, first) {PICTURE}", "float[3,8,8] x", "float[5] y"),
+    "a picture that is reshaped": (f"u = Reshape(x, one_of_it) {PICTURE}", "float[3,8,8] x", "float[5] y"),
     "a picture of any size, channels last": (
         f"t = Transpose<perm=[2,0,1]>(x) u = Unsqueeze(t, first) {PICTURE}",
         "float[s0,s1,3] x",
