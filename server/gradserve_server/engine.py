@@ -321,9 +321,21 @@ class Engine:
         """Inputs, outputs, image description and gradient backend. See `gradserve.Client.inspect`."""
         return self.model(model, version).description
 
-    def doctor(self, model: str, inputs: Mapping[str, npt.ArrayLike] | None = None, *, version: str = "") -> Diagnosis:
-        """What is wrong with a model of the repository, loaded or not. See `gradserve.Client.doctor`."""
-        return self._registry.examine(model, version, inputs)
+    def doctor(
+        self,
+        model: str,
+        inputs: Mapping[str, npt.ArrayLike] | None = None,
+        *,
+        version: str = "",
+        caller: Caller = ANYONE,
+    ) -> Diagnosis:
+        """What is wrong with a model of the repository, loaded or not. See `gradserve.Client.doctor`.
+
+        It ends early, and so does its process, once the caller has gone or the engine is closed.
+        """
+        gone = caller.should_stop or (lambda: False)
+        caller = replace(caller, should_stop=lambda: self._closed.is_set() or gone())
+        return self._registry.examine(model, version, inputs, caller)
 
     # ---- models ------------------------------------------------------------------------------------------------------
 

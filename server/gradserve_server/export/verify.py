@@ -100,16 +100,23 @@ def verify(engine: Engine, model: str, network: Exportable, feeds: Mapping[str, 
     served = _served(engine, model, feeds, cotangents, exact, kept)
     checks = []
     for what, expected in truth.items():
-        doubt = max(difference(expected, other.get(what)) for other in doubts)
+        doubt = max(difference_of_samples(expected, other.get(what)) for other in doubts)
         allowed = max(TOLERANCE, DOUBT_FACTOR * doubt)
         checks.append(
-            Check(what, expected.shape, difference(expected, served[what]), doubt, allowed, is_zero=not expected.any())
+            Check(
+                what,
+                expected.shape,
+                difference_of_samples(expected, served[what]),
+                doubt,
+                allowed,
+                is_zero=not expected.any(),
+            )
         )
     _judge(checks, network.framework)
     return checks
 
 
-def difference(expected: Array, got: Array) -> float:
+def difference_of_samples(expected: Array, got: Array) -> float:
     """The relative difference in the L2 norm of the sample that differs most; infinite for other shapes, and for NaN."""
     if expected.shape != got.shape:
         return math.inf

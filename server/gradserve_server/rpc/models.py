@@ -7,6 +7,7 @@ from gradserve.tensors import named_from_wire
 from gradserve.v1 import model_service_pb2 as pb
 from gradserve.v1.model_service_pb2_grpc import ModelServiceServicer
 from gradserve_server.engine import Engine
+from gradserve_server.rpc.callers import caller_of
 
 
 class ModelServicer(ModelServiceServicer):
@@ -24,11 +25,12 @@ class ModelServicer(ModelServiceServicer):
         """Inputs, outputs, image description, gradient backend."""
         return wire.description_to_wire(self._engine.inspect(request.model.name, version=request.model.version))
 
-    def Doctor(self, request: pb.DoctorRequest, context: grpc.ServicerContext) -> pb.DoctorResponse:  # noqa: ARG002, N802
+    def Doctor(self, request: pb.DoctorRequest, context: grpc.ServicerContext) -> pb.DoctorResponse:  # noqa: N802
         """What is wrong with a model."""
         inputs = named_from_wire(request.inputs) if request.inputs else None
+        name, version = request.model.name, request.model.version
         response = pb.DoctorResponse()
-        mirror.fill(response.diagnosis, self._engine.doctor(request.model.name, inputs, version=request.model.version))
+        mirror.fill(response.diagnosis, self._engine.doctor(name, inputs, version=version, caller=caller_of(context)))
         return response
 
     def ListModels(self, request: pb.ListModelsRequest, context: grpc.ServicerContext) -> pb.ListModelsResponse:  # noqa: ARG002, N802

@@ -31,6 +31,11 @@ class Caller:
     arrived: float | None = None
     """When it began to wait, by `time.monotonic()`; None: when it asks for its run."""
 
+    def check(self) -> None:
+        """Raises what `refusal` gives."""
+        if (refusal := self.refusal()) is not None:
+            raise refusal
+
     def refusal(self) -> Exception | None:
         """Why a run should not be begun any more, if so."""
         if time.monotonic() >= self.deadline:

@@ -12,6 +12,7 @@ from gradserve_server.config import EngineConfig
 from gradserve_server.graph.contained.files import MIB
 from gradserve_server.graph.contained.limits import Limits
 from gradserve_server.graph.derivatives import Backend, Policy
+from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.device import Device
 from gradserve_server.runtime.doctor import examine
 from gradserve_server.runtime.events import Observer, nobody
@@ -90,24 +91,31 @@ class Loader:
         warm_up(model, entry.folder)
         return model
 
-    def examine(self, entry: Entry, version: int, inputs: Mapping[str, npt.ArrayLike] | None = None) -> Diagnosis:
+    def examine(
+        self,
+        entry: Entry,
+        version: int,
+        inputs: Mapping[str, npt.ArrayLike] | None = None,
+        caller: Caller = ANYONE,
+    ) -> Diagnosis:
         """What the doctor says of a version: in a trial process, if models are tried there.
 
         Args:
             entry: The model.
             version: One of its files.
             inputs: Samples to run it on; made up by default.
+            caller: Who waits for it.
 
         Raises:
+            CallCancelled, DeadlineExceeded: The caller has gone.
             InvalidTensor, UnknownInput: The samples do not fit the model.
             InvalidModel: The trial process does not survive it.
             LimitExceeded: It does not fit into the memory beside the models that are served.
         """
         file, what = entry.files[version], f"model '{entry.name}' version {version}: an examination"
         with self._budget.reserved(EXAMINED_BYTES * _bytes_on_disk(file, entry), what):
-            if self._examiner is not None:
-                return self._examiner.examine(entry.name, version, file, inputs=inputs, **self._settings(entry))
-            return examine(entry.name, version, file, inputs=inputs, **self._settings(entry))
+            made_by = examine if self._examiner is None else self._examiner.examine
+            return made_by(entry.name, version, file, inputs=inputs, caller=caller, **self._settings(entry))
 
     def _settings(self, entry: Entry) -> dict[str, Any]:
         """Of `Model`, but for what it shares with others."""

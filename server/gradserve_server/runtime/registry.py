@@ -16,6 +16,7 @@ import numpy.typing as npt
 from gradserve.descriptions import ModelState, ModelStatus
 from gradserve.diagnosis import Diagnosis
 from gradserve.errors import GradserveError, InvalidParameter, ModelNotFound, ServerUnavailable
+from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.loading import Loader
 from gradserve_server.runtime.model import Model
 from gradserve_server.runtime.overrides import Override, overridden
@@ -179,7 +180,13 @@ class Registry:
             self._serve(name, slot, {})
         _log.info("model '%s': unloaded", name)
 
-    def examine(self, name: str, version: str = "", inputs: Mapping[str, npt.ArrayLike] | None = None) -> Diagnosis:
+    def examine(
+        self,
+        name: str,
+        version: str = "",
+        inputs: Mapping[str, npt.ArrayLike] | None = None,
+        caller: Caller = ANYONE,
+    ) -> Diagnosis:
         """What the doctor says of a model, as the repository has it now. See `Loader.examine`.
 
         Raises:
@@ -190,7 +197,7 @@ class Registry:
         if found is None:
             msg = f"model '{name}': expected one of the versions {sorted(entry.files)}, got '{version}'"
             raise ModelNotFound(msg)
-        return self._loader.examine(entry, found, inputs)
+        return self._loader.examine(entry, found, inputs, caller)
 
     def close(self) -> None:
         """Lets go of every model, and loads none any more."""

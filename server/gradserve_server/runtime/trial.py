@@ -28,6 +28,7 @@ from gradserve import errors
 from gradserve.diagnosis import Diagnosis, from_plain, to_plain
 from gradserve.errors import BackendMissing, GradserveError, InvalidModel
 from gradserve_server.runtime.block_size import block_size
+from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.doctor import examine
 from gradserve_server.runtime.model import Model
 from gradserve_server.runtime.model_config import empty_config
@@ -38,6 +39,9 @@ from gradserve_server.runtime.warmup import warm_up
 
 START_SECONDS = 120.0
 """That the process has to start: a second, on a machine that does nothing else."""
+
+PATIENCE = 0.1
+"""Seconds after which a caller who waits is asked whether it still does."""
 
 MAX_ANSWER = 64 * 2**10
 """Bytes of what the process may say about a model that it loads."""
@@ -102,34 +106,54 @@ class Trial:
         """
         self._answer(_load, name, config, {"name": name, "version": version, "file": file, **settings}, folder)
 
-    def examine(self, name: str, version: int, file: Path, *, config: Any = None, **settings: Any) -> Diagnosis:
+    def examine(
+        self, name: str, version: int, file: Path, *, config: Any = None, caller: Caller = ANYONE, **settings: Any
+    ) -> Diagnosis:
         """Has the doctor look at a model there.
+
+        The process is ended once the caller does not want to know any more.
 
         Args:
             name: See `runtime.doctor.examine`.
             version: See `runtime.doctor.examine`.
             file: See `runtime.doctor.examine`.
             config: See `Model`.
+            caller: Who waits for it.
             **settings: See `runtime.doctor.examine`, samples included.
 
         Raises:
             InvalidModel: The process does not survive it.
             GradserveError: As `examine` does.
             BackendMissing: The process does not start.
+            CallCancelled, DeadlineExceeded: The caller has gone.
         """
-        found = self._answer(_examine, name, config, {"name": name, "version": version, "file": file, **settings})
+        model = {"name": name, "version": version, "file": file, **settings}
+        found = self._answer(_examine, name, config, model, caller=caller)
         try:
             return from_plain(found)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             msg = f"model '{name}': expected a diagnosis, got nonsense in a trial process"
             raise InvalidModel(msg) from error
 
-    def _answer(self, task: "_Run", name: str, config: Any, model: dict[str, Any], folder: Path | None = None) -> Any:
+    def _answer(
+        self,
+        task: "_Run",
+        name: str,
+        config: Any,
+        model: dict[str, Any],
+        folder: Path | None = None,
+        caller: Caller = ANYONE,
+    ) -> Any:
         plain = config.SerializeToString() if config is not None else None
-        with self, self._lock:
-            outcome = self._try(
-                pickle.dumps((task.__name__, self._limits, plain, folder, model)), _TASKS[task.__name__].most
-            )
+        request = pickle.dumps((task.__name__, self._limits, plain, folder, model))
+        while not self._lock.acquire(timeout=PATIENCE):
+            caller.check()
+        try:
+            outcome = self._try(request, _TASKS[task.__name__].most, caller)
+        finally:
+            if not self._users:
+                self._stop()
+            self._lock.release()
         if isinstance(outcome, str):
             msg = f"model '{name}': expected a file that loads, got {outcome} in a trial process"
             raise InvalidModel(msg)
@@ -137,20 +161,24 @@ class Trial:
             raise _error(name, outcome)
         return outcome.get("result")
 
-    def _try(self, request: bytes, most: int) -> dict[str, Any] | str:
+    def _try(self, request: bytes, most: int, caller: Caller) -> dict[str, Any] | str:
         """What became of a model: a result, an error, or in words how the process ended."""
-        outcome = self._ask(request, most)
+        outcome = self._ask(request, most, caller)
         if isinstance(outcome, str) and self._process is not None and self._process.died and self._process.tried > 1:
             # It may be for what an earlier model left behind.
             self._stop()
-            outcome = self._ask(request, most)
+            outcome = self._ask(request, most, caller)
         if isinstance(outcome, str):
             self._stop()
         return outcome
 
-    def _ask(self, request: bytes, most: int) -> dict[str, Any] | str:
+    def _ask(self, request: bytes, most: int, caller: Caller) -> dict[str, Any] | str:
         self._process = self._process or _Process()
-        return self._process.ask(request, self._limits.seconds, most)
+        try:
+            return self._process.ask(request, self._limits.seconds, most, caller)
+        except BaseException:  # it did not start, or nobody waits for its answer any more
+            self._stop()
+            raise
 
     def _stop(self) -> None:
         if self._process is not None:
@@ -201,26 +229,32 @@ class _Process:
         """Whether it ended by itself."""
         return self._child.poll() is not None
 
-    def ask(self, request: bytes, seconds: float, most: int) -> dict[str, Any] | str:
-        """Has it load a model, or examine it. Returns as `Trial._try`."""
+    def ask(self, request: bytes, seconds: float, most: int, caller: Caller) -> dict[str, Any] | str:
+        """Has it load a model, or examine it. Returns as `Trial._try`; raises once the caller has gone."""
         _learn_about_the_runtime()
         if not self._started:
-            if self._receive(START_SECONDS, MAX_ANSWER) != {}:
+            if self._receive(START_SECONDS, MAX_ANSWER, caller) != {}:
                 raise _does_not_start(self._end())
             self._started = True
         self.tried += 1
         with suppress(OSError):  # it is gone: what it says is its end
             self._here.send_bytes(request)
-        answer = self._receive(seconds, most)
+        answer = self._receive(seconds, most, caller)
         if answer is TimeoutError:
             return f"none after {seconds:g} s (load_timeout_seconds)"
         return answer if isinstance(answer, dict) else self._end()
 
-    def _receive(self, seconds: float, most: int) -> Any:
+    def _receive(self, seconds: float, most: int, caller: Caller) -> Any:
         """What it says; TimeoutError if it says nothing in time, None if it says nothing any more."""
-        with suppress(OSError, EOFError, ValueError):
-            return json.loads(self._here.recv_bytes(most)) if self._here.poll(seconds) else TimeoutError
-        return None
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            with suppress(OSError, EOFError, ValueError):
+                if not self._here.poll(min(left, PATIENCE)):
+                    caller.check()
+                    continue
+                return json.loads(self._here.recv_bytes(most))
+            return None
+        return TimeoutError
 
     def _end(self) -> str:
         """How it ended, or was ended for saying what it cannot say."""

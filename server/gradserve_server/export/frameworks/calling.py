@@ -3,12 +3,16 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 from gradserve.errors import InvalidParameter
 from gradserve_server.export.settings import Input
 
 __all__ = ["Call", "Flat", "choose", "name_inputs"]
+
+NEAR = 0.75
+"""How alike a new name and one of forward's are that are taken for one with a typing error: "pixel_value"."""
 
 Call = Callable[[Any, Mapping[str, Any], bool], Any]
 """Of a network with tensors by input, in training form or not."""
@@ -26,7 +30,7 @@ def name_inputs(network: Any, inputs: Sequence[Input]) -> list[Input]:
     """Names for the inputs that have none: those of `forward`, in order.
 
     Raises:
-        InvalidParameter: None are given, or some of the names are those of `forward`, and some are not.
+        InvalidParameter: None are given, or some of the names are those of `forward`, and some are not, or nearly.
     """
     parameters = _parameters(network)
     if not inputs:
@@ -44,6 +48,10 @@ def name_inputs(network: Any, inputs: Sequence[Input]) -> list[Input]:
         other = next(name for name in names if name not in parameters)
         msg = f"input '{other}': expected one of forward's {', '.join(parameters)}, because '{known[0]}' is"
         raise InvalidParameter(msg)
+    for name in names:
+        if not known and get_close_matches(name, parameters, cutoff=NEAR):
+            msg = f"input '{name}': expected one of forward's {', '.join(parameters)}, or a name that is not nearly one"
+            raise InvalidParameter(msg)
     return list(inputs)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gradserve.diagnosis import Finding
+from gradserve_server.graph.doctor.batch import has_no_batch
 from gradserve_server.graph.doctor.finding import finding
 from gradserve_server.graph.doctor.subject import Subject
 from gradserve_server.graph.values import constant, is_float, is_op, shape_of
@@ -35,7 +36,8 @@ def interface(subject: Subject) -> Iterator[Finding]:
             yield from _input(subject, value)
     inputs = subject.model.graph.inputs
     fixed = [value for value in inputs if _has_fixed_batch(value)]
-    if len(fixed) == sum(len(shape_of(value) or ()) > 1 for value in inputs) > 0:  # else it is the others' that is open
+    others_are_open = len(fixed) < sum(len(shape_of(value) or ()) > 1 for value in inputs)
+    if fixed and not others_are_open and not has_no_batch(subject.model.graph):
         yield finding("batch-fixed", fixed[0].name or "", ", ".join(f"'{v.name}' {_spell(v)}" for v in fixed))
 
 

@@ -5,6 +5,7 @@ the same trial process. What the file claims is found first, then what it does.
 """
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy.typing as npt
 
 from gradserve.descriptions import ImageDescription
 from gradserve.diagnosis import Diagnosis, Finding, Severity
-from gradserve.errors import GradserveError, InvalidModel, InvalidRequest, RunFailed
+from gradserve.errors import CallCancelled, DeadlineExceeded, GradserveError, InvalidModel, InvalidRequest, RunFailed
 from gradserve_server.graph import doctor
 from gradserve_server.graph.doctor import Subject, finding, in_order
 from gradserve_server.graph.load import load
+from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.doctor.gradients import gradients
 from gradserve_server.runtime.doctor.patient import Patient
 from gradserve_server.runtime.doctor.predictions import predictions
@@ -33,6 +35,7 @@ def examine(
     file: Path,
     *,
     inputs: Mapping[str, npt.ArrayLike] | None = None,
+    caller: Caller = ANYONE,
     **settings: Any,
 ) -> Diagnosis:
     """Examines a model.
@@ -42,9 +45,11 @@ def examine(
         version: Of the model.
         file: The ONNX file.
         inputs: Samples as the model takes them, with their batch axis; made up by default.
+        caller: Who waits for it; asked before each run of the file and each part of the examination.
         **settings: See `runtime.model.Model`, but for what it shares with others.
 
     Raises:
+        CallCancelled, DeadlineExceeded: The caller has gone.
         InvalidTensor, UnknownInput: Given samples do not fit the model.
         BackendMissing: No onnxruntime, or more than one.
     """
@@ -57,9 +62,9 @@ def examine(
     subject = Subject(source, newest_opset(), images)
     findings = doctor.examine(subject)
     scheduler = Scheduler(max_batch=1, max_queue=1)  # of its own: nobody waits for these runs
-    patient = Patient(name, version, file, subject, scheduler, settings, inputs)
-    measured = _measure(patient) if patient.runs else _Measured()
-    scheduler.close()
+    patient = Patient(name, version, file, subject, scheduler, settings, inputs, caller)
+    with closing(scheduler):
+        measured = _measure(patient) if patient.runs else _Measured()
     findings += measured.findings
     if patient.refused and not any(one.severity is Severity.ERROR for one in findings):
         findings.append(finding("load-refused", detail=patient.refused))
@@ -88,22 +93,26 @@ class _Measured:
 
 def _measure(patient: Patient) -> _Measured:
     measured = _Measured()
-    if patient.samples is None:
+    samples = patient.samples
+    patient.caller.check()
+    if samples is None:
         return measured
-    measured.samples = patient.samples.count
+    measured.samples = samples.count
     try:
         measured.findings += predictions(patient)
+        patient.caller.check()
         measured.statistics, measured.activity, seen = measure(patient)
         measured.findings += seen
+        patient.caller.check()
         measured.findings += gradients(patient)
-    except InvalidRequest:
+    except (InvalidRequest, CallCancelled, DeadlineExceeded):
         raise
     except RunFailed as error:
         measured.findings.append(finding("run-failed", detail=str(error)))
     except GradserveError as error:  # what a file makes onnxruntime break off with is not known beforehand
         patient.notes.append(f"broke off: {error}")
-    if patient.samples.given:
-        measured.findings += _outside(patient.samples, patient.subject.images)
+    if samples.given:
+        measured.findings += _outside(samples, patient.subject.images)
     return measured
 
 

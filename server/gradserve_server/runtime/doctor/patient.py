@@ -1,7 +1,7 @@
 """A model under examination: the file as it is, its switched form with every BatchNormalization in it, what is served."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from gradserve_server.graph.inference_form.convert_opset import CannotConvert, c
 from gradserve_server.graph.inference_form.switch_mode import switch_mode
 from gradserve_server.graph.load import MIN_OPSET
 from gradserve_server.graph.values import opset_of
+from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.doctor.own_statistics import own_statistics
 from gradserve_server.runtime.doctor.samples import Samples, given_samples, made_up_samples
 from gradserve_server.runtime.model import Model
@@ -37,6 +38,8 @@ class Patient:
     """Of `Model`."""
     inputs: Mapping[str, npt.ArrayLike] | None = None
     """Given samples."""
+    caller: Caller = ANYONE
+    """Who waits for what is found."""
     notes: list[str] = field(default_factory=list)
     """What cannot be looked at."""
     refused: str = ""
@@ -88,19 +91,33 @@ class Patient:
         Raises:
             InvalidTensor, UnknownInput: Given samples do not fit.
         """
-        if self.inputs is not None:
-            return given_samples(self.subject.file.model, self.inputs)
-        found = made_up_samples(self.subject.file.model, self.run)
+        model = self.subject.model  # with shapes
+        found = given_samples(model, self.inputs) if self.inputs is not None else made_up_samples(model, self.run)
         if found is None:
             self.notes.append("runs on no random input that could be made up: give it data")
-        return found
+        return found if found is None or self._takes_fewer(found) else replace(found, count=1, batched=False)
+
+    def _takes_fewer(self, samples: Samples) -> bool:
+        """A batch can be of any size: an axis that must be longer than 2, where it was long enough, is none."""
+        if not samples.batched or samples.fixed is not None or samples.called_batch or not self.runs:
+            return True
+        return not self._breaks_off(samples.first(2)) or self._breaks_off(samples.arrays)
+
+    def _breaks_off(self, feeds: dict[str, Array]) -> bool:
+        try:
+            self.run(feeds)
+        except GradserveError:
+            return True
+        return False
 
     def run(self, feeds: dict[str, Array]) -> dict[str, Array]:
         """The file's own predictions, or, where it does not run as it is, those that are served.
 
         Raises:
             RunFailed: It does not run.
+            CallCancelled, DeadlineExceeded: Nobody waits for it any more.
         """
+        self.caller.check()
         if self.original is not None:
             return self.original.run(feeds)
         return self.served.predict(feeds, ()) if self.served is not None else {}

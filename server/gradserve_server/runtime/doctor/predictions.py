@@ -7,6 +7,7 @@ import numpy as np
 from gradserve.diagnosis import Finding
 from gradserve.errors import RunFailed
 from gradserve_server.graph.doctor import finding
+from gradserve_server.runtime.doctor.batch import why_no_batch
 from gradserve_server.runtime.doctor.patient import Patient
 from gradserve_server.runtime.session import Array
 from gradserve_server.runtime.verify import TOLERANCES, difference, has_floats, largest_change
@@ -57,7 +58,11 @@ def _neighbours(patient: Patient, both: Mapping[str, Array]) -> Iterator[Finding
         return
     first = {name: array[:1] for name, array in both.items() if array.ndim and len(array) == 2}
     alone = {name: array for name, array in alone.items() if name in first and array.shape == first[name].shape}
-    for name in _differing(alone, first):
+    differing = _differing(alone, first)
+    if differing and (reason := why_no_batch(patient)):
+        patient.notes.append(f"the first axis is not taken for the batch: {reason}")
+        return
+    for name in differing:
         yield finding("batch-dependent", name, _worst(alone, first, [name]))
 
 

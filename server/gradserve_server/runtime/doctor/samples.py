@@ -1,6 +1,5 @@
 """What the dynamic checks run on: given arrays, or random ones that the model takes."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -9,15 +8,13 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from gradserve.errors import GradserveError, InvalidTensor
-from gradserve_server.graph.values import shape_of
+from gradserve_server.graph.doctor.batch import Batch, batch_of, has_no_batch
 from gradserve_server.runtime.feeds import check_feeds, describe_tensor
 from gradserve_server.runtime.session import Array
 from gradserve_server.runtime.verify import SIZES, has_floats, random_feeds
 
 MADE_UP = 8
 """Samples where none are given, of a model with an open batch."""
-_BATCH = re.compile("b|n|batch.*", re.IGNORECASE)
-"""What people call the batch axis."""
 RUN = 4
 """Samples of one run, where the batch is open: all layers of a network at once must fit into memory."""
 
@@ -34,6 +31,8 @@ class Samples:
     """The batch size that the model insists on; None for any."""
     batched: bool = True
     """Whether axis 0 of every input is the batch."""
+    called_batch: bool = False
+    """Whether its name says so."""
 
     def first(self, count: int) -> dict[str, Array]:
         """The first samples: as many as are wanted, or as the model insists on."""
@@ -55,7 +54,8 @@ def given_samples(model: ir.Model, arrays: Mapping[str, npt.ArrayLike]) -> Sampl
     Raises:
         InvalidTensor, UnknownInput: They do not fit the model, are none, or have NaN in them.
     """
-    fixed, batched = _batch(model)
+    batch = batch_of(model.graph)
+    fixed = batch.size if batch else None
     tensors = [describe_tensor(value) for value in model.graph.inputs]
     opened = [
         tensor if fixed is None else type(tensor)(tensor.name, tensor.dtype, ("N", *tensor.shape[1:])) for tensor in tensors
@@ -63,12 +63,18 @@ def given_samples(model: ir.Model, arrays: Mapping[str, npt.ArrayLike]) -> Sampl
     feeds = check_feeds(opened, arrays)
     for name, array in feeds.items():
         _check_numbers(name, array)
-    count = min((len(array) for array in feeds.values() if array.ndim), default=1) if batched else 1
+    count = min((len(array) for array in feeds.values() if array.ndim), default=1) if batch else 1
     if fixed is not None and count:
         wanted = -(-count // fixed) * fixed
         feeds = {name: np.resize(array, (wanted, *array.shape[1:])) for name, array in feeds.items()}
         count = wanted
-    return Samples(feeds, count, given=True, fixed=fixed, batched=batched)
+    return _samples(feeds, count, batch, given=True)
+
+
+def _samples(feeds: dict[str, Array], count: int, batch: Batch | None, *, given: bool) -> Samples:
+    if batch is None:
+        return Samples(feeds, 1, given=given, batched=False)
+    return Samples(feeds, count, given=given, fixed=batch.size, called_batch=batch.is_called_so)
 
 
 def _check_numbers(name: str, array: Array) -> None:
@@ -89,29 +95,13 @@ def made_up_samples(model: ir.Model, run: Callable[[dict[str, Array]], object]) 
         model: Whose inputs they fit.
         run: Tries them.
     """
-    fixed, batched = _batch(model)
-    count = fixed if fixed is not None else MADE_UP if batched else 1
+    batch, none = batch_of(model.graph), has_no_batch(model.graph)
     for size in SIZES:
+        count = (batch.size or MADE_UP) if batch else size if none else 1
         try:
             feeds = random_feeds(model, size, count)
             run(feeds)
         except (GradserveError, ValueError, TypeError):
             continue
-        return Samples(feeds, count, given=False, fixed=fixed, batched=batched)
+        return _samples(feeds, count, batch, given=False)
     return None
-
-
-def _is_called_batch(size: int | str | None) -> bool:
-    return isinstance(size, str) and _BATCH.fullmatch(size) is not None
-
-
-def _batch(model: ir.Model) -> tuple[int | None, bool]:
-    """The batch size, if it is fixed, and whether axis 0 of every input is the batch."""
-    shapes = [shape_of(value) or () for value in model.graph.inputs]
-    firsts = {shape[0] if shape else "" for shape in shapes}
-    if len(firsts) != 1 or (first := firsts.pop()) == "":
-        return None, False
-    others = [size for shape in shapes for size in shape[1:]]
-    if any(map(_is_called_batch, others)) and not _is_called_batch(first):  # [T,N,C] of recurrent networks
-        return None, False
-    return (first, True) if isinstance(first, int) else (None, True)
