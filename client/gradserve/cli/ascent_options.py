@@ -245,7 +245,7 @@ def add_reports(parser: argparse.ArgumentParser) -> None:
     option(
         "--zoom", type=options.whole(1), metavar="N", help=f"each pixel as N x N (default: up to {images.VIEW_SIZE} pixels)"
     )
-    option("--preview", action="store_true", help="draw the latest images in the terminal while they change")
+    options.add_preview(option, "the latest images")
     option("--jobs", type=options.whole(1), default=8, metavar="N", help="ascents at a time (default: %(default)s)")
 
 
