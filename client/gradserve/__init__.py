@@ -13,6 +13,7 @@ from gradserve import (
     parameterizations,
     presets,
     projections,
+    regularizers,
     stopping,
     transforms,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "parameterizations",
     "presets",
     "projections",
+    "regularizers",
     "stopping",
     "transforms",
 ]

@@ -12,6 +12,7 @@ from gradserve.checkpoints import Checkpoint
 from gradserve.optimizers import Optimizer
 from gradserve.parameterizations import Alpha, Parameterization, Shared
 from gradserve.projections import Projection
+from gradserve.regularizers import Regularizer
 from gradserve.stopping import Keep, StopAt
 from gradserve.transforms import Transform
 
@@ -131,6 +132,8 @@ class AscentSettings(TypedDict, total=False):
     """"none" by default."""
     weight_decay: float
     """After each step this share of the distance to the described mean (else 0) is taken away: 0 to 1 (0)."""
+    regularizers: Sequence[Regularizer]
+    """What is done to each image after that: blurs, and pixels that go back to the mean (`gradserve.regularizers`; none)."""
     jitter: int
     """Largest random shift, each way, along every axis, with wrap-around (0)."""
     bounds: tuple[npt.ArrayLike, npt.ArrayLike] | None

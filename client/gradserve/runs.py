@@ -143,19 +143,31 @@ class Run:
         dead = None if self.last is None else self.last.dead
         return dead is not None and bool(dead[index])
 
+    def tile(self, index: int, step: Step | None = None, zoom: int | None = None) -> tuple[images.Picture, str]:
+        """An image, enlarged, with its caption: what it is, at which step where that is not the last, its value.
+
+        Args:
+            index: Which.
+            step: The report that has it; by default the latest.
+            zoom: Each pixel as so many, each way; by default as many as `images.VIEW_SIZE` allows.
+        """
+        step = step or self.frames[-1]
+        assert step.image is not None
+        alpha = None if step.alpha is None else step.alpha[index]
+        picture = images.enlarge(images.to_picture(step.image[index], self.description, alpha=alpha), zoom)
+        number = f" #{index}" if self.count > 1 else ""
+        is_over = self.last is not None and self.last.stop_reason is not None
+        at = f"step {step.index}: " if len(self.frames) > 1 or not is_over else ""
+        dead = " dead" if self.is_dead(index) else ""
+        return picture, f"{self.title}{number}\n{at}{step.values[index]:.5g}{dead}"
+
     def _repr_png_(self) -> bytes | None:
         """What a notebook shows."""
         if not self.frames or not images.is_picture(self.pixels.shape[1:], self.description):
             return None
-        tiles = [(images.enlarge(self.picture(i)), f"{self.title}\n{self.last_value(i):.5g}") for i in range(self.count)]
-        shown = tiles[0][0] if len(tiles) == 1 else images.contact_sheet(tiles)
         file = io.BytesIO()
-        shown.save(file, "PNG")
+        images.contact_sheet([self.tile(index) for index in range(self.count)]).save(file, "PNG")
         return file.getvalue()
-
-    def last_value(self, index: int) -> float:
-        """The objective of the latest image of that number."""
-        return float(self.frames[-1].values[index])
 
 
 def label_of(objective: Objective, description: ModelDescription) -> str:

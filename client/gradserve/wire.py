@@ -28,11 +28,12 @@ from gradserve.objectives import Objective
 from gradserve.optimizers import Optimizer
 from gradserve.parameterizations import Alpha, Parameterization, Shared
 from gradserve.projections import Projection
+from gradserve.regularizers import Regularizer
 from gradserve.stopping import Keep, StopAt
 from gradserve.tensors import add_named, from_wire, named_from_wire, to_wire
 from gradserve.transforms import Transform
 from gradserve.v1 import gradient_service_pb2 as pb
-from gradserve.v1 import model_service_pb2, parameterization_pb2, transform_pb2
+from gradserve.v1 import model_service_pb2, parameterization_pb2, regularizer_pb2, transform_pb2
 
 # ---- ascents ---------------------------------------------------------------------------------------------------------
 
@@ -118,6 +119,8 @@ def ascent_from_wire(request: pb.AscendRequest) -> AscentSettings:
         settings["keep"] = mirror.read_enum(request, "keep", Keep)
     if request.transforms:
         settings["transforms"] = tuple(mirror.read_kind(Transform, transform) for transform in request.transforms)
+    if request.regularizers:
+        settings["regularizers"] = tuple(mirror.read_kind(Regularizer, one) for one in request.regularizers)
     if request.shared:
         settings["shared"] = tuple(mirror.read(Shared, shared) for shared in request.shared)
     if request.gradient_normalization:
@@ -173,6 +176,12 @@ def _transform_to_wire(transform: Transform) -> transform_pb2.Transform:
     return message
 
 
+def _regularizer_to_wire(regularizer: Regularizer) -> regularizer_pb2.Regularizer:
+    message = regularizer_pb2.Regularizer()
+    mirror.fill_kind(message, regularizer)
+    return message
+
+
 def _fill_alpha(message: Any, alpha: Alpha) -> None:
     message.SetInParent()
     mirror.fill(message, alpha)
@@ -224,6 +233,7 @@ _SETTING_TO_WIRE: dict[str, Callable[[pb.AscendRequest, Any], object]] = {
     "alpha": lambda request, value: None if value is None else _fill_alpha(request.alpha, value),
     "keep": lambda request, value: mirror.put_enum(request, "keep", Keep, value),
     "transforms": lambda request, value: request.transforms.extend(map(_transform_to_wire, value)),
+    "regularizers": lambda request, value: request.regularizers.extend(map(_regularizer_to_wire, value)),
     "image_size": lambda request, value: request.image_size.MergeFrom(pb.ImageSize(height=value[0], width=value[1])),
     "gradient_normalization": lambda request, value: mirror.put_enum(
         request, "gradient_normalization", GradientNormalization, value

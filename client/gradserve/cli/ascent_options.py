@@ -8,9 +8,10 @@ import numpy.typing as npt
 
 from gradserve import Adam, GradientNormalization, Noise, images, outputs
 from gradserve.cli import options
-from gradserve.cli.ascent_settings import OPTIMIZERS, PARAMETERIZATIONS, PROJECTIONS
+from gradserve.cli.ascent_settings import OPTIMIZERS, PARAMETERIZATIONS, PRESETS, PROJECTIONS
 from gradserve.parameterizations import Shared
 from gradserve.projections import Projection
+from gradserve.regularizers import GaussianBlur
 from gradserve.stopping import Keep
 
 _STEPS = 256
@@ -134,9 +135,10 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
     option("--steps", type=options.whole(1), default=_STEPS, metavar="N", help="updates to make (default: %(default)s)")
     option(
         "--preset",
-        choices=("lucid",),
-        help="parameterization, transforms, optimizer, start and redirected gradients of Lucid's feature visualization (it "
-        "made 512 steps); options given beside it go before",
+        choices=PRESETS,
+        help="settings as others have published them: parameterization, transforms, optimizer, start and redirected "
+        "gradients of Lucid's feature visualization (512 steps); or weight decay, blurs, sparseness, optimizer and start of "
+        "a row of Yosinski's Table 1 (500, 750, 1000, 1000 steps). Options beside it go before; --steps is never of it",
     )
     option(
         "--parameterization",
@@ -183,6 +185,24 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="SHARE",
         help="share of the distance to the described mean taken away after each step, 0 to 1 (default: 0)",
+    )
+    option(
+        "--blur-every",
+        type=_blur,
+        metavar="STEPS:RADIUS",
+        help="smooth the image every so many steps by a Gaussian of that standard deviation in pixels, as in 4:0.5",
+    )
+    option(
+        "--small-norms",
+        type=float,
+        metavar="PERCENTILE",
+        help="after each step, pixels nearer to the described mean than this percentile become it, 0 to 100",
+    )
+    option(
+        "--small-contributions",
+        type=float,
+        metavar="PERCENTILE",
+        help="the same for pixels whose difference from the mean adds less to the objective, either way, by the gradient",
     )
     option(
         "--jitter",
@@ -245,7 +265,7 @@ def add_reports(parser: argparse.ArgumentParser) -> None:
     option(
         "--zoom", type=options.whole(1), metavar="N", help=f"each pixel as N x N (default: up to {images.VIEW_SIZE} pixels)"
     )
-    option("--preview", action="store_true", help="draw the latest images in the terminal while they change")
+    options.add_preview(option, "the latest images")
     option("--jobs", type=options.whole(1), default=8, metavar="N", help="ascents at a time (default: %(default)s)")
 
 
@@ -297,6 +317,16 @@ def _shared(text: str) -> Shared:
         return Shared(options.whole(1)(images), options.whole(1)(factor))
     except argparse.ArgumentTypeError as error:
         msg = f"expected IMAGES/FACTOR, as in 1/4, got {text!r}"
+        raise argparse.ArgumentTypeError(msg) from error
+
+
+def _blur(text: str) -> GaussianBlur:
+    """The type of `--blur-every`."""
+    every, _, radius = text.partition(":")
+    try:
+        return GaussianBlur(float(radius), options.whole(1)(every))
+    except (ValueError, argparse.ArgumentTypeError) as error:
+        msg = f"expected STEPS:RADIUS, as in 4:0.5, got {text!r}"
         raise argparse.ArgumentTypeError(msg) from error
 
 

@@ -29,6 +29,7 @@ from gradserve.cli import inputs
 from gradserve.errors import InvalidTensor
 from gradserve.parameterizations import IMAGENET_COLOURS, Alpha, Fourier, Laplacian, Pixels
 from gradserve.projections import L2Ball, LInfBall, Projection
+from gradserve.regularizers import Regularizer, SmallContributions, SmallNorms
 from gradserve.stopping import Probability, Value
 
 OPTIMIZERS = {
@@ -42,11 +43,15 @@ OPTIMIZERS = {
 PARAMETERIZATIONS = {"pixels": Pixels, "fourier": Fourier, "laplacian": Laplacian}
 PROJECTIONS: Mapping[str, Callable[[float], Projection]] = {"linf": LInfBall, "l2": L2Ball}
 
+PRESETS = ("lucid", "yosinski-1", "yosinski-2", "yosinski-3", "yosinski-4")
+
 _OVER_A_PRESET = {
     "parameterization": ("parameterization",),
     "start": ("start", "noise"),
     "optimizer": ("optimizer", "learning_rate"),
     "redirect_relu_steps": ("redirect_relu_steps",),
+    "weight_decay": ("weight_decay",),
+    "regularizers": ("blur_every", "small_norms", "small_contributions"),
 }
 """Settings of a preset, and the options that say otherwise where they are given."""
 
@@ -81,6 +86,8 @@ def read(arguments: argparse.Namespace, description: ModelDescription, tensor: T
         settings["stop_at"] = Value(arguments.stop_at)
     if arguments.until_probability is not None:
         settings["stop_at"] = Probability(arguments.until_probability)
+    if regularizers := _regularizers(arguments):
+        settings["regularizers"] = regularizers
     if arguments.shared:
         settings["shared"] = tuple(arguments.shared)
     if arguments.alpha:
@@ -93,7 +100,7 @@ def read(arguments: argparse.Namespace, description: ModelDescription, tensor: T
         settings["parameterization"] = PARAMETERIZATIONS[arguments.parameterization](colours=colours)
     if arguments.preset:
         height, width = given_size(arguments, tensor) or size
-        settings = _with_preset(arguments, presets.lucid(height, width, channels), settings)
+        settings = _with_preset(arguments, _preset(arguments.preset, height, width, channels, tensor), settings)
     return cast("AscentSettings", settings)
 
 
@@ -102,6 +109,21 @@ def _check_pairs(arguments: argparse.Namespace) -> None:
     for name, other in _BELONGS_TO.items():
         if getattr(arguments, name) and not getattr(arguments, other):
             arguments.wrong(f"--{name.replace('_', '-')}: expected --{other} beside it, got none")
+
+
+def _regularizers(arguments: argparse.Namespace) -> tuple[Regularizer, ...]:
+    """In the order of Yosinski's toolbox."""
+    small = {SmallNorms: arguments.small_norms, SmallContributions: arguments.small_contributions}
+    blurs = () if arguments.blur_every is None else (arguments.blur_every,)
+    return (*blurs, *(kind(percentile) for kind, percentile in small.items() if percentile is not None))
+
+
+def _preset(name: str, height: int, width: int, channels: int, tensor: TensorDescription) -> AscentSettings:
+    kind, _, row = name.partition("-")
+    if kind == "lucid":
+        return presets.lucid(height, width, channels)
+    image = tensor.image
+    return presets.yosinski(int(row), 255.0 if image is None else image.high - image.low)
 
 
 def _with_preset(arguments: argparse.Namespace, preset: Any, settings: Any) -> Any:

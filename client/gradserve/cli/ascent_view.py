@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from gradserve import ModelDescription, StopReason
-from gradserve.cli import console, half_blocks
+from gradserve.cli import console, previews
 from gradserve.runs import Run
 
 _EARLY: dict[str, str] = {
@@ -25,10 +25,10 @@ class Bars:
 
     Args:
         runs: What to watch.
-        preview: Whether the latest images are drawn below.
+        preview: How the latest images are drawn below, by name (`previews`); empty: not at all.
     """
 
-    def __init__(self, runs: Sequence[Run], *, preview: bool = False) -> None:
+    def __init__(self, runs: Sequence[Run], *, preview: str = "") -> None:
         terminal = console.progress()
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -39,7 +39,10 @@ class Bars:
             console=terminal,
             disable=not terminal.is_terminal,
         )
-        self._pictures = half_blocks.Strip(runs, terminal.width, max(4, terminal.height // 2)) if preview else None
+        self._pictures: previews.Strip | None = None
+        if preview:
+            drawer = previews.drawer(preview, terminal)
+            self._pictures = previews.Strip(runs, terminal.width, max(4, terminal.height // 2), drawer)
         # More than fit on a screen: only those that run.
         self._crowded = len(runs) > (terminal.height // 2 if preview else terminal.height) - 3
         self._steps = {run: run.settings.get("steps", 0) for run in runs}

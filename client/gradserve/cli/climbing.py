@@ -72,7 +72,7 @@ def watch(
     runs: Sequence[Run],
     start: Callable[[Run], Iterator[Step]],
     *,
-    preview: bool,
+    preview: str,
     jobs: int = 1,
     take: Callable[[Run, Step], None] = lambda _run, _step: None,
 ) -> None:
@@ -82,7 +82,7 @@ def watch(
         verbs: Who does the work.
         runs: What to run.
         start: Begins one.
-        preview: Whether pictures are drawn.
+        preview: How pictures are drawn, by name; empty: not at all.
         jobs: How many at a time.
         take: Told of each report.
     """

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from gradserve.cli import server
+from gradserve.cli import previews, server
 
 OBJECTIVES = """\
 objectives (every index is 0-based; `gradserve inspect MODEL --layers` lists the layers):
@@ -60,6 +60,19 @@ def add_command(
 def add_json(parser: argparse.ArgumentParser) -> None:
     """`--json`."""
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of tables")
+
+
+def add_preview(add: Callable[..., argparse.Action], what: str) -> None:
+    """`--preview`."""
+    add(
+        "--preview",
+        nargs="?",
+        const=previews.AUTO,
+        default="",
+        choices=(previews.AUTO, *previews.DRAWERS),
+        help=f"draw {what} in the terminal while it changes: as pictures, where it is known to show them by one of these "
+        "protocols, else as half blocks; a name says how",
+    )
 
 
 def add_describe(parser: argparse.ArgumentParser) -> None:

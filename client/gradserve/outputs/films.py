@@ -48,7 +48,7 @@ def encoder() -> Any:
 def _frames(runs: Sequence[Run], style: Style) -> Iterator[images.Picture]:
     for number in range(max(len(run.frames) for run in runs)):
         rows = [
-            [stills.tile(run, index, run.frames[min(number, len(run.frames) - 1)], style)]
+            [run.tile(index, run.frames[min(number, len(run.frames) - 1)], style.zoom)]
             for run in runs
             for index in range(run.count)
         ]

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gradserve import images
-from gradserve.ascents import Step
 from gradserve.outputs.style import Style
 from gradserve.runs import Run
 
-__all__ = ["laid_out", "tile", "write"]
+__all__ = ["laid_out", "write"]
 
 _WIDEST = 8
 """Images of one objective side by side."""
@@ -50,17 +49,6 @@ def _in_lines(
     return [tile for line in lines.values() for tile in (*line, *[None] * (columns - len(line)))], columns
 
 
-def tile(run: Run, index: int, step: Step, style: Style) -> tuple[images.Picture, str]:
-    """An image of a report, enlarged, with its caption."""
-    assert step.image is not None
-    number = f" #{index}" if run.count > 1 else ""
-    frame = f"step {step.index}: " if len(run.frames) > 1 else ""
-    alpha = None if step.alpha is None else step.alpha[index]
-    dead = " dead" if run.is_dead(index) else ""
-    caption = f"{run.title}{number}\n{frame}{step.values[index]:.5g}{dead}"
-    return images.enlarge(images.to_picture(step.image[index], run.description, alpha=alpha), style.zoom), caption
-
-
 def _row(run: Run, index: int, style: Style) -> Iterator[tuple[images.Picture, str]]:
     for step in run.frames if style.film else run.frames[-1:]:
-        yield tile(run, index, step, style)
+        yield run.tile(index, step, style.zoom)

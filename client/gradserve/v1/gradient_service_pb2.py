@@ -27,60 +27,61 @@ from gradserve.v1 import objective_pb2 as gradserve_dot_v1_dot_objective__pb2
 from gradserve.v1 import optimizer_pb2 as gradserve_dot_v1_dot_optimizer__pb2
 from gradserve.v1 import parameterization_pb2 as gradserve_dot_v1_dot_parameterization__pb2
 from gradserve.v1 import projection_pb2 as gradserve_dot_v1_dot_projection__pb2
+from gradserve.v1 import regularizer_pb2 as gradserve_dot_v1_dot_regularizer__pb2
 from gradserve.v1 import stopping_pb2 as gradserve_dot_v1_dot_stopping__pb2
 from gradserve.v1 import tensor_pb2 as gradserve_dot_v1_dot_tensor__pb2
 from gradserve.v1 import transform_pb2 as gradserve_dot_v1_dot_transform__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#gradserve/v1/gradient_service.proto\x12\x0cgradserve.v1\x1a\x1dgradserve/v1/checkpoint.proto\x1a\x1cgradserve/v1/objective.proto\x1a\x1cgradserve/v1/optimizer.proto\x1a#gradserve/v1/parameterization.proto\x1a\x1dgradserve/v1/projection.proto\x1a\x1bgradserve/v1/stopping.proto\x1a\x19gradserve/v1/tensor.proto\x1a\x1cgradserve/v1/transform.proto\")\n\x08ModelRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"q\n\x0cInferRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.ModelRef\x12)\n\x06inputs\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12\x0f\n\x07outputs\x18\x03 \x03(\t\";\n\rInferResponse\x12*\n\x07outputs\x18\x01 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\"\x9c\x01\n\x0fGradientRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.ModelRef\x12)\n\x06inputs\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12*\n\tobjective\x18\x03 \x01(\x0b\x32\x17.gradserve.v1.Objective\x12\x0b\n\x03wrt\x18\x04 \x03(\t\"f\n\x10GradientResponse\x12$\n\x06values\x18\x01 \x01(\x0b\x32\x14.gradserve.v1.Tensor\x12,\n\tgradients\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\"\xac\x01\n\x1cVectorJacobianProductRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.ModelRef\x12)\n\x06inputs\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12-\n\ncotangents\x18\x03 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12\x0b\n\x03wrt\x18\x04 \x03(\t\"y\n\x1dVectorJacobianProductResponse\x12*\n\x07outputs\x18\x01 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12,\n\tgradients\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\"\xae\x01\n\x1cJacobianVectorProductRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.ModelRef\x12)\n\x06inputs\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12+\n\x08tangents\x18\x03 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12\x0f\n\x07outputs\x18\x04 \x03(\t\"x\n\x1dJacobianVectorProductResponse\x12*\n\x07outputs\x18\x01 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12+\n\x08tangents\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\"\xc8\x01\n\x1bHessianVectorProductRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.ModelRef\x12)\n\x06inputs\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12*\n\tobjective\x18\x03 \x01(\x0b\x32\x17.gradserve.v1.Objective\x12+\n\x08tangents\x18\x04 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\"\x9f\x01\n\x1cHessianVectorProductResponse\x12$\n\x06values\x18\x01 \x01(\x0b\x32\x14.gradserve.v1.Tensor\x12,\n\tgradients\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12+\n\x08products\x18\x03 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\"v\n\x12\x41\x63tivationsRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.ModelRef\x12)\n\x06inputs\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12\x0e\n\x06layers\x18\x03 \x03(\t\"E\n\x13\x41\x63tivationsResponse\x12.\n\x0b\x61\x63tivations\x18\x01 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\"\xb0\x07\n\rAscendRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.ModelRef\x12*\n\tobjective\x18\x02 \x01(\x0b\x32\x17.gradserve.v1.Objective\x12\r\n\x05input\x18\x03 \x01(\t\x12)\n\x06inputs\x18\x04 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12\r\n\x05steps\x18\x05 \x01(\r\x12\x0c\n\x04seed\x18\x06 \x01(\x04\x12\r\n\x05\x63ount\x18\x07 \x01(\r\x12\r\n\x05shape\x18\x08 \x03(\x03\x12\"\n\x05start\x18\t \x01(\x0b\x32\x13.gradserve.v1.Start\x12*\n\toptimizer\x18\n \x01(\x0b\x32\x17.gradserve.v1.Optimizer\x12\x43\n\x16gradient_normalization\x18\x0b \x01(\x0e\x32#.gradserve.v1.GradientNormalization\x12\x14\n\x0cweight_decay\x18\x0c \x01(\x01\x12\x0e\n\x06jitter\x18\r \x01(\r\x12$\n\x06\x62ounds\x18\x0e \x01(\x0b\x32\x14.gradserve.v1.Bounds\x12\x14\n\x0creport_every\x18\x0f \x01(\r\x12\x13\n\x0bimage_every\x18\x10 \x01(\r\x12(\n\x06resume\x18\x11 \x01(\x0b\x32\x18.gradserve.v1.Checkpoint\x12\x18\n\x10\x63heckpoint_every\x18\x12 \x01(\r\x12\x38\n\x10parameterization\x18\x13 \x01(\x0b\x32\x1e.gradserve.v1.Parameterization\x12+\n\ntransforms\x18\x14 \x03(\x0b\x32\x17.gradserve.v1.Transform\x12\x15\n\rresample_each\x18\x15 \x01(\x08\x12+\n\nimage_size\x18\x16 \x01(\x0b\x32\x17.gradserve.v1.ImageSize\x12,\n\nprojection\x18\x1e \x01(\x0b\x32\x18.gradserve.v1.Projection\x12%\n\x07stop_at\x18\x1f \x01(\x0b\x32\x14.gradserve.v1.StopAt\x12 \n\x04keep\x18  \x01(\x0e\x32\x12.gradserve.v1.Keep\x12\x1b\n\x13redirect_relu_steps\x18! \x01(\r\x12\"\n\x05\x61lpha\x18\" \x01(\x0b\x32\x13.gradserve.v1.Alpha\x12$\n\x06shared\x18# \x03(\x0b\x32\x14.gradserve.v1.Shared\"*\n\tImageSize\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\"p\n\x05Start\x12\x12\n\x08\x63onstant\x18\x01 \x01(\x01H\x00\x12$\n\x05noise\x18\x02 \x01(\x0b\x32\x13.gradserve.v1.NoiseH\x00\x12%\n\x05image\x18\x03 \x01(\x0b\x32\x14.gradserve.v1.TensorH\x00\x42\x06\n\x04kind\"#\n\x05Noise\x12\x1a\n\x12standard_deviation\x18\x01 \x01(\x01\"l\n\x06\x42ounds\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\x12\"\n\x04lows\x18\x03 \x01(\x0b\x32\x14.gradserve.v1.Tensor\x12#\n\x05highs\x18\x04 \x01(\x0b\x32\x14.gradserve.v1.Tensor\"\xb6\x02\n\x0e\x41scendResponse\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06values\x18\x02 \x03(\x01\x12\x16\n\x0egradient_norms\x18\x03 \x03(\x01\x12#\n\x05image\x18\x04 \x01(\x0b\x32\x14.gradserve.v1.Tensor\x12-\n\x0bstop_reason\x18\x05 \x01(\x0e\x32\x18.gradserve.v1.StopReason\x12,\n\ncheckpoint\x18\x06 \x01(\x0b\x32\x18.gradserve.v1.Checkpoint\x12\x0f\n\x07reached\x18\x07 \x03(\x08\x12\x10\n\x08measured\x18\x08 \x03(\x01\x12\x0c\n\x04\x64\x65\x61\x64\x18\t \x03(\x08\x12\x15\n\rimage_indices\x18\n \x03(\r\x12#\n\x05\x61lpha\x18\x0b \x01(\x0b\x32\x14.gradserve.v1.Tensor*\xa9\x02\n\x15GradientNormalization\x12&\n\"GRADIENT_NORMALIZATION_UNSPECIFIED\x10\x00\x12\x1f\n\x1bGRADIENT_NORMALIZATION_NONE\x10\x01\x12\x1e\n\x1aGRADIENT_NORMALIZATION_STD\x10\x02\x12\x1e\n\x1aGRADIENT_NORMALIZATION_RMS\x10\x03\x12\x1d\n\x19GRADIENT_NORMALIZATION_L2\x10\x04\x12#\n\x1fGRADIENT_NORMALIZATION_MEAN_ABS\x10\x05\x12\x1f\n\x1bGRADIENT_NORMALIZATION_SIGN\x10\x06\x12\"\n\x1eGRADIENT_NORMALIZATION_MIN_MAX\x10\x07*\xab\x01\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14STOP_REASON_FINISHED\x10\x01\x12\x1a\n\x16STOP_REASON_NON_FINITE\x10\x02\x12\x1b\n\x17STOP_REASON_INTERRUPTED\x10\x03\x12\x17\n\x13STOP_REASON_REACHED\x10\x04\x12\x14\n\x10STOP_REASON_DEAD\x10\x05\x32\x8c\x05\n\x0fGradientService\x12@\n\x05Infer\x12\x1a.gradserve.v1.InferRequest\x1a\x1b.gradserve.v1.InferResponse\x12I\n\x08Gradient\x12\x1d.gradserve.v1.GradientRequest\x1a\x1e.gradserve.v1.GradientResponse\x12p\n\x15VectorJacobianProduct\x12*.gradserve.v1.VectorJacobianProductRequest\x1a+.gradserve.v1.VectorJacobianProductResponse\x12p\n\x15JacobianVectorProduct\x12*.gradserve.v1.JacobianVectorProductRequest\x1a+.gradserve.v1.JacobianVectorProductResponse\x12m\n\x14HessianVectorProduct\x12).gradserve.v1.HessianVectorProductRequest\x1a*.gradserve.v1.HessianVectorProductResponse\x12R\n\x0b\x41\x63tivations\x12 .gradserve.v1.ActivationsRequest\x1a!.gradserve.v1.ActivationsResponse\x12\x45\n\x06\x41scend\x12\x1b.gradserve.v1.AscendRequest\x1a\x1c.gradserve.v1.AscendResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#gradserve/v1/gradient_service.proto\x12\x0cgradserve.v1\x1a\x1dgradserve/v1/checkpoint.proto\x1a\x1cgradserve/v1/objective.proto\x1a\x1cgradserve/v1/optimizer.proto\x1a#gradserve/v1/parameterization.proto\x1a\x1dgradserve/v1/projection.proto\x1a\x1egradserve/v1/regularizer.proto\x1a\x1bgradserve/v1/stopping.proto\x1a\x19gradserve/v1/tensor.proto\x1a\x1cgradserve/v1/transform.proto\")\n\x08ModelRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"q\n\x0cInferRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.ModelRef\x12)\n\x06inputs\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12\x0f\n\x07outputs\x18\x03 \x03(\t\";\n\rInferResponse\x12*\n\x07outputs\x18\x01 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\"\x9c\x01\n\x0fGradientRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.ModelRef\x12)\n\x06inputs\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12*\n\tobjective\x18\x03 \x01(\x0b\x32\x17.gradserve.v1.Objective\x12\x0b\n\x03wrt\x18\x04 \x03(\t\"f\n\x10GradientResponse\x12$\n\x06values\x18\x01 \x01(\x0b\x32\x14.gradserve.v1.Tensor\x12,\n\tgradients\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\"\xac\x01\n\x1cVectorJacobianProductRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.ModelRef\x12)\n\x06inputs\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12-\n\ncotangents\x18\x03 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12\x0b\n\x03wrt\x18\x04 \x03(\t\"y\n\x1dVectorJacobianProductResponse\x12*\n\x07outputs\x18\x01 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12,\n\tgradients\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\"\xae\x01\n\x1cJacobianVectorProductRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.ModelRef\x12)\n\x06inputs\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12+\n\x08tangents\x18\x03 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12\x0f\n\x07outputs\x18\x04 \x03(\t\"x\n\x1dJacobianVectorProductResponse\x12*\n\x07outputs\x18\x01 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12+\n\x08tangents\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\"\xc8\x01\n\x1bHessianVectorProductRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.ModelRef\x12)\n\x06inputs\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12*\n\tobjective\x18\x03 \x01(\x0b\x32\x17.gradserve.v1.Objective\x12+\n\x08tangents\x18\x04 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\"\x9f\x01\n\x1cHessianVectorProductResponse\x12$\n\x06values\x18\x01 \x01(\x0b\x32\x14.gradserve.v1.Tensor\x12,\n\tgradients\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12+\n\x08products\x18\x03 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\"v\n\x12\x41\x63tivationsRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.ModelRef\x12)\n\x06inputs\x18\x02 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12\x0e\n\x06layers\x18\x03 \x03(\t\"E\n\x13\x41\x63tivationsResponse\x12.\n\x0b\x61\x63tivations\x18\x01 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\"\xe1\x07\n\rAscendRequest\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.gradserve.v1.ModelRef\x12*\n\tobjective\x18\x02 \x01(\x0b\x32\x17.gradserve.v1.Objective\x12\r\n\x05input\x18\x03 \x01(\t\x12)\n\x06inputs\x18\x04 \x03(\x0b\x32\x19.gradserve.v1.NamedTensor\x12\r\n\x05steps\x18\x05 \x01(\r\x12\x0c\n\x04seed\x18\x06 \x01(\x04\x12\r\n\x05\x63ount\x18\x07 \x01(\r\x12\r\n\x05shape\x18\x08 \x03(\x03\x12\"\n\x05start\x18\t \x01(\x0b\x32\x13.gradserve.v1.Start\x12*\n\toptimizer\x18\n \x01(\x0b\x32\x17.gradserve.v1.Optimizer\x12\x43\n\x16gradient_normalization\x18\x0b \x01(\x0e\x32#.gradserve.v1.GradientNormalization\x12\x14\n\x0cweight_decay\x18\x0c \x01(\x01\x12\x0e\n\x06jitter\x18\r \x01(\r\x12$\n\x06\x62ounds\x18\x0e \x01(\x0b\x32\x14.gradserve.v1.Bounds\x12\x14\n\x0creport_every\x18\x0f \x01(\r\x12\x13\n\x0bimage_every\x18\x10 \x01(\r\x12(\n\x06resume\x18\x11 \x01(\x0b\x32\x18.gradserve.v1.Checkpoint\x12\x18\n\x10\x63heckpoint_every\x18\x12 \x01(\r\x12\x38\n\x10parameterization\x18\x13 \x01(\x0b\x32\x1e.gradserve.v1.Parameterization\x12+\n\ntransforms\x18\x14 \x03(\x0b\x32\x17.gradserve.v1.Transform\x12\x15\n\rresample_each\x18\x15 \x01(\x08\x12+\n\nimage_size\x18\x16 \x01(\x0b\x32\x17.gradserve.v1.ImageSize\x12,\n\nprojection\x18\x1e \x01(\x0b\x32\x18.gradserve.v1.Projection\x12%\n\x07stop_at\x18\x1f \x01(\x0b\x32\x14.gradserve.v1.StopAt\x12 \n\x04keep\x18  \x01(\x0e\x32\x12.gradserve.v1.Keep\x12\x1b\n\x13redirect_relu_steps\x18! \x01(\r\x12\"\n\x05\x61lpha\x18\" \x01(\x0b\x32\x13.gradserve.v1.Alpha\x12$\n\x06shared\x18# \x03(\x0b\x32\x14.gradserve.v1.Shared\x12/\n\x0cregularizers\x18$ \x03(\x0b\x32\x19.gradserve.v1.Regularizer\"*\n\tImageSize\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\"p\n\x05Start\x12\x12\n\x08\x63onstant\x18\x01 \x01(\x01H\x00\x12$\n\x05noise\x18\x02 \x01(\x0b\x32\x13.gradserve.v1.NoiseH\x00\x12%\n\x05image\x18\x03 \x01(\x0b\x32\x14.gradserve.v1.TensorH\x00\x42\x06\n\x04kind\"#\n\x05Noise\x12\x1a\n\x12standard_deviation\x18\x01 \x01(\x01\"l\n\x06\x42ounds\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\x0c\n\x04high\x18\x02 \x01(\x01\x12\"\n\x04lows\x18\x03 \x01(\x0b\x32\x14.gradserve.v1.Tensor\x12#\n\x05highs\x18\x04 \x01(\x0b\x32\x14.gradserve.v1.Tensor\"\xb6\x02\n\x0e\x41scendResponse\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06values\x18\x02 \x03(\x01\x12\x16\n\x0egradient_norms\x18\x03 \x03(\x01\x12#\n\x05image\x18\x04 \x01(\x0b\x32\x14.gradserve.v1.Tensor\x12-\n\x0bstop_reason\x18\x05 \x01(\x0e\x32\x18.gradserve.v1.StopReason\x12,\n\ncheckpoint\x18\x06 \x01(\x0b\x32\x18.gradserve.v1.Checkpoint\x12\x0f\n\x07reached\x18\x07 \x03(\x08\x12\x10\n\x08measured\x18\x08 \x03(\x01\x12\x0c\n\x04\x64\x65\x61\x64\x18\t \x03(\x08\x12\x15\n\rimage_indices\x18\n \x03(\r\x12#\n\x05\x61lpha\x18\x0b \x01(\x0b\x32\x14.gradserve.v1.Tensor*\xa9\x02\n\x15GradientNormalization\x12&\n\"GRADIENT_NORMALIZATION_UNSPECIFIED\x10\x00\x12\x1f\n\x1bGRADIENT_NORMALIZATION_NONE\x10\x01\x12\x1e\n\x1aGRADIENT_NORMALIZATION_STD\x10\x02\x12\x1e\n\x1aGRADIENT_NORMALIZATION_RMS\x10\x03\x12\x1d\n\x19GRADIENT_NORMALIZATION_L2\x10\x04\x12#\n\x1fGRADIENT_NORMALIZATION_MEAN_ABS\x10\x05\x12\x1f\n\x1bGRADIENT_NORMALIZATION_SIGN\x10\x06\x12\"\n\x1eGRADIENT_NORMALIZATION_MIN_MAX\x10\x07*\xab\x01\n\nStopReason\x12\x1b\n\x17STOP_REASON_UNSPECIFIED\x10\x00\x12\x18\n\x14STOP_REASON_FINISHED\x10\x01\x12\x1a\n\x16STOP_REASON_NON_FINITE\x10\x02\x12\x1b\n\x17STOP_REASON_INTERRUPTED\x10\x03\x12\x17\n\x13STOP_REASON_REACHED\x10\x04\x12\x14\n\x10STOP_REASON_DEAD\x10\x05\x32\x8c\x05\n\x0fGradientService\x12@\n\x05Infer\x12\x1a.gradserve.v1.InferRequest\x1a\x1b.gradserve.v1.InferResponse\x12I\n\x08Gradient\x12\x1d.gradserve.v1.GradientRequest\x1a\x1e.gradserve.v1.GradientResponse\x12p\n\x15VectorJacobianProduct\x12*.gradserve.v1.VectorJacobianProductRequest\x1a+.gradserve.v1.VectorJacobianProductResponse\x12p\n\x15JacobianVectorProduct\x12*.gradserve.v1.JacobianVectorProductRequest\x1a+.gradserve.v1.JacobianVectorProductResponse\x12m\n\x14HessianVectorProduct\x12).gradserve.v1.HessianVectorProductRequest\x1a*.gradserve.v1.HessianVectorProductResponse\x12R\n\x0b\x41\x63tivations\x12 .gradserve.v1.ActivationsRequest\x1a!.gradserve.v1.ActivationsResponse\x12\x45\n\x06\x41scend\x12\x1b.gradserve.v1.AscendRequest\x1a\x1c.gradserve.v1.AscendResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'gradserve.v1.gradient_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GRADIENTNORMALIZATION']._serialized_start=3499
-  _globals['_GRADIENTNORMALIZATION']._serialized_end=3796
-  _globals['_STOPREASON']._serialized_start=3799
-  _globals['_STOPREASON']._serialized_end=3970
-  _globals['_MODELREF']._serialized_start=298
-  _globals['_MODELREF']._serialized_end=339
-  _globals['_INFERREQUEST']._serialized_start=341
-  _globals['_INFERREQUEST']._serialized_end=454
-  _globals['_INFERRESPONSE']._serialized_start=456
-  _globals['_INFERRESPONSE']._serialized_end=515
-  _globals['_GRADIENTREQUEST']._serialized_start=518
-  _globals['_GRADIENTREQUEST']._serialized_end=674
-  _globals['_GRADIENTRESPONSE']._serialized_start=676
-  _globals['_GRADIENTRESPONSE']._serialized_end=778
-  _globals['_VECTORJACOBIANPRODUCTREQUEST']._serialized_start=781
-  _globals['_VECTORJACOBIANPRODUCTREQUEST']._serialized_end=953
-  _globals['_VECTORJACOBIANPRODUCTRESPONSE']._serialized_start=955
-  _globals['_VECTORJACOBIANPRODUCTRESPONSE']._serialized_end=1076
-  _globals['_JACOBIANVECTORPRODUCTREQUEST']._serialized_start=1079
-  _globals['_JACOBIANVECTORPRODUCTREQUEST']._serialized_end=1253
-  _globals['_JACOBIANVECTORPRODUCTRESPONSE']._serialized_start=1255
-  _globals['_JACOBIANVECTORPRODUCTRESPONSE']._serialized_end=1375
-  _globals['_HESSIANVECTORPRODUCTREQUEST']._serialized_start=1378
-  _globals['_HESSIANVECTORPRODUCTREQUEST']._serialized_end=1578
-  _globals['_HESSIANVECTORPRODUCTRESPONSE']._serialized_start=1581
-  _globals['_HESSIANVECTORPRODUCTRESPONSE']._serialized_end=1740
-  _globals['_ACTIVATIONSREQUEST']._serialized_start=1742
-  _globals['_ACTIVATIONSREQUEST']._serialized_end=1860
-  _globals['_ACTIVATIONSRESPONSE']._serialized_start=1862
-  _globals['_ACTIVATIONSRESPONSE']._serialized_end=1931
-  _globals['_ASCENDREQUEST']._serialized_start=1934
-  _globals['_ASCENDREQUEST']._serialized_end=2878
-  _globals['_IMAGESIZE']._serialized_start=2880
-  _globals['_IMAGESIZE']._serialized_end=2922
-  _globals['_START']._serialized_start=2924
-  _globals['_START']._serialized_end=3036
-  _globals['_NOISE']._serialized_start=3038
-  _globals['_NOISE']._serialized_end=3073
-  _globals['_BOUNDS']._serialized_start=3075
-  _globals['_BOUNDS']._serialized_end=3183
-  _globals['_ASCENDRESPONSE']._serialized_start=3186
-  _globals['_ASCENDRESPONSE']._serialized_end=3496
-  _globals['_GRADIENTSERVICE']._serialized_start=3973
-  _globals['_GRADIENTSERVICE']._serialized_end=4625
+  _globals['_GRADIENTNORMALIZATION']._serialized_start=3580
+  _globals['_GRADIENTNORMALIZATION']._serialized_end=3877
+  _globals['_STOPREASON']._serialized_start=3880
+  _globals['_STOPREASON']._serialized_end=4051
+  _globals['_MODELREF']._serialized_start=330
+  _globals['_MODELREF']._serialized_end=371
+  _globals['_INFERREQUEST']._serialized_start=373
+  _globals['_INFERREQUEST']._serialized_end=486
+  _globals['_INFERRESPONSE']._serialized_start=488
+  _globals['_INFERRESPONSE']._serialized_end=547
+  _globals['_GRADIENTREQUEST']._serialized_start=550
+  _globals['_GRADIENTREQUEST']._serialized_end=706
+  _globals['_GRADIENTRESPONSE']._serialized_start=708
+  _globals['_GRADIENTRESPONSE']._serialized_end=810
+  _globals['_VECTORJACOBIANPRODUCTREQUEST']._serialized_start=813
+  _globals['_VECTORJACOBIANPRODUCTREQUEST']._serialized_end=985
+  _globals['_VECTORJACOBIANPRODUCTRESPONSE']._serialized_start=987
+  _globals['_VECTORJACOBIANPRODUCTRESPONSE']._serialized_end=1108
+  _globals['_JACOBIANVECTORPRODUCTREQUEST']._serialized_start=1111
+  _globals['_JACOBIANVECTORPRODUCTREQUEST']._serialized_end=1285
+  _globals['_JACOBIANVECTORPRODUCTRESPONSE']._serialized_start=1287
+  _globals['_JACOBIANVECTORPRODUCTRESPONSE']._serialized_end=1407
+  _globals['_HESSIANVECTORPRODUCTREQUEST']._serialized_start=1410
+  _globals['_HESSIANVECTORPRODUCTREQUEST']._serialized_end=1610
+  _globals['_HESSIANVECTORPRODUCTRESPONSE']._serialized_start=1613
+  _globals['_HESSIANVECTORPRODUCTRESPONSE']._serialized_end=1772
+  _globals['_ACTIVATIONSREQUEST']._serialized_start=1774
+  _globals['_ACTIVATIONSREQUEST']._serialized_end=1892
+  _globals['_ACTIVATIONSRESPONSE']._serialized_start=1894
+  _globals['_ACTIVATIONSRESPONSE']._serialized_end=1963
+  _globals['_ASCENDREQUEST']._serialized_start=1966
+  _globals['_ASCENDREQUEST']._serialized_end=2959
+  _globals['_IMAGESIZE']._serialized_start=2961
+  _globals['_IMAGESIZE']._serialized_end=3003
+  _globals['_START']._serialized_start=3005
+  _globals['_START']._serialized_end=3117
+  _globals['_NOISE']._serialized_start=3119
+  _globals['_NOISE']._serialized_end=3154
+  _globals['_BOUNDS']._serialized_start=3156
+  _globals['_BOUNDS']._serialized_end=3264
+  _globals['_ASCENDRESPONSE']._serialized_start=3267
+  _globals['_ASCENDRESPONSE']._serialized_end=3577
+  _globals['_GRADIENTSERVICE']._serialized_start=4054
+  _globals['_GRADIENTSERVICE']._serialized_end=4706
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@ from gradserve.v1 import objective_pb2 as _objective_pb2
 from gradserve.v1 import optimizer_pb2 as _optimizer_pb2
 from gradserve.v1 import parameterization_pb2 as _parameterization_pb2
 from gradserve.v1 import projection_pb2 as _projection_pb2
+from gradserve.v1 import regularizer_pb2 as _regularizer_pb2
 from gradserve.v1 import stopping_pb2 as _stopping_pb2
 from gradserve.v1 import tensor_pb2 as _tensor_pb2
 from gradserve.v1 import transform_pb2 as _transform_pb2
@@ -172,7 +173,7 @@ class ActivationsResponse(_message.Message):
     def __init__(self, activations: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ...) -> None: ...
 
 class AscendRequest(_message.Message):
-    __slots__ = ("model", "objective", "input", "inputs", "steps", "seed", "count", "shape", "start", "optimizer", "gradient_normalization", "weight_decay", "jitter", "bounds", "report_every", "image_every", "resume", "checkpoint_every", "parameterization", "transforms", "resample_each", "image_size", "projection", "stop_at", "keep", "redirect_relu_steps", "alpha", "shared")
+    __slots__ = ("model", "objective", "input", "inputs", "steps", "seed", "count", "shape", "start", "optimizer", "gradient_normalization", "weight_decay", "jitter", "bounds", "report_every", "image_every", "resume", "checkpoint_every", "parameterization", "transforms", "resample_each", "image_size", "projection", "stop_at", "keep", "redirect_relu_steps", "alpha", "shared", "regularizers")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -201,6 +202,7 @@ class AscendRequest(_message.Message):
     REDIRECT_RELU_STEPS_FIELD_NUMBER: _ClassVar[int]
     ALPHA_FIELD_NUMBER: _ClassVar[int]
     SHARED_FIELD_NUMBER: _ClassVar[int]
+    REGULARIZERS_FIELD_NUMBER: _ClassVar[int]
     model: ModelRef
     objective: _objective_pb2.Objective
     input: str
@@ -229,7 +231,8 @@ class AscendRequest(_message.Message):
     redirect_relu_steps: int
     alpha: _parameterization_pb2.Alpha
     shared: _containers.RepeatedCompositeFieldContainer[_parameterization_pb2.Shared]
-    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., objective: _Optional[_Union[_objective_pb2.Objective, _Mapping]] = ..., input: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ..., steps: _Optional[int] = ..., seed: _Optional[int] = ..., count: _Optional[int] = ..., shape: _Optional[_Iterable[int]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., optimizer: _Optional[_Union[_optimizer_pb2.Optimizer, _Mapping]] = ..., gradient_normalization: _Optional[_Union[GradientNormalization, str]] = ..., weight_decay: _Optional[float] = ..., jitter: _Optional[int] = ..., bounds: _Optional[_Union[Bounds, _Mapping]] = ..., report_every: _Optional[int] = ..., image_every: _Optional[int] = ..., resume: _Optional[_Union[_checkpoint_pb2.Checkpoint, _Mapping]] = ..., checkpoint_every: _Optional[int] = ..., parameterization: _Optional[_Union[_parameterization_pb2.Parameterization, _Mapping]] = ..., transforms: _Optional[_Iterable[_Union[_transform_pb2.Transform, _Mapping]]] = ..., resample_each: bool = ..., image_size: _Optional[_Union[ImageSize, _Mapping]] = ..., projection: _Optional[_Union[_projection_pb2.Projection, _Mapping]] = ..., stop_at: _Optional[_Union[_stopping_pb2.StopAt, _Mapping]] = ..., keep: _Optional[_Union[_stopping_pb2.Keep, str]] = ..., redirect_relu_steps: _Optional[int] = ..., alpha: _Optional[_Union[_parameterization_pb2.Alpha, _Mapping]] = ..., shared: _Optional[_Iterable[_Union[_parameterization_pb2.Shared, _Mapping]]] = ...) -> None: ...
+    regularizers: _containers.RepeatedCompositeFieldContainer[_regularizer_pb2.Regularizer]
+    def __init__(self, model: _Optional[_Union[ModelRef, _Mapping]] = ..., objective: _Optional[_Union[_objective_pb2.Objective, _Mapping]] = ..., input: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[_tensor_pb2.NamedTensor, _Mapping]]] = ..., steps: _Optional[int] = ..., seed: _Optional[int] = ..., count: _Optional[int] = ..., shape: _Optional[_Iterable[int]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., optimizer: _Optional[_Union[_optimizer_pb2.Optimizer, _Mapping]] = ..., gradient_normalization: _Optional[_Union[GradientNormalization, str]] = ..., weight_decay: _Optional[float] = ..., jitter: _Optional[int] = ..., bounds: _Optional[_Union[Bounds, _Mapping]] = ..., report_every: _Optional[int] = ..., image_every: _Optional[int] = ..., resume: _Optional[_Union[_checkpoint_pb2.Checkpoint, _Mapping]] = ..., checkpoint_every: _Optional[int] = ..., parameterization: _Optional[_Union[_parameterization_pb2.Parameterization, _Mapping]] = ..., transforms: _Optional[_Iterable[_Union[_transform_pb2.Transform, _Mapping]]] = ..., resample_each: bool = ..., image_size: _Optional[_Union[ImageSize, _Mapping]] = ..., projection: _Optional[_Union[_projection_pb2.Projection, _Mapping]] = ..., stop_at: _Optional[_Union[_stopping_pb2.StopAt, _Mapping]] = ..., keep: _Optional[_Union[_stopping_pb2.Keep, str]] = ..., redirect_relu_steps: _Optional[int] = ..., alpha: _Optional[_Union[_parameterization_pb2.Alpha, _Mapping]] = ..., shared: _Optional[_Iterable[_Union[_parameterization_pb2.Shared, _Mapping]]] = ..., regularizers: _Optional[_Iterable[_Union[_regularizer_pb2.Regularizer, _Mapping]]] = ...) -> None: ...
 
 class ImageSize(_message.Message):
     __slots__ = ("height", "width")

@@ -17,6 +17,7 @@ from gradserve_server.ascent.bounds import Bounds
 from gradserve_server.ascent.parameters.image import Painter
 from gradserve_server.ascent.penalties import added, values_and_gradients
 from gradserve_server.ascent.projection import Ball
+from gradserve_server.ascent.regularizers import Regularization
 from gradserve_server.ascent.shared import SharedNumbers
 from gradserve_server.ascent.spec import BALL, NOISE, AscentSpec
 from gradserve_server.ascent.transforms.draws import stream
@@ -79,7 +80,7 @@ def canvas_of(spec: AscentSpec, batch: Float32, gradient: Float32) -> Canvas:
 def _is_plain(spec: AscentSpec) -> bool:
     in_planes = not spec.jitter or len(spec.pixels.sizes) <= _PLANE_AXES
     as_large = spec.image.planar_shape == spec.pixels.planar_shape
-    is_alone = not spec.transforms and not spec.penalties and not spec.shared and spec.alpha is None
+    is_alone = not (spec.transforms or spec.penalties or spec.regularizers or spec.shared) and spec.alpha is None
     return spec.parameterization == Pixels() and is_alone and as_large and in_planes
 
 
@@ -100,9 +101,9 @@ def _ascender(spec: AscentSpec) -> Ascender:
 
 
 def _cut_at(spec: AscentSpec) -> tuple[float, float]:
-    """Where a step cuts all pixels off alike: nowhere if a projection comes before the bounds, or these are arrays."""
+    """Where a step cuts all pixels off alike: nowhere if something comes before the bounds, or these are arrays."""
     low, high = spec.bounds
-    if spec.projection is not None or isinstance(low, np.ndarray) or isinstance(high, np.ndarray):
+    if spec.projection is not None or spec.regularizers or isinstance(low, np.ndarray) or isinstance(high, np.ndarray):
         return -np.inf, np.inf
     return low, high
 
@@ -112,16 +113,21 @@ class _Image:
 
     def __init__(self, spec: AscentSpec) -> None:
         self._bounds = spec.bounds
-        self._in_arrays = any(isinstance(bound, np.ndarray) for bound in spec.bounds)
+        self._is_cut = not spec.regularizers and not any(isinstance(bound, np.ndarray) for bound in spec.bounds)
+        self._regularization = Regularization(spec.regularizers, spec.image)
         self._ball = None if spec.projection is None else Ball(spec.projection, spec.start, spec.bounds)
         seeds = [stream(spec.seed, image, BALL) for image in range(spec.count)]
         self.pixels = spec.start.copy() if self._ball is None else self._ball.first(seeds)
 
+    def regularize(self, norms: Float64, gradient: Float32, index: int) -> None:
+        """What `regularizers` ask for after a step by gradients of these lengths; one that is not finite was no step."""
+        self._regularization.apply(self.pixels, gradient, np.isfinite(norms), index)
+
     def confine(self, norms: Float64) -> None:
-        """Brings it back after a step by gradients of these lengths; one that is not finite was no step."""
+        """Brings it back after a step by gradients of these lengths."""
         if self._ball is not None:
             self._ball.project(self.pixels, np.isfinite(norms))
-        elif self._in_arrays:
+        elif not self._is_cut:
             np.clip(self.pixels, *self._bounds, out=self.pixels)
 
     def fits(self, array: npt.NDArray[Any]) -> str:
@@ -269,6 +275,7 @@ class PaintedCanvas:
             self._shared.step(np.isfinite(norms), self.optimizer.steps, rate)
         self._painted = None
         if self._image is not None:
+            self._image.regularize(norms, slope, self.optimizer.steps - 1)
             self._image.confine(norms)
         if held is not None:
             norms[held] = lengths_held

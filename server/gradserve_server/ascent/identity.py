@@ -55,6 +55,7 @@ def _added(spec: AscentSpec, terms: Sequence[Scaled]) -> dict[str, tuple[Any, An
     return {
         "parameterization": (text(spec.parameterization), text(Pixels())),
         "transforms": (spec.transforms, ()),
+        "regularizers": (spec.regularizers, ()),
         "projection": (spec.projection, None),
         "shared": (spec.shared, ()),
         "alpha": (spec.alpha, None),

@@ -23,6 +23,7 @@ from gradserve.objectives import Penalty
 from gradserve.optimizers import AdamW, Optimizer
 from gradserve.parameterizations import Alpha, Parameterization, Pixels, Shared, Squash
 from gradserve.projections import Projection
+from gradserve.regularizers import Regularizer
 from gradserve.stopping import Keep, StopAt
 from gradserve.transforms import Transform
 from gradserve.wire import check_settings
@@ -31,6 +32,7 @@ from gradserve_server.ascent.bounds import Bounds, checked_bounds
 from gradserve_server.ascent.pixels import PixelSpace
 from gradserve_server.ascent.projection import check_projection
 from gradserve_server.ascent.ranges import LARGEST, LARGEST_COUNT, limited, number, whole
+from gradserve_server.ascent.regularizers import check_regularizers
 from gradserve_server.ascent.shared import check_shared
 from gradserve_server.ascent.stopping import check_keep, check_stop_at
 from gradserve_server.ascent.transforms.checks import check_transforms
@@ -72,6 +74,7 @@ class AscentSpec:
     resample_each: bool
     gradient_normalization: GradientNormalization
     weight_decay: float
+    regularizers: tuple[Regularizer, ...]
     bounds: Bounds
     """Lower and upper: numbers, or [C, H, W]."""
     projection: Projection | None
@@ -184,8 +187,9 @@ def resolve(
         weight_decay=weight_decay,
         bounds=bounds,
         projection=(projection := check_projection(settings.get("projection"), parameterization)),
-        shared=check_shared(settings.get("shared", ()), projection, image, count, limits.max_ascent_mib),
-        alpha=check_alpha(settings.get("alpha"), projection),
+        shared=(shared := check_shared(settings.get("shared", ()), projection, image, count, limits.max_ascent_mib)),
+        alpha=(alpha := check_alpha(settings.get("alpha"), projection)),
+        regularizers=check_regularizers(settings.get("regularizers", ()), parameterization, shared, alpha),
         stop_at=check_stop_at(settings.get("stop_at")),
         keep=check_keep(settings.get("keep", Keep.LAST)),
         redirect_relu_steps=whole("redirect_relu_steps", settings.get("redirect_relu_steps", 0), 0, LARGEST_COUNT),

@@ -12,7 +12,7 @@ from support.fuzz.rpcs import Rpc
 from support.paths import MODELS
 from tritonclient.grpc import service_pb2
 
-from gradserve import Adam, Noise, Sgd, _calls, numbers, optimizers, projections, stopping, transforms
+from gradserve import Adam, Noise, Sgd, _calls, numbers, optimizers, projections, regularizers, stopping, transforms
 from gradserve import objectives as O
 from gradserve.parameterizations import Alpha, Fourier, Laplacian, Phases, Shared
 
@@ -63,6 +63,15 @@ ASCENTS = (
     },
     {"steps": 2, "gradient_normalization": "sign", "projection": projections.LInfBall(0.1, True), "optimizer": Sgd(0.02)},
     {"steps": 2, "gradient_normalization": "l2", "projection": projections.L2Ball(0.5, True), "optimizer": Sgd(0.1)},
+    {
+        "steps": 3,
+        "optimizer": Sgd(0.1),
+        "regularizers": (
+            regularizers.GaussianBlur(0.5, 2),
+            regularizers.SmallNorms(50),
+            regularizers.SmallContributions(90),
+        ),
+    },
     {"steps": 2, "bounds": (np.zeros((28, 28)), np.ones((1, 1, 28)))},
     {"steps": 2, "alpha": Alpha(penalty=0.5), "parameterization": Fourier(colours=()), "keep": "best"},
     {"steps": 2, "alpha": Alpha(0.5)},

@@ -20,6 +20,7 @@ from gradserve import objectives as O
 from gradserve.numbers import Linear
 from gradserve.parameterizations import Alpha, Fourier, Shared
 from gradserve.projections import LInfBall
+from gradserve.regularizers import GaussianBlur
 from gradserve.stopping import Value
 from gradserve.transforms import Pad
 from gradserve_server import EngineConfig
@@ -74,6 +75,7 @@ DECIDES = {
     "weight_decay": 0.1,
     "jitter": 1,
     "bounds": (0.0, 0.5),
+    "regularizers": (GaussianBlur(0.5, 4),),
     "projection": LInfBall(0.1),
     "stop_at": Value(1.0),
     "keep": "best",

@@ -22,8 +22,9 @@ from gradserve import (
 from gradserve.errors import InvalidAscent, NotDifferentiable, TooLarge, UnknownInput
 from gradserve.numbers import Choice, Linear, Normal
 from gradserve.optimizers import AdamW, Momentum
-from gradserve.parameterizations import Alpha, Laplacian, Pixels, Shared
+from gradserve.parameterizations import Alpha, Fourier, Laplacian, Pixels, Shared
 from gradserve.projections import LInfBall
+from gradserve.regularizers import GaussianBlur, SmallContributions, SmallNorms
 from gradserve.stopping import Keep, Probability, Value
 from gradserve.transforms import Blur, Crop, Flip, Pad, Rotate, Scale
 from gradserve_server.ascent.loop import ascend
@@ -93,6 +94,7 @@ def test_a_setting_arrives(name):
         "projection": LInfBall(0.1),
         "stop_at": Value(3.0, 2),
         "keep": Keep.BEST,
+        "regularizers": (SmallNorms(50.0), GaussianBlur(0.5, 4)),
         "shared": (Shared(1, 4),),
         "alpha": Alpha(0.5),
         "transforms": (Flip(),),
@@ -194,6 +196,23 @@ def test_whole_numbers(name, low, high):
         ({"stop_at": Value(1.0, 0)}, "^stop_at: every: expected a whole number from 1 to"),
         ({"stop_at": Probability(0.0)}, "^stop_at: at_least: expected a finite number from"),
         ({"stop_at": Probability(1.5)}, "^stop_at: at_least: "),
+        ({"regularizers": SmallNorms(50)}, "^regularizers: expected a sequence of at most 16 of GaussianBlur, SmallNorms, "),
+        ({"regularizers": (0.5,)}, "^regularizers: expected a sequence of at most 16 of"),
+        ({"regularizers": (SmallNorms(1.0),) * 17}, "^regularizers: expected a sequence of at most 16 of"),
+        ({"regularizers": (GaussianBlur(0.0),)}, "^regularizers: GaussianBlur.radius: expected a finite number from"),
+        ({"regularizers": (GaussianBlur(65.0),)}, "^regularizers: GaussianBlur.radius: expected .* to 64.0, got 65.0$"),
+        ({"regularizers": (GaussianBlur(1.0, 0),)}, "^regularizers: GaussianBlur.every: expected a whole number from 1 to"),
+        ({"regularizers": (SmallNorms(math.nan),)}, "^regularizers: SmallNorms.percentile: expected a finite number from 0"),
+        (
+            {"regularizers": (SmallContributions(101),)},
+            "^regularizers: SmallContributions.percentile: .* to 100.0, got 101$",
+        ),
+        (
+            {"regularizers": (SmallNorms(1),), "alpha": Alpha()},
+            r"^regularizers: expected .* Pixels\(\) alone, .* got alpha$",
+        ),
+        ({"regularizers": (SmallNorms(1),), "shared": (Shared(),)}, "^regularizers: expected .* alone, .* got shared$"),
+        ({"regularizers": (SmallNorms(1),), "parameterization": Fourier()}, "^regularizers: expected .* got Fourier"),
         ({"alpha": True}, "^alpha: expected an Alpha, got bool$"),
         ({"alpha": Alpha(math.nan)}, "^alpha: background: expected a finite number"),
         ({"alpha": Alpha(standard_deviation=-1.0)}, "^alpha: standard_deviation: expected a finite number"),

@@ -12,11 +12,14 @@ from rich.console import Console
 
 from gradserve import ImageDescription, Step, StopReason, TensorDescription, notebook
 from gradserve import objectives as O
-from gradserve.cli import half_blocks
 from gradserve.cli.ascent_view import Bars
+from gradserve.cli.previews import Strip
+from gradserve.cli.previews.drawing import Cell
+from gradserve.cli.previews.half_blocks import HalfBlocks
 from gradserve.errors import BackendMissing
 from gradserve.runs import Run
 
+BLOCKS = HalfBlocks(Cell(6, 12))
 RGB = TensorDescription("image", "float32", ("N", 3, 4, 4), ImageDescription())
 CELL = re.compile(r"\x1b\[38;2;(\d+);(\d+);(\d+);48;2;(\d+);(\d+);(\d+)m(▀+)\x1b\[0m")
 
@@ -51,7 +54,7 @@ def test_a_terminal_shows_two_pixels_in_each_cell():
 
     class Whole:
         def __rich_console__(self, console, options):
-            yield from half_blocks.lines(Image.fromarray(levels))
+            yield from BLOCKS.draw(Image.fromarray(levels), 5, 3)
 
     np.testing.assert_array_equal(levels_of(drawn(Whole())), levels)
 
@@ -60,19 +63,19 @@ def test_pictures_stand_side_by_side_the_running_first_as_many_as_fit():
     red, blue = np.zeros((3, 4, 4)), np.zeros((3, 4, 4))
     red[0], blue[2] = 1, 1
     runs = [run_of(red, ended=True), Run("no image yet", O.unit("y", 0), RGB), run_of(blue)]
-    shown = levels_of(drawn(half_blocks.Strip(runs, 40, 4)))
+    shown = levels_of(drawn(Strip(runs, 40, 4, BLOCKS)))
     assert shown.shape == (8, 17, 3)
     assert (shown[:, :8] == [0, 0, 255]).all()
     assert (shown[:, 8] == 0).all()
     assert (shown[:, 9:] == [255, 0, 0]).all()
-    assert levels_of(drawn(half_blocks.Strip(runs, 12, 4), width=12)).shape == (8, 8, 3)
-    assert drawn(half_blocks.Strip(runs[1:2], 40, 4)).strip() == ""
+    assert levels_of(drawn(Strip(runs, 12, 4, BLOCKS), width=12)).shape == (8, 8, 3)
+    assert drawn(Strip(runs[1:2], 40, 4, BLOCKS)).strip() == ""
 
 
 def test_bars_have_value_rate_and_pictures():
     run = run_of(np.full((3, 4, 4), 0.5))
     run.settings["steps"] = 10
-    bars = Bars([run, run_of(np.zeros((3, 4, 4)), ended=True)], preview=True)
+    bars = Bars([run, run_of(np.zeros((3, 4, 4)), ended=True)], preview="auto")
     bars.update(run)
     text = drawn(bars, width=120)
     for words in ("unit", "3/10", "value", "|gradient|", "steps/s", "2 ascents", "1 of 2 done"):

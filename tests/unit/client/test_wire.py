@@ -26,6 +26,7 @@ from gradserve import (
     wire,
 )
 from gradserve import objectives as O
+from gradserve import regularizers as R
 from gradserve import transforms as T
 from gradserve.errors import GradserveError, InvalidAscent, InvalidObjective, InvalidTensor
 from gradserve.numbers import Choice, Linear, Normal, Uniform
@@ -103,6 +104,7 @@ SETTINGS: dict[str, list] = {
     "shared": [(Shared(),), (Shared(3, 1), Shared(0, 0))],
     "alpha": [Alpha(), Alpha(0.0, 0.25, 2.0)],
     "redirect_relu_steps": [17],
+    "regularizers": [(R.GaussianBlur(0.5, 4), R.SmallNorms(50.0)), (R.SmallContributions(0.0), R.GaussianBlur(1.0))],
     "projection": [LInfBall(0.5), LInfBall(0.25, random_start=True), L2Ball(2.0, random_start=True)],
     "parameterization": [
         *(Pixels(), Pixels(Squash.TANH, ((1.0, 0.5), (0.25, 2.0)))),

@@ -76,7 +76,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         help="an array for every other input of the model",
     )
     option("--image-every", type=options.whole(1), metavar="STEPS", help="also draw the image every so many steps")
-    option("--preview", action="store_true", help="draw the dream in the terminal while it changes")
+    options.add_preview(option, "the dream")
     parser.set_defaults(zoom=1)
 
 
