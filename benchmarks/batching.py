@@ -4,8 +4,8 @@ python benchmarks/batching.py [--rounds 9] [--seconds 2] [--resnet18] [--resnet5
 
 The same images and steps: by the model alone, eight batches of 1 against a batch of 8; one ascent after the other; all at a
 time without batching, with it, and with it through a server; and as one ascent of eight images, which is what batching can
-reach at best. Contenders run in processes of their own, in turn; every time is the median of the turns. A turn has to last: ascents
-begin one by one, and that is no part of a step (ResNet-50: 4 seconds at least).
+reach at best. Contenders run in processes of their own, in turn; every time is the median of the turns. A turn has to
+last: ascents begin one by one, and that is no part of a step (ResNet-50: 4 seconds at least).
 
 The second table of a model: a prediction every 100 ms, alone and while the eight ascents run, over gRPC.
 """

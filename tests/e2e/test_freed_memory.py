@@ -20,7 +20,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="of glibc; reads
 
 def pages_of_a_call(tmp_path, **environment):
     """How many pages a server gets from the system for each prediction, once it has answered some."""
-    repository = save(build("y = Neg(x)", inputs="float[N,3,224,224] x", outputs="float[N,3,224,224] y"), tmp_path / "m.onnx")
+    model = build("y = Neg(x)", inputs="float[N,3,224,224] x", outputs="float[N,3,224,224] y")
+    repository = save(model, tmp_path / "m.onnx")
     with ServerProcess(repository=repository, environment=environment) as server, gradserve.Client(server.address) as client:
 
         def predict():
