@@ -1,10 +1,11 @@
 """Eight gradient ascents at a time, each of its own caller: what continuous batching makes of them.
 
-python benchmarks/batching.py [--rounds 9] [--seconds 0.7] [--resnet18] [--resnet50] [--only digits]
+python benchmarks/batching.py [--rounds 9] [--seconds 2] [--resnet18] [--resnet50] [--only digits]
 
 The same images and steps: by the model alone, eight batches of 1 against a batch of 8; one ascent after the other; all at a
 time without batching, with it, and with it through a server; and as one ascent of eight images, which is what batching can
-reach at best. Contenders run in processes of their own, in turn; every time is the median of the turns.
+reach at best. Contenders run in processes of their own, in turn; every time is the median of the turns. A turn has to
+last: ascents begin one by one, and that is no part of a step (ResNet-50: 4 seconds at least).
 
 The second table of a model: a prediction every 100 ms, alone and while the eight ascents run, over gRPC.
 """
@@ -192,7 +193,7 @@ def main() -> None:
     """Runs the benchmark and prints its tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9, help="turns of each contender (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=0.7, help="of a turn (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a turn (default: %(default)s)")
     parser.add_argument("--resnet18", action="store_true", help="also ResNet-18 at 224x224 (needs torch)")
     parser.add_argument("--resnet50", action="store_true", help="also ResNet-50 (needs torch)")
     parser.add_argument("--only", default="", help="only models whose title begins so")

@@ -10,6 +10,7 @@ from gradserve_server.engine import Engine
 from gradserve_server.rpc import logs
 from gradserve_server.rpc.app import Server
 from gradserve_server.rpc.listening import check_exposure
+from gradserve_server.runtime.freed_memory import keep_freed_memory
 from gradserve_server.settings import SettingsError, add_flags, from_flags, parse
 from gradserve_server.stopping import StoppedLoading, stop_signals
 
@@ -60,6 +61,7 @@ def serve(repository: str, engine_config: EngineConfig, server_config: ServerCon
         OSError: The address cannot be bound.
     """
     check_exposure(server_config)  # before the models load, which may take minutes
+    keep_freed_memory()
     with stop_signals() as signals, Engine(repository, config=engine_config) as engine:
         signals.finish_first()
         with Server(engine, server_config) as server:

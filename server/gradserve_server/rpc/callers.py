@@ -1,6 +1,7 @@
 """Who made a call, as the engine wants to know it."""
 
 import math
+import threading
 import time
 from collections.abc import Callable
 
@@ -32,7 +33,7 @@ def caller_of(
     now, remaining = time.monotonic(), context.time_remaining()
     deadline = math.inf if remaining is None else now + remaining
     return Caller(
-        lambda: not context.is_active(),
+        over(context),
         deadline,
         waited,
         ran,
@@ -41,3 +42,11 @@ def caller_of(
         timeout=timeout_us * 1e-6,
         arrived=now - waited_ns * 1e-9,
     )
+
+
+def over(context: grpc.ServicerContext) -> Callable[[], bool]:
+    """Says whether a call is over. Ascents ask several times in every step, and `context.is_active` waits for a lock."""
+    ended = threading.Event()
+    if not context.add_callback(ended.set):
+        ended.set()
+    return ended.is_set

@@ -12,7 +12,7 @@ from gradserve.v1 import gradient_service_pb2 as pb
 from gradserve.v1.gradient_service_pb2_grpc import GradientServiceServicer
 from gradserve_server.engine import Engine
 from gradserve_server.rpc.call_pool import waited_ns
-from gradserve_server.rpc.callers import caller_of
+from gradserve_server.rpc.callers import caller_of, over
 from gradserve_server.rpc.limit import Limit
 from gradserve_server.rpc.statistics import Phase, Statistics
 
@@ -157,7 +157,7 @@ class GradientServicer(GradientServiceServicer):
             steps = self._engine.ascend(
                 request.model.name,
                 objective_wire.objective_from_wire(request.objective),
-                should_stop=lambda: not context.is_active(),
+                should_stop=over(context),
                 should_interrupt=self._should_interrupt,
                 caller=caller_of(context),
                 **wire.ascent_from_wire(request),

@@ -4,9 +4,7 @@ Arrays are handed to onnxruntime as they are, and shared by the sessions of a mo
 Copies are its own: a matrix is packed for each product that reads it, and what is computed ahead from a constant is another.
 """
 
-import ctypes
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -68,18 +66,3 @@ def _copies(node: ir.Node, is_packed: bool) -> bool:
     if not node.domain and node.op_type in PACKED:
         return is_packed
     return node.op_type not in LEFT_ALONE
-
-
-class GivesBack:
-    """As the last attribute of something large: what its owner freed goes back to the operating system.
-
-    glibc keeps freed blocks of up to 32 MiB for later: a network of 96 MiB of matrices left 430 MiB behind.
-    """
-
-    def __del__(self) -> None:
-        with suppress(AttributeError, OSError, TypeError):  # another C library, or the interpreter is on its way out
-            ctypes.CDLL(None).malloc_trim(0)
-
-
-WORTH_GIVING_BACK = 2**20
-"""Bytes from which on what a session frees is worth the time."""

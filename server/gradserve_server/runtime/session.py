@@ -17,7 +17,8 @@ from gradserve.errors import BackendMissing, InvalidModel, RunFailed, Unsupporte
 from gradserve_server.graph.inference_form.to_float32 import HALVES, needs_float32, to_float32
 from gradserve_server.graph.weights import constants, large_constants, serialize_without
 from gradserve_server.runtime.device import PROVIDERS, Device, Provider
-from gradserve_server.runtime.footprint import WORTH_GIVING_BACK, GivesBack, footprint
+from gradserve_server.runtime.footprint import footprint
+from gradserve_server.runtime.freed_memory import WORTH_GIVING_BACK, GivesBack
 from gradserve_server.runtime.operators import add_operators
 from gradserve_server.runtime.probe import open_probe, quiet_options
 from gradserve_server.runtime.wheel import installed_wheel
