@@ -34,31 +34,31 @@ class WeightsFile:
         if sum(tensor.nbytes for tensor in moved.values()) < WORTH_A_FILE:
             return
         try:
-            places = self._write(moved)
+            self._map, places = _written(moved)
         except OSError as error:
             _log.warning("weights stay in memory: expected a temporary file to hold them, got: %s", error)
             return
         for name, tensor in moved.items():
             array = tensor.numpy()
             there = np.frombuffer(self._map, np.uint8, array.nbytes, places[name]).view(array.dtype).reshape(array.shape)
-            model.graph.initializers[name].const_value = ir.Tensor(there, tensor.dtype, shape=tensor.shape, name=name)
+            model.graph.initializers[name].const_value = ir.Tensor(there, tensor.dtype, name=name)
 
     def let_go(self) -> None:
         """Gives back what is resident; what is read again comes back from the file."""
         if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
 
-    def _write(self, tensors: dict[str, ir.TensorProtocol]) -> dict[str, int]:
-        """Fills the file; where each begins."""
-        places = {}
-        with TemporaryFile(prefix="gradserve-") as file:
-            for name, tensor in tensors.items():
-                file.seek(-(-file.tell() // mmap.PAGESIZE) * mmap.PAGESIZE)
-                places[name] = file.tell()
-                file.write(np.ascontiguousarray(tensor.numpy()).view(np.uint8).data)
-            file.flush()
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return places
+
+def _written(tensors: dict[str, ir.TensorProtocol]) -> tuple[mmap.mmap, dict[str, int]]:
+    """The file, and where each begins."""
+    places = {}
+    with TemporaryFile(prefix="gradserve-") as file:
+        for name, tensor in tensors.items():
+            file.seek(-(-file.tell() // mmap.PAGESIZE) * mmap.PAGESIZE)
+            places[name] = file.tell()
+            file.write(np.ascontiguousarray(tensor.numpy()).view(np.uint8).data)
+        file.flush()
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), places
 
 
 def _is_plain(tensor: ir.TensorProtocol) -> bool:
