@@ -184,8 +184,8 @@ with Engine(root, config=EngineConfig(threads=1, model_control_mode="explicit", 
     engine.load("m")
     gc.collect()
     model = engine.model("m")
-    weights = sum(tensor.nbytes for _, tensor in constants(model._model))
-    print(resident() - before, model.own_bytes, weights if weights >= WORTH_A_FILE else 0)
+    plain = sum(tensor.nbytes for _, tensor in constants(model._model))
+    print(resident() - before, model.own_bytes, plain if plain >= WORTH_A_FILE else 0)
     engine.infer("m", {"x": x})  # or what predicts would make room for the plan
     loaded = resident()
     engine.gradient("m", {"x": x}, O.unit("y", 0))
