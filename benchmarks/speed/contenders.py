@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .memory import Memory
+from .memory import Memory, settle
 from .suite import SUITE
 
 UNIT = 5
@@ -18,6 +18,8 @@ Ready = tuple[Callable[[int], float], Callable[[], dict[str, object]]]
 
 def gradserve(path: Path, image: Array, threads: int, *, backend: str) -> Ready:
     """Our engine, in process: the whole call of a user."""
+    import onnxruntime  # noqa: F401 -- a library, loaded before memory is counted
+
     from gradserve import objectives as O
     from gradserve_server import Engine, EngineConfig
 
@@ -31,6 +33,8 @@ def gradserve(path: Path, image: Array, threads: int, *, backend: str) -> Ready:
 
 def forward(path: Path, image: Array, threads: int) -> Ready:
     """Our engine's prediction: the unit that a gradient is measured in."""
+    import onnxruntime  # noqa: F401 -- as above
+
     from gradserve_server import Engine, EngineConfig
 
     memory = Memory()
@@ -92,11 +96,19 @@ def pytorch(subject: str, image: Array, threads: int, *, compiled: bool, channel
     import torch
 
     torch.set_num_threads(threads)
+    # What a network is built with, and the compiler, are libraries: loaded before memory is counted.
+    import zoo.randomize  # noqa: F401
+
+    SUITE[subject].build()
+    if compiled:
+        import torch._inductor.compile_fx
+    settle()
     memory = Memory()
     network = SUITE[subject].network()
     x = torch.from_numpy(image)
     if channels_last:
         network, x = network.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    settle()  # making up random parameters leaves more behind than reading them would
     return _autograd(torch.compile(network) if compiled else network, x, memory)
 
 

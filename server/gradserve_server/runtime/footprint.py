@@ -2,6 +2,8 @@
 
 Arrays are handed to onnxruntime as they are, and shared by the sessions of a model (`Session`, `graph.tuning.blocked`).
 Copies are its own: a matrix is packed for each product that reads it, and what is computed ahead from a constant is another.
+An upper bound: what lies in a file (`runtime.weights_file`) is resident only while something reads it, and the session that
+predicts only once it is used (`runtime.predictor`). Whatever is asked for next, it has its room.
 """
 
 from collections.abc import Mapping

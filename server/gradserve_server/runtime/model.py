@@ -32,17 +32,20 @@ from gradserve_server.runtime.device import Device
 from gradserve_server.runtime.dynamic_batching import dynamic_batching
 from gradserve_server.runtime.events import Observer, PlanBuilt, nobody
 from gradserve_server.runtime.feeds import check_feeds, crashes_on_empty, describe_tensor, dtype_name
-from gradserve_server.runtime.footprint import footprint
+from gradserve_server.runtime.footprint import Footprint, footprint
+from gradserve_server.runtime.freed_memory import WORTH_GIVING_BACK, give_back
 from gradserve_server.runtime.image_descriptions import Fields, descriptions, joined, said
 from gradserve_server.runtime.memory import MemoryBudget
 from gradserve_server.runtime.plan import Plan, verb_of
 from gradserve_server.runtime.plans import Plans
+from gradserve_server.runtime.predictor import Predictor
 from gradserve_server.runtime.runs import Prediction
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.served_config import served_config
 from gradserve_server.runtime.session import Array, Session, contiguous, newest_opset
 from gradserve_server.runtime.tuned import tuned_session, warn_untuned
 from gradserve_server.runtime.verify import rewrite_error
+from gradserve_server.runtime.weights_file import WeightsFile
 from gradserve_server.runtime.work import Subject
 
 _log = logging.getLogger(__name__)
@@ -106,7 +109,9 @@ class Model:
         self._names = Layers(name, form)
         self._not_empty_for = crashes_on_empty(form.model)
         self._policy = policy
-        self._predict, error, self._tunes = _checked(name, form, threads, device)
+        self._weights = WeightsFile(form.model)
+        session, error, self._tunes = _checked(name, form, threads, device)
+        self._predictor = Predictor(session)
         self._description = ModelDescription(
             name=name,
             version=str(version),
@@ -126,16 +131,19 @@ class Model:
         )
         self._check_descriptions(set(described), set(labels or {}))
         self._config = served_config(config, self._description, file.name)
-        self._batching = dynamic_batching(self._config, name, form.model, self._predict)
+        self._batching = dynamic_batching(self._config, name, form.model, session)
+        if self._batching.batch is not None:  # which has it, and what it saw of it, for good
+            self._predictor.session(self._open_again)
         self._observe = observe
         self._plans = Plans(max_plans, observe)
-        self._footprint = footprint(form.model, is_open=False) | self._predict.footprint
+        self._footprint = footprint(form.model, is_open=False) | session.footprint
         self._budget = budget or MemoryBudget()
         self._budget.watch(self._plans)
         self._shapes: LRUCache[tuple[str | Shape, ...], Shape] = LRUCache(MAX_SEEN_SHAPES)
         self._shapes_lock = threading.Lock()
         let_go(source.model)
         let_go(form.reference)
+        self._settle(self._footprint)
         # The graph refers to itself in circles, and would hold the weights until the next garbage collection.
         weakref.finalize(self, let_go, form.model).atexit = False
         done = "; ".join(self._description.rewrites) or "already in inference form"
@@ -170,6 +178,7 @@ class Model:
         digest = hashlib.sha256()
         for name, tensor in sorted(constants(self._model)):
             digest.update(name.encode() + contiguous(tensor.numpy()).tobytes())
+        self._weights.let_go()
         return digest.hexdigest()
 
     @property
@@ -202,7 +211,7 @@ class Model:
         Where the model's configuration asks for it, with those of others: then the last bits may differ.
         """
         subject = Subject(self.name, self.version, "infer")
-        work = Prediction(self._predict, feeds, outputs, caller, self._batching, subject)
+        work = Prediction(self._predictor.session(self._open_again), feeds, outputs, caller, self._batching, subject)
         results: dict[str, Array] = self._scheduler.run(work)
         return results
 
@@ -286,8 +295,9 @@ class Model:
         subject, began = Subject(self.name, self.version, verb_of(key)), monotonic()
         derived = derive(self._model, key, self._policy)
         try:
-            open_session = tuned_session if self._tunes else Session
-            session = open_session(derived.model, self._threads, prepack=False, device=self._device)
+            if key.wrt:
+                self._predictor.rest()
+            session = self._session(derived.model, prepack=False)
         except InvalidModel as error:
             if not key.wrt:
                 raise
@@ -302,10 +312,26 @@ class Model:
         alone = not key.wrt or any(head.across for head in key.heads)
         batch = Batch(session, fed) if not alone and is_batched(derived.model, fed) else None
         let_go(derived.model)
+        self._settle(session.footprint)
         _log.info("model '%s' version %d: plan for %s by %s", self.name, self.version, key, derived.choice)
         inputs = frozenset(tensor.name for tensor in self.inputs if tensor.name in kept)
         self._observe(PlanBuilt(subject, began, monotonic()))
         return Plan(key, session, inputs, derived.choice, self._scheduler, batch, subject)
+
+    def _open_again(self) -> Session:
+        session = self._session(self._model)
+        self._settle(session.footprint)
+        return session
+
+    def _session(self, graph: ir.Model, *, prepack: bool = True) -> Session:
+        open_session = tuned_session if self._tunes else Session
+        return open_session(graph, self._threads, prepack=prepack, device=self._device)
+
+    def _settle(self, made: Footprint) -> None:
+        """Once something was made of the weights: memory that only the making took goes back."""
+        self._weights.let_go()
+        if made.size >= WORTH_GIVING_BACK:
+            give_back()
 
     def _check_descriptions(self, images: Set[str], labels: Set[str]) -> None:
         for kind, names, tensors in (

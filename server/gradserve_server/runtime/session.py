@@ -98,18 +98,21 @@ class Session:
         self.outputs = [value.name for value in self._session.get_outputs()]
         self._last = GivesBack() if self.footprint.size >= WORTH_GIVING_BACK else None
 
-    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+    def run(
+        self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None, *, shrink: bool = False
+    ) -> dict[str, Array]:
         """Runs once.
 
         Args:
             feeds: An array for each input, of its type and shape.
             outputs: Which outputs; all by default.
+            shrink: Whether the pool then gives back what nobody uses: after a run whose like will not come again.
         """
         names = list(outputs) if outputs else self.outputs
         if self._halves:
             feeds = {name: _cast(array, np.float32) if name in self._halves else array for name, array in feeds.items()}
         with _run_failures():
-            results = dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+            results = dict(zip(names, self._session.run(names, dict(feeds), _shrinking() if shrink else None), strict=True))
         for name in self._halves.keys() & results.keys():
             results[name] = _cast(results[name], self._halves[name])
         return results
@@ -174,6 +177,15 @@ def _share_memory() -> None:
     )
     as_requested = onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1, "max_mem": 0})
     onnxruntime.create_and_register_allocator(where, as_requested)
+
+
+@cache
+def _shrinking() -> Any:
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 def _open_in_memory(model: ir.Model, options: Any, given: Mapping[str, Any], providers: list[Provider]) -> Any:

@@ -117,7 +117,12 @@ def test_what_has_no_inference_form_is_refused(export, tmp_path, factory, said):
         ("three", [IMAGE, IMAGE], {}, "input 'input_1': expected one of forward's image, because 'image' is"),
         ("three", [Input((1, 2), "a"), IMAGE], {}, "expected what the network takes, got a .*, input_1 .* TypeError"),
         ("siamese", [IMAGE, Input((1, 1, 8, 8), "other")], {}, "input 'other': expected one of forward's left, right"),
-        ("three", [Input((1, 3, 8, 8), "imagee")], {}, "input 'imagee': expected one of forward's image, or a name that is not"),
+        (
+            "three",
+            [Input((1, 3, 8, 8), "imagee")],
+            {},
+            "input 'imagee': expected one of forward's image, or a name that is not",
+        ),
         ("siamese", [Input((1, 1, 8, 8), "a"), Input((1, 1, 8, 8), "a")], {}, "expected a name for each, got a, a"),
         ("siamese", [IMAGE, IMAGE], {"outputs": ["x"]}, "outputs: expected some of 'distance', .*, or 3 new names, got 'x'"),
         ("siamese", [IMAGE, IMAGE], {"outputs": ["x", "x", "y"]}, "outputs: expected another name for each"),
