@@ -50,6 +50,9 @@ NETWORKS = {
     "convnext_tiny": Network("ConvNext"),
     "vit_b16": Network("ViT"),
     "swin_t": Network("Swin"),
+    "efficientnet_b0": Network(
+        "EfficientNet", {"width_coefficient": 1.0, "depth_coefficient": 1.0, "image_size": 224, "hidden_dim": 1280}
+    ),
     "bert_base": Network("Bert", task="ForSequenceClassification", input=("inputs_embeds", (1, 128, 768))),
 }
 

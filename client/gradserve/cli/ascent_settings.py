@@ -43,7 +43,7 @@ OPTIMIZERS = {
 PARAMETERIZATIONS = {"pixels": Pixels, "fourier": Fourier, "laplacian": Laplacian}
 PROJECTIONS: Mapping[str, Callable[[float], Projection]] = {"linf": LInfBall, "l2": L2Ball}
 
-PRESETS = ("lucid", "yosinski-1", "yosinski-2", "yosinski-3", "yosinski-4")
+PRESETS = ("lucid", "yosinski-2", "yosinski-3")
 
 _OVER_A_PRESET = {
     "parameterization": ("parameterization",),
