@@ -9,8 +9,6 @@ from support.paths import MODELS
 
 from gradserve import objectives as O
 from gradserve.cli import main
-from gradserve.outputs.stills import tile
-from gradserve.outputs.style import Style
 from gradserve.runs import Run
 from gradserve_server import Engine, EngineConfig, ServerConfig
 from gradserve_server.rpc.app import Server
@@ -125,5 +123,5 @@ def test_a_dead_channel_is_called_dead(engine):
         for step in engine.ascend("digits", run.objective, steps=2):
             run.take(step)
         assert run.is_dead(0) == (run.history[0].gradient_norm == run.history[-1].gradient_norm == 0)
-        captions[channel] = tile(run, 0, run.frames[-1], Style())[1]
+        captions[channel] = run.tile(0)[1]
     assert {caption.endswith(" dead") for caption in captions.values()} == {True, False}

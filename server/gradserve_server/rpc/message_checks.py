@@ -21,6 +21,7 @@ COUNTED = {
     "wrt": "max_layers",
     "transforms": "max_layers",
     "shared": "max_layers",
+    "regularizers": "max_layers",
 }
 """Repeated fields of requests, and the setting that says how many there may be. One table for both protocols."""
 
