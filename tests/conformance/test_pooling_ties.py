@@ -97,3 +97,10 @@ def test_an_average_over_the_end_of_the_padding_is_differentiated_as_the_runtime
 def test_where_runtimes_disagree_on_the_windows_there_is_no_gradient(body, why):
     with pytest.raises(UnsupportedGradient, match=why):
         gradient(body, np.ones((1, 1, 5, 5), np.float32))
+
+
+def test_a_kernel_far_beyond_the_image_is_no_weight():
+    """As transformers' EfficientNet has it: a weight as large as its kernel would not fit any memory."""
+    kernel = "kernel_shape = [50000, 50000], strides = [50000, 50000], ceil_mode = 1"
+    got = gradient(f"Y = AveragePool<{kernel}>(X)", IMAGE, declared="N,1,4,4")
+    np.testing.assert_allclose(got, np.full_like(IMAGE, 1 / 16), rtol=TOLERANCE["float32 operator"])

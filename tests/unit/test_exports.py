@@ -77,7 +77,7 @@ def test_a_verb_has_the_same_parameters_everywhere(verb):
     assert extra == {
         "ascend": {"caller", "should_stop", "should_interrupt"},
         "activations": {"caller", "max_bytes"},
-        **{key: set() for key in ("layers", "inspect", "doctor", "models", "unload")},
+        **{key: set() for key in ("layers", "inspect", "models", "unload")},
         "load": {"override"},
     }.get(verb, {"caller"})
     assert list(asynchronous.items()) == list(client.items())

@@ -144,6 +144,12 @@ CASES = [
         ceil_mode=1,
         count_include_pad=1,
     ),
+    _average("whole", IMAGE, kernel_shape=[5, 4], strides=[5, 4]),
+    _average("far beyond", IMAGE, kernel_shape=[40, 50], strides=[40, 50], ceil_mode=1),
+    *(
+        _average(f"beyond {include}", IMAGE, kernel_shape=[8, 7], pads=[2, 1, 1, 2], count_include_pad=include)
+        for include in (0, 1)
+    ),
     _average("valid", IMAGE, kernel_shape=[2, 2], strides=[2, 1], auto_pad="VALID"),
     *(
         _average(

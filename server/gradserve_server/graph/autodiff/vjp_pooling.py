@@ -49,6 +49,9 @@ def _attributes(n: Site, *names: str) -> dict[str, Any]:
     return {name: n.node.attributes[name] for name in names if name in n.node.attributes}
 
 
+_LARGEST_WEIGHT = 2**22
+"""Numbers of a weight that only spreads values."""
+
 GEOMETRY = ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides")
 
 
@@ -67,6 +70,8 @@ def spread(g: Emitter, windows: Windows, t: Expr, x: Expr) -> Expr:
     kernel = windows.kernel
     assert kernel is not None
     rank, share = len(kernel), 1 / math.prod(kernel)
+    if _is_whole(windows, t, x):
+        return g.expand_like(t * share, x)
     if (pads := windows.flipped_pads()) is not None and set(windows.dilations) == {1}:
         # The mean over windows at stride 1 is its own adjoint, but for the padding.
         out = g.op("AveragePool", t, kernel_shape=kernel, pads=pads, count_include_pad=1)
@@ -86,14 +91,23 @@ def spread(g: Emitter, windows: Windows, t: Expr, x: Expr) -> Expr:
         out.value.shape = x.value.shape
         return out
     channels = x.shape[1] if x.shape is not None else None
-    if isinstance(channels, int):
+    if isinstance(channels, int) and channels * math.prod(kernel) <= _LARGEST_WEIGHT:
         weight = g.const(np.full((channels, 1, *kernel), share), x.dtype)
         return scatter(g, windows, t, weight, x, channels)
-    # Channels that are known only in the run become samples.
+    # Channels that are known only in the run, or whose weights would be large, become samples.
     weight = g.const(np.full((1, 1, *kernel), share), x.dtype)
     space = range(2, 2 + rank)
     alone = [g.reshape(value, -1, 1, g.sizes(value, space)) for value in (t, x)]
     return g.reshape_like(scatter(g, windows, alone[0], weight, alone[1], 1), x)
+
+
+def _is_whole(windows: Windows, t: Expr, x: Expr) -> bool:
+    """Whether one window sees all of the image. Its kernel may be far larger: as a weight it could fill the memory."""
+    rank = len(windows.axes)
+    return all(
+        count == 1 and size is not None and axis.begin is not None and axis.counts(size, 1)[0] == size
+        for axis, size, count in zip(windows.axes, spatial_sizes(x, rank), spatial_sizes(t, rank), strict=True)
+    )
 
 
 def _tiles(windows: Windows, t: Expr, x: Expr) -> bool:
@@ -145,7 +159,11 @@ def average_pool(g: Emitter, n: Pull) -> Sequence[Cotangent]:
     follows the runtime that computes it.
     """
     windows = _windows(g, n)
-    return (spread(g, windows, n.dy * _per_element(g, n, windows), n.x),)
+    share = _per_element(g, n, windows)
+    t = n.dy if share == 1 else n.dy * share
+    if t is not n.dy:
+        t.value.shape = n.y.value.shape
+    return (spread(g, windows, t, n.x),)
 
 
 @vjp("LpPool", since=(18, 22), refuse=_pool_refusal)
