@@ -8,10 +8,13 @@ from onnx_ir.passes import common as passes
 
 from gradserve.errors import InvalidModel
 from gradserve_server.graph.save import save
-from gradserve_server.graph.values import opset_of
+from gradserve_server.graph.values import is_op, opset_of
 
 BATCH = "batch"
 """The symbol of the batch axis."""
+
+VALID = ("NOTSET", "VALID")
+"""Values of `auto_pad` that pad nothing by themselves."""
 
 
 def finish(
@@ -41,8 +44,21 @@ def finish(
         raise InvalidModel(msg)
     if batched is not None:
         _name_batch(model, batched)
+    _count_no_padding(model.graph)
     passes.ClearMetadataAndDocStringPass()(model)
     save(model, path)
+
+
+def _count_no_padding(graph: ir.Graph) -> None:
+    """Where there is no padding, a mean that counts it is the same as one that does not.
+
+    But not for onnxruntime 1.19: it divides a last window that reaches beyond the image (`ceil_mode`) by its whole kernel.
+    torch writes the former by default, and transformers' EfficientNet pools that way.
+    """
+    for node in graph.all_nodes():
+        padded = any(node.attributes.get_ints("pads", [])) or node.attributes.get_string("auto_pad", VALID[0]) not in VALID
+        if is_op(node, "AveragePool") and not padded:
+            node.attributes.pop("count_include_pad", None)
 
 
 def _name_batch(model: ir.Model, batched: list[str]) -> None:

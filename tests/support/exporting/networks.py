@@ -205,3 +205,8 @@ def failing() -> nn.Module:
 def no_network() -> list:
     """Of no framework."""
     return []
+
+
+def whole_pool() -> nn.Module:
+    """A pool far larger than the image: transformers' EfficientNet."""
+    return seeded(nn.Sequential(nn.Conv2d(1, 3, 3), nn.AvgPool2d(50, ceil_mode=True), nn.Flatten(), nn.Linear(3, 2)))

@@ -171,6 +171,12 @@ def test_other_opsets(export, exporter, opset):
     assert export("three", IMAGE, exporter=exporter, opset=opset).opset == opset
 
 
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_a_pool_larger_than_the_image_is_a_mean_of_the_image(export, exporter):
+    """By its own attributes onnxruntime 1.19 would divide by the kernel: verified against PyTorch like every export."""
+    export("whole_pool", IMAGE, exporter=exporter)
+
+
 def test_a_gradient_that_is_zero_is_told(export):
     notes = export("ordered", Input((1, 4))).notes
     assert notes[-1] == "d output / d x is 0 on the random inputs: its gradient is not verified"
