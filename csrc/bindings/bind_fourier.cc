@@ -21,7 +21,7 @@ namespace {
 // Few enough that no product below can overflow.
 constexpr Index kMaxPixels = std::numeric_limits<std::int32_t>::max();
 
-const std::vector<Index>& checked_sizes(const std::vector<Index>& sizes) {
+std::vector<Index> checked_sizes(std::vector<Index> sizes) {
   Index left = kMaxPixels;
   for (const Index size : sizes) {
     if (size < 1 || size > left) left = 0;

@@ -56,8 +56,8 @@ void check_positions(const double* matrices, Index samples, PlaneSize size) {
 
 // `source` and `out` are the planes before and after, whichever of them is written.
 WarpTask warp_task(const py::array& source, const py::array& out, py::handle matrices,
-                   const std::string& border, py::array& matrices_array, const std::optional<std::string>& simd,
-                   std::optional<int> threads) {
+                   const std::string& border, py::array& matrices_array,
+                   const std::optional<std::string>& simd, std::optional<int> threads) {
   const Index samples = source.shape(0);
   matrices_array =
       checked_array<double>(matrices, "matrices", std::array<Index, 3>{samples, 2, 3}, Access::read);

@@ -84,12 +84,15 @@ void Transform::run(const KernelTable& kernels, ComplexPlanes& planes, ComplexPl
 
 // What one plane is worked on in.
 struct Fourier::Workspace {
-  explicit Workspace(Index size) : memory(static_cast<std::size_t>(4 * size)) {
+  explicit Workspace(const Fourier& fourier) : pairs((fourier.rows_ + 1) / 2) {
+    const Index size = std::max(fourier.numbers(), fourier.last_.length() * pairs);
+    memory.resize(static_cast<std::size_t>(4 * size));
     float* at = memory.data();
     planes = {.real = at, .imaginary = at + size};
     other = {.real = at + 2 * size, .imaginary = at + 3 * size};
   }
 
+  Index pairs;  // of rows
   std::vector<float> memory;
   ComplexPlanes planes{};
   ComplexPlanes other{};
@@ -100,6 +103,16 @@ Fourier::Fourier(const std::vector<Index>& sizes)
       last_(sizes.back()),
       rows_(product(sizes, 0, sizes.size() - 1)),
       half_(sizes.back() / 2 + 1) {}
+
+// Calls body(plane of the image, where its real part begins, workspace) for each plane.
+template <typename Body>
+void Fourier::for_planes(Index samples, Index channels, int threads, const Body& body) const {
+  parallel_for(samples * channels, worthwhile_threads(samples * channels * pixels(), threads),
+               [&](Index index) {
+                 Workspace work(*this);
+                 body(index, (index / channels * 2 * channels + index % channels) * numbers(), work);
+               });
+}
 
 // Along all axes but the last, of planes [leading sizes, half].
 void Fourier::along_rows(const KernelTable& kernels, Workspace& work) const {
@@ -126,15 +139,11 @@ void Fourier::along_rows(const KernelTable& kernels, Workspace& work) const {
 
 void Fourier::inverse(const KernelTable& kernels, Index samples, Index channels, const float* parts,
                       const float* scale, float* image, int threads) const {
-  const Index width = last_.length();
-  const Index pairs = (rows_ + 1) / 2;
-  const Index size = std::max(numbers(), width * pairs);
-  const int shared = worthwhile_threads(samples * channels * pixels(), threads);
-  parallel_for(samples * channels, shared, [&](Index index) {
-    Workspace work(size);
-    const float* const real =
-        parts + (index / channels * 2 * channels + index % channels) * numbers();
+  for_planes(samples, channels, threads, [&](Index index, Index part, Workspace& work) {
+    const float* const real = parts + part;
     const float* const imaginary = real + channels * numbers();
+    const Index width = last_.length();
+    const Index pairs = work.pairs;
     for (Index i = 0; i < numbers(); ++i) {
       work.planes.real[i] = real[i] * scale[i];
       work.planes.imaginary[i] = imaginary[i] * scale[i];
@@ -179,13 +188,10 @@ void Fourier::inverse(const KernelTable& kernels, Index samples, Index channels,
 
 void Fourier::forward(const KernelTable& kernels, Index samples, Index channels, const float* image,
                       const float* scale, float* parts, int threads) const {
-  const Index width = last_.length();
-  const Index pairs = (rows_ + 1) / 2;
-  const Index size = std::max(numbers(), width * pairs);
-  const int shared = worthwhile_threads(samples * channels * pixels(), threads);
-  parallel_for(samples * channels, shared, [&](Index index) {
-    Workspace work(size);
+  for_planes(samples, channels, threads, [&](Index index, Index part, Workspace& work) {
     const float* const from = image + index * pixels();
+    const Index width = last_.length();
+    const Index pairs = work.pairs;
     for (Index p = 0; p < pairs; ++p) {
       const Index q = p + pairs;
       for (Index x = 0; x < width; ++x) {
@@ -216,7 +222,7 @@ void Fourier::forward(const KernelTable& kernels, Index samples, Index channels,
     }
     std::swap(work.planes, work.other);
     along_rows(kernels, work);
-    float* const real = parts + (index / channels * 2 * channels + index % channels) * numbers();
+    float* const real = parts + part;
     float* const imaginary = real + channels * numbers();
     for (Index i = 0; i < numbers(); ++i) {
       real[i] = work.planes.real[i] * scale[i];

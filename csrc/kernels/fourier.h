@@ -3,14 +3,14 @@
 // inverse:  out[n, c] = irfft(scale (re + i im))[n, c], without dividing by the number of pixels
 // forward:  re + i im = scale rfft(image)
 //
-// over the axes of `sizes`; `half` is sizes with W / 2 + 1 in place of the last, W. Of a column that is its own mirror
-// image, the inverse takes what a real image can have: along the last axis, the imaginary part of columns 0 and W / 2 is
-// dropped.
+// over the axes of `sizes`; `half` is sizes with W / 2 + 1 in place of the last, W. Of a column that is its
+// own mirror image, the inverse takes what a real image can have: along the last axis, the imaginary part of
+// columns 0 and W / 2 is dropped.
 //
-// Any length will do. It is split into small factors, and each pass computes one of them as a product with a small
-// dense matrix (Stockham's order: no reversal of digits; Van Loan, Computational Frameworks for the FFT, 1992, section
-// 1.7). All positions of the other axes lie side by side, and are what a vector holds. Rows are transformed in pairs,
-// one as the real and one as the imaginary part.
+// Any length will do. It is split into small factors, and each pass computes one of them as a product with a
+// small dense matrix (Stockham's order: no reversal of digits; Van Loan, Computational Frameworks for the
+// FFT, 1992, section 1.7). All positions of the other axes lie side by side, and are what a vector holds.
+// Rows are transformed in pairs, one as the real and one as the imaginary part.
 //
 // Each plane is one thread's: results do not depend on the threads, nor on the other planes.
 #pragma once
@@ -29,7 +29,8 @@ class Transform {
 
   [[nodiscard]] Index length() const { return length_; }
 
-  // Transforms [length, inner] forward; `other` is as large. Whichever holds the result is `planes` afterwards.
+  // Transforms [length, inner] forward; `other` is as large. Whichever holds the result is `planes`
+  // afterwards.
   void run(const KernelTable& kernels, ComplexPlanes& planes, ComplexPlanes& other, Index inner) const;
 
  private:
@@ -62,6 +63,8 @@ class Fourier {
  private:
   struct Workspace;
 
+  template <typename Body>
+  void for_planes(Index samples, Index channels, int threads, const Body& body) const;
   void along_rows(const KernelTable& kernels, Workspace& work) const;
 
   std::vector<Transform> leading_;

@@ -123,13 +123,13 @@ struct ComplexPlanes {
 
 inline constexpr Index kLargestRadix = 8;
 
-// One factor of a Fourier transform (kernels/fourier.h), [radix, blocks, neighbours] to [blocks, radix, neighbours]:
-// out[b, j] = sum over k of weights[b, j, k] in[k, b]
+// One factor of a Fourier transform (kernels/fourier.h), [radix, blocks, neighbours] to [blocks, radix,
+// neighbours]: out[b, j] = sum over k of weights[b, j, k] in[k, b]
 struct FourierPass {
   ComplexPlanes in;
   ComplexPlanes out;
-  // [blocks, radix, radix, 2]; of a radix above kLargestRadix the roots exp(-2 pi i n / (radix blocks)), [n, 2],
-  // of which weights[b, j, k] is number j (k blocks + b).
+  // [blocks, radix, radix, 2]; of a radix above kLargestRadix the roots exp(-2 pi i n / (radix blocks)), [n,
+  // 2], of which weights[b, j, k] is number j (k blocks + b).
   const float* weights;
   Index radix;
   Index blocks;

@@ -7,10 +7,11 @@
 namespace gradserve {
 namespace {
 
-// a + i b += the sum of kTerms products, in order. Written out by the compiler: only the loop over neighbours is left to
-// become vector instructions, which keep their sums.
+// a + i b += the sum of kTerms products, in order. Written out by the compiler: only the loop over neighbours
+// is left to become vector instructions, which keep their sums.
 template <int kTerms>
-inline void add_products(const float* weights, const float* x, const float* y, Index step, float& a, float& b) {
+inline void add_products(const float* weights, const float* x, const float* y, Index step, float& a,
+                         float& b) {
   if constexpr (kTerms > 0) {
     a += weights[0] * *x - weights[1] * *y;
     b += weights[0] * *y + weights[1] * *x;
@@ -27,7 +28,8 @@ inline void dense(const FourierPass& pass, Index block) {
   const float* const y = pass.in.imaginary + block * count;
   for (int j = 0; j < kRadix; ++j) {
     float weights[2 * kRadix];
-    for (int k = 0; k < 2 * kRadix; ++k) weights[k] = pass.weights[2 * kRadix * (block * kRadix + j) + k];
+    const float* const given = pass.weights + Index{2} * kRadix * (block * kRadix + j);
+    for (int k = 0; k < 2 * kRadix; ++k) weights[k] = given[k];
     float* const __restrict real = pass.out.real + (block * kRadix + j) * count;
     float* const __restrict imaginary = pass.out.imaginary + (block * kRadix + j) * count;
     GRADSERVE_INDEPENDENT

@@ -28,10 +28,12 @@ void find_taps(const TapsTask& task, Taps& taps) {
     const double x = __builtin_floor(u);
     const double down = v - y;
     const double right = u - x;
-    // All in float64, whole numbers too: numbers of one size are what GCC 12 makes vectors of. A mask is 1 where the
-    // source has such a row or column, else 0.
-    const double rows[2] = {inside(y, bottom), inside(y + 1, bottom)};
-    const double columns[2] = {inside(x, edge), inside(x + 1, edge)};
+    // All in float64, whole numbers too: numbers of one size are what GCC 12 makes vectors of. A mask is 1
+    // where the source has such a row or column, else 0.
+    const double at_y[2] = {y, y + 1};
+    const double at_x[2] = {x, x + 1};
+    const double rows[2] = {inside(at_y[0], bottom), inside(at_y[1], bottom)};
+    const double columns[2] = {inside(at_x[0], edge), inside(at_x[1], edge)};
     const double by_row[2] = {1 - down, down};
     const double by_column[2] = {1 - right, right};
     double outside = 0;
@@ -39,7 +41,7 @@ void find_taps(const TapsTask& task, Taps& taps) {
       const double mask = rows[tap / 2] * columns[tap % 2];
       const double weight = by_row[tap / 2] * by_column[tap % 2];
       const double seen = weight * mask;
-      taps.index[tap][i] = static_cast<std::int32_t>(((y + tap / 2) * width + (x + tap % 2)) * mask);
+      taps.index[tap][i] = static_cast<std::int32_t>((at_y[tap / 2] * width + at_x[tap % 2]) * mask);
       taps.weight[tap][i] = static_cast<float>(seen);
       outside += weight - seen;
     }
