@@ -62,6 +62,14 @@ def test_scenario_d_both_networks_see_the_same(tmp_path):
     assert is_picture(tmp_path / "scenario_d.png")
 
 
+def test_scenario_e_a_star_with_probability_one(tmp_path):
+    printed = run("scenario_e_probability_one.py", tmp_path)
+    (line,) = [line for line in printed.splitlines() if line.startswith("probability of unit 4: ")]
+    assert float(line.rpartition(" ")[2]) >= 0.9999
+    assert printed.count("finished") == 1 + 9 * 10
+    assert is_picture(tmp_path / "scenario_e.png")
+
+
 @pytest.mark.parametrize("name", ["shapes", "shapes_judge"])
 def test_the_networks_know_the_shapes(name):
     shapes_data = importlib.import_module("shapes_data")
