@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gradserve import transforms as T
 from gradserve.errors import InvalidAscent
 from gradserve.numbers import Choice, Linear, Normal, Uniform
+from gradserve_server.ascent.transforms.course import AT_ONCE
 from gradserve_server.ascent.transforms.draws import SPREADS, STEPS_DRAWN
 from gradserve_server.ascent.transforms.geometry import OPERATIONS, Range
 from gradserve_server.ascent.transforms.view import Views
@@ -269,16 +270,33 @@ def test_an_image_is_the_same_alone_and_in_company():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.sampled_from(CASES), min_size=1, max_size=5), st.integers(0, 2**32), st.booleans(), st.integers(0, 99))
-def test_whatever_the_company_and_the_other_steps(transforms, seed, fuse, index):
-    """Where some steps and images fuse maps, or need a resize, and others do not: each goes its own way."""
+@given(
+    st.lists(st.sampled_from(CASES), min_size=1, max_size=5),
+    st.integers(0, 2**32),
+    st.booleans(),
+    st.integers(0, 99),
+    st.sampled_from([4, AT_ONCE // STEPS_DRAWN + 1]),
+)
+def test_whatever_the_company_and_the_other_steps(transforms, seed, fuse, index, count):
+    """Where some steps and images fuse maps, or need a resize, and others do not: each goes its own way.
+
+    With many images fewer steps are planned at once.
+    """
     size = (30, 33)
-    image = images(4, size)
-    together = views(transforms, 4, size, (10, 9), seed, fuse).at(index)
+    image = images(count, size)
+    together = views(transforms, count, size, (10, 9), seed, fuse).at(index)
     alone = views(transforms, 1, size, (10, 9), seed, fuse).at(index)
     assert alone.forward(image[:1]).tobytes() == together.forward(image)[:1].tobytes()
-    gradient = images(4, (10, 9))
+    gradient = images(count, (10, 9))
     assert alone.adjoint(gradient[:1]).tobytes() == together.adjoint(gradient)[:1].tobytes()
+
+
+@pytest.mark.parametrize("count", [2, AT_ONCE // STEPS_DRAWN + 1, AT_ONCE + 1])
+def test_however_few_steps_are_planned_at_once(count):
+    image, once = images(count, (5, 6), 1), views(EVERYTHING, count, (5, 6), seed=9)
+    alone = views(EVERYTHING, 1, (5, 6), seed=9)
+    for index in (0, 1, 31, 32, 33, STEPS_DRAWN - 1, STEPS_DRAWN, 3 * STEPS_DRAWN - 2):
+        assert alone.at(index).forward(image[:1]).tobytes() == once.at(index).forward(image)[:1].tobytes(), index
 
 
 def test_numbers_that_fit_no_image_are_refused_in_their_step():

@@ -1,13 +1,13 @@
-"""What becomes of all images in a block of steps: numpy takes about as long for one as for hundreds.
+"""What becomes of all images in some steps: numpy takes about as long for one as for hundreds.
 
-Images of steps that go the same way share a path. A path is split where they part: where some maps become one and others do
-not, and where some have the model's size and others must be resized.
+Every image in every step has its entry in each array. Where they differ in what is done to them, because some maps become
+one and others do not, or some have the model's size already, an operation says whose it is.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +25,11 @@ from gradserve_server.ascent.transforms.geometry import (
     Plane,
     Range,
     Size,
+    chosen,
     noisy,
     resized,
     roll,
 )
-
-Indices = npt.NDArray[np.int64]
 
 _IMAGE_AXES = 2
 
@@ -38,56 +37,88 @@ MAX_PIXELS = 2**30
 """Of an image on its way, whatever its memory: what int32 counts, and room for a frame."""
 
 
-@dataclass(frozen=True)
-class Path:
-    """Images of steps that go the same way."""
-
-    members: Indices
-    """Number `step * count + image` within the block, ascending."""
-    size: Size
-    """Where they are now."""
-    operations: tuple[Operation, ...] = ()
-    """On the way so far."""
-
-    def of(self, some: Mask) -> "Path":
-        """A part of it."""
-        size = tuple(side[some] if isinstance(side, np.ndarray) else side for side in self.size)
-        return Path(self.members[some], (size[0], size[1]), tuple(one.of(some) for one in self.operations))
-
-    def split(self, some: Any) -> "tuple[Path | None, Path | None]":
-        """Those that a mask says, or all or none; and the others. None where there are none."""
-        if not isinstance(some, np.ndarray) or not some.ndim:
-            return (self, None) if some else (None, self)
-        if some.all():
-            return self, None
-        return (self.of(some), self.of(~some)) if some.any() else (None, self)
-
-    def then(self, operation: Operation, *, fuse: bool) -> "Iterator[Path]":
-        """It with one operation more; neighbouring maps become one where that reads the same pixels."""
-        size = operation.size if isinstance(operation, Map) else self.size
-        last = self.operations[-1] if self.operations else None
-        if not (fuse and isinstance(last, Map) and isinstance(operation, Map)):
-            yield replace(self, size=size, operations=(*self.operations, operation))
-            return
-        both, fits = last.then(operation)
-        fused = replace(self, size=size, operations=(*self.operations[:-1], both))
-        apart = replace(self, size=size, operations=(*self.operations, operation))
-        one, _ = fused.split(fits)
-        _, other = apart.split(fits)
-        yield from (path for path in (one, other) if path is not None)
+AT_ONCE = 512
+"""Images in steps that are planned together: enough to pay, few enough that an ascent soon hears that it shall end."""
 
 
-@dataclass
+class Planned(NamedTuple):
+    """An operation."""
+
+    operation: Operation
+    whose: Mask
+    """Those that it is done to, [steps * count]: image i in step s is number s * count + i."""
+
+
 class Course:
-    """What becomes of the images in a block of steps."""
+    """What becomes of the images in some steps.
 
-    paths: list[Path]
-    errors: dict[int, GradserveError] = field(default_factory=dict)
-    """By member: what is wrong with what was drawn for it."""
+    Args:
+        entries: How many: steps times images.
+        size: Of an image.
+        fuse: Whether neighbouring maps become one where that reads the same pixels.
+
+    Attributes:
+        size: Where they are by now.
+        operations: What is done to them, in order, once `end` was called.
+        errors: By entry: what is wrong with what was drawn for it. What becomes of it from there on means nothing.
+    """
+
+    def __init__(self, entries: int, size: Size, *, fuse: bool) -> None:
+        self.size, self.operations, self.errors = size, list[Planned](), dict[int, GradserveError]()
+        self._fuse, self._all = fuse, np.ones(entries, bool)
+        self._last: Map | None = None
+        """Yet to be done."""
+        self._whose = self._all
+        """To those."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether something is wrong with all of them."""
+        return len(self.errors) == len(self._all)
+
+    def map(self, one: Map, whose: Mask | None = None) -> None:
+        """Adds a map: of all, or, as the last one, of some."""
+        if whose is None:
+            whose, self.size = self._all, one.size
+        else:
+            down, right = (chosen(whose, new, old) for new, old in zip(one.size, self.size, strict=True))
+            self.size = down, right
+        if self._last is None:
+            self._last, self._whose = one, whose
+            return
+        both, fits = self._last.then(one)
+        fits = whose & fits & self._fuse
+        self._done(self._last, whose & ~fits)
+        self._last = both.where(fits, one).where(whose, self._last)
+
+    def add(self, one: Operation) -> None:
+        """Adds what is no map."""
+        self.end()
+        self._done(one, self._all)
+
+    def end(self) -> None:
+        """Nothing follows the last map."""
+        if self._last is not None:
+            self._done(self._last, self._whose)
+        self._last = None
+
+    def wrong(self, whose: Mask, error: Callable[[int], GradserveError]) -> None:
+        """Notes what is wrong with some: the first that is."""
+        for entry in np.flatnonzero(whose).tolist():
+            if entry not in self.errors:
+                self.errors[entry] = error(entry)
+
+    def _done(self, one: Operation, whose: Mask) -> None:
+        if whose.any():
+            self.operations.append(Planned(one, whose))
 
 
 class Courses:
-    """Plans the courses of the images of one ascent: see `view.Views`."""
+    """Plans the courses of the images of one ascent: see `view.Views`.
+
+    Attributes:
+        steps: Of a course: as many as numbers are drawn for, halved until there are few images in them.
+    """
 
     def __init__(
         self,
@@ -111,77 +142,72 @@ class Courses:
             [Draws(self._spreads(transform), stream(seed, image, FIRST_PURPOSE + position)) for image in range(count)]
             for position, transform in enumerate(transforms)
         ]
+        self.steps = STEPS_DRAWN
+        while self.steps > 1 and self.steps * count > AT_ONCE:
+            self.steps //= 2
+        self._block, self._drawn = -1, list[Floats]()
 
     @np.errstate(all="ignore")  # what overflows is found by what comes of it
-    def of(self, block: int) -> Course:
-        """That of the steps from `STEPS_DRAWN * block` on."""
-        course = Course([Path(np.arange(STEPS_DRAWN * self._count), self._size)])
-        progress = [self._progress(STEPS_DRAWN * block + step) for step in range(STEPS_DRAWN)]
-        for transform, draws in zip(self._transforms, self._draws, strict=True):
-            drawn = np.stack([one.block(block, progress) for one in draws], axis=1).reshape(STEPS_DRAWN * self._count, -1)
-            paths, course.paths = course.paths, []
-            for path in paths:
-                course.paths += self._after(path, transform, drawn[path.members], draws, block, course.errors)
-        course.paths = [path for whole in course.paths for path in self._resized(whole)]
+    def of(self, number: int) -> Course:
+        """That of the steps from `number * steps` on."""
+        first = number * self.steps
+        block, skipped = divmod(first, STEPS_DRAWN)
+        if block != self._block:
+            self._block, self._drawn = block, self._draw(block)
+        course = Course(self.steps * self._count, self._size, fuse=self._fuse)
+        for transform, draws, all_drawn in zip(self._transforms, self._draws, self._drawn, strict=True):
+            drawn = all_drawn[skipped : skipped + self.steps].reshape(self.steps * self._count, -1)
+            self._plan(course, transform, drawn, draws, first)
+            if course.is_lost:
+                return course
+        if (others := self._differ(course.size, self._target)).any():
+            course.map(resized(course.size, self._target), others)
+        course.end()
         return course
 
-    def _after(
-        self,
-        path: Path,
-        transform: Transform,
-        drawn: Floats,
-        draws: Sequence[Draws],
-        block: int,
-        errors: dict[int, GradserveError],
-    ) -> Iterator[Path]:
+    def _differ(self, size: Size, other: Plane) -> Mask:
+        """Whose size is another one."""
+        return np.broadcast_to((size[0] != other[0]) | (size[1] != other[1]), self.steps * self._count)
+
+    def _plan(self, course: Course, transform: Transform, drawn: Floats, draws: Sequence[Draws], first: int) -> None:
         if isinstance(transform, Noisy):
-            fine, wrong = path.split(self._may_get_noise(path.size))
-            if wrong is not None:
-                msg = f"transforms: {transform}: expected an image of its first size, because bounds are arrays, got {{}}"
-                errors |= _errors(wrong, lambda one: InvalidAscent(msg.format(_size(wrong.size, one))))
-            if fine is not None:
-                noise = noisy(transform, self._pixels, self._noise(fine.members, draws, block))
-                yield from fine.then(noise, fuse=self._fuse)
-            return
-        if self._is_rolled and isinstance(transform, Jitter):
-            yield from path.then(roll(transform, list(drawn.T), self._sizes), fuse=self._fuse)
-            return
-        operation = OPERATIONS[type(transform)](transform, list(drawn.T), path.size, self._pixels)
-        # What was drawn that is no number makes no map: it is found before its size is looked at.
-        right: Mask = np.isfinite(drawn).all(axis=1) & self._is_right(operation)
-        if not right.all():
-            told = _Told(transform, drawn[~right], operation.of(~right), self._max_pixels)
-            errors |= _errors(path.of(~right), told.error)
-            path, operation = path.of(right), operation.of(right)
-        if len(path.members):
-            yield from path.then(operation, fuse=self._fuse)
+            self._check_noise(course, transform)
+            course.add(noisy(transform, self._pixels, self._noise(draws, first)))
+        elif self._is_rolled and isinstance(transform, Jitter):
+            course.add(roll(transform, list(drawn.T), self._sizes))
+        else:
+            one = OPERATIONS[type(transform)](transform, list(drawn.T), course.size, self._pixels)
+            self._check(course, transform, drawn, one)
+            if isinstance(one, Map):
+                course.map(one)
+            else:
+                course.add(one)
 
-    def _is_right(self, operation: Operation) -> Any:
-        if not isinstance(operation, Map):
-            return True
-        down, right = operation.size
-        return (np.minimum(down, right) >= 1) & (down * right <= self._max_pixels) & operation.is_near
+    def _check(self, course: Course, transform: Transform, drawn: Floats, one: Operation) -> None:
+        wrong: Any = ~np.isfinite(drawn).all(axis=1)
+        if isinstance(one, Map):
+            down, right = one.size
+            wrong |= (np.minimum(down, right) < 1) | (down * right > self._max_pixels) | np.logical_not(one.is_near)
+        if wrong.any():
+            course.wrong(wrong, _Told(transform, drawn, one, self._max_pixels).error)
 
-    def _resized(self, path: Path) -> Iterator[Path]:
-        """Those of the model's size as they are, the others brought to it."""
-        done, left = path.split((path.size[0] == self._target[0]) & (path.size[1] == self._target[1]))
-        if done is not None:
-            yield done
-        if left is not None:
-            yield from left.then(resized(left.size, self._target), fuse=self._fuse)
-
-    def _may_get_noise(self, size: Size) -> Any:
+    def _check_noise(self, course: Course, transform: Noisy) -> None:
         """A width of its own for each value is of values that are where they were."""
-        width = self._pixels.width
-        if not isinstance(width, np.ndarray) or width.shape[1:] == (1, 1):
-            return True
-        return (size[0] == self._size[0]) & (size[1] == self._size[1])
+        width, size = self._pixels.width, course.size
+        if isinstance(width, np.ndarray) and width.shape[1:] != (1, 1):
+            msg = f"transforms: {transform}: expected an image of its first size, because bounds are arrays, got {{}}"
+            course.wrong(self._differ(size, self._size), lambda entry: InvalidAscent(msg.format(_size(size, entry))))
 
-    def _noise(self, members: Indices, draws: Sequence[Draws], block: int) -> npt.NDArray[np.object_]:
-        made = np.empty(len(members), object)
-        for at, member in enumerate(members.tolist()):
-            step, image = divmod(member, self._count)
-            made[at] = partial(draws[image].arrays, STEPS_DRAWN * block + step)
+    def _draw(self, block: int) -> list[Floats]:
+        """All numbers of a block: for each transform, [STEPS_DRAWN, count, numbers]."""
+        progress = [self._progress(STEPS_DRAWN * block + step) for step in range(STEPS_DRAWN)]
+        return [np.stack([one.block(block, progress) for one in draws], axis=1) for draws in self._draws]
+
+    def _noise(self, draws: Sequence[Draws], first: int) -> npt.NDArray[np.object_]:
+        made = np.empty(self.steps * self._count, object)
+        for entry in range(len(made)):
+            step, image = divmod(entry, self._count)
+            made[entry] = partial(draws[image].arrays, first + step)
         return made
 
     def _spreads(self, transform: Transform) -> Sequence[Spread]:
@@ -199,7 +225,7 @@ def planar(sizes: tuple[int, ...]) -> Plane:
 
 @dataclass(frozen=True)
 class _Told:
-    """What is wrong with what was drawn for some images."""
+    """What is wrong with what was drawn."""
 
     transform: Transform
     drawn: Floats
@@ -218,10 +244,6 @@ class _Told:
         return InvalidAscent(
             f"transforms: {self.transform}: expected numbers that lead to positions near the image, got {drawn}"
         )
-
-
-def _errors(path: Path, error: Callable[[int], GradserveError]) -> dict[int, GradserveError]:
-    return {member: error(one) for one, member in enumerate(path.members.tolist())}
 
 
 def _size(size: Size, one: int) -> list[int]:

@@ -51,8 +51,9 @@ class Map(NamedTuple):
     rows: Rows
     source: Size
     size: Size
-    border: Border
-    fill: float = 0.0
+    border: Any
+    """A `Border`, or an array of them."""
+    fill: Number = 0.0
 
     @property
     def is_near(self) -> Any:
@@ -79,19 +80,25 @@ class Map(NamedTuple):
         (p, q, r), (s, t, u) = self.rows
         rows = (p * a + q * d, p * b + q * e, p * c + q * f + r), (s * a + t * d, s * b + t * e, s * c + t * f + u)
         both = Map(rows, self.source, after.size, self.border, self.fill)
-        fits = self.border is after.border is Border.FILL or after.stays_inside
-        return both, fits & both.is_near
+        are_filled = (self.border == Border.FILL) & (after.border == Border.FILL)
+        return both, (are_filled | after.stays_inside) & both.is_near
 
-    def of(self, members: Any) -> "Map":
-        """That of some of the images, by a mask, an index or a slice."""
-        one, other = self.rows
-        rows = tuple(_of(x, members) for x in one), tuple(_of(x, members) for x in other)
-        source, size = (tuple(_of(side, members) for side in sides) for sides in (self.source, self.size))
-        return self._replace(rows=rows, source=source, size=size)
+    def where(self, whose: Mask, other: "Map") -> "Map":
+        """This one for some, another for the rest."""
+        if whose.all():
+            return self
+        if not whose.any():
+            return other
+        pairs = zip((*self.rows, self.source, self.size), (*other.rows, other.source, other.size), strict=True)
+        first, second, source, size = (tuple(chosen(whose, a, b) for a, b in zip(*pair, strict=True)) for pair in pairs)
+        border, fill = chosen(whose, self.border, other.border), chosen(whose, self.fill, other.fill)
+        return Map((first, second), source, size, border, fill)
 
 
-def _of(x: Any, members: Any) -> Any:
-    return x[members] if isinstance(x, np.ndarray) else x
+def chosen(whose: Mask, one: Any, other: Any) -> Any:
+    """One for some, the other for the rest; the number itself where both are the same."""
+    are_numbers = not (isinstance(one, np.ndarray) or isinstance(other, np.ndarray))
+    return one if one is other or (are_numbers and one == other) else np.where(whose, one, other)
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ class Smoothing:
     border: Border
 
     def of(self, members: Any) -> "Smoothing":
-        """See `Map`."""
+        """That of some of the images, by a slice or by their numbers."""
         return Smoothing(self.weights[members], self.border)
 
 
@@ -119,7 +126,7 @@ class Roll:
     """[images, axes]."""
 
     def of(self, members: Any) -> "Roll":
-        """See `Map`."""
+        """See `Smoothing`."""
         return Roll(self.sizes, self.shifts[members])
 
 
@@ -133,7 +140,7 @@ class Addition:
     """Of each image: from a shape to a standard normal array, and one that is even over [-1, 1)."""
 
     def of(self, members: Any) -> "Addition":
-        """See `Map`."""
+        """See `Smoothing`."""
         return Addition(self.standard_deviation, self.half_width, self.draws[members])
 
 

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradserve.transforms import Transform
-from gradserve_server.ascent.transforms.course import MAX_PIXELS, Course, Courses, Path, planar
-from gradserve_server.ascent.transforms.draws import STEPS_DRAWN
+from gradserve_server.ascent.transforms.course import MAX_PIXELS, Course, Courses, Planned, planar
 from gradserve_server.ascent.transforms.geometry import (
     Addition,
     Map,
@@ -20,7 +19,6 @@ from gradserve_server.ascent.transforms.geometry import (
     Plane,
     Range,
     Roll,
-    Size,
     Smoothing,
     resized,
 )
@@ -73,9 +71,12 @@ class Views:
             max_pixels=max_pixels,
             fuse=fuse,
         )
-        only = Path(np.arange(count), planar(sizes), () if sizes == target else (resized(planar(sizes), planar(target)),))
-        self._plain = View(_Lane(only, count, steps=1).parts(0), count)
-        self._block, self._course, self._lanes = -1, Course([]), list[_Lane]()
+        only = Course(count, planar(sizes), fuse=fuse)
+        if sizes != target:
+            only.map(resized(planar(sizes), planar(target)))
+        only.end()
+        self._plain = View(_Steps(only.operations, count, count).parts(0), count)
+        self._number, self._course, self._steps = -1, only, _Steps([], count, 0)
         self.at(0)  # to find out now what is too small or too large
 
     def plain(self) -> "View":
@@ -89,15 +90,15 @@ class Views:
             InvalidAscent: As at the start, of numbers that are drawn for this step.
             TooLarge: The same.
         """
-        block, step = divmod(index, STEPS_DRAWN)
-        if block != self._block:
-            self._course, self._block = self._courses.of(block), block
-            self._lanes = [_Lane(path, self._count) for path in self._course.paths]
+        number, step = divmod(index, self._courses.steps)
+        if number != self._number:
+            self._course, self._number = self._courses.of(number), number
+            self._steps = _Steps(self._course.operations, self._count, self._courses.steps * self._count)
         if self._course.errors:
-            for member in range(step * self._count, (step + 1) * self._count):
-                if member in self._course.errors:
-                    raise self._course.errors[member]
-        return View([part for lane in self._lanes for part in lane.parts(step)], self._count)
+            for entry in range(step * self._count, (step + 1) * self._count):
+                if entry in self._course.errors:
+                    raise self._course.errors[entry]
+        return View(self._steps.parts(step), self._count)
 
 
 class View:
@@ -155,36 +156,41 @@ class Part(NamedTuple):
     stages: list[Stage]
 
 
-class _Lane:
-    """A path, cut into steps."""
+class _Steps:
+    """What is done to all images in some steps, a step at a time.
 
-    def __init__(self, path: Path, count: int, *, steps: int = STEPS_DRAWN) -> None:
-        self._operations = path.operations
-        self._matrices = [_matrices(one, len(path.members)) for one in path.operations]
-        self._images = (path.members % count).tolist()
-        self._ends = np.searchsorted(path.members, np.arange(steps + 1) * count).tolist()
-        self._sizes = _sizes(path)
+    Args:
+        planned: In order.
+        count: Images.
+        entries: Images in all steps.
+    """
+
+    def __init__(self, planned: Sequence[Planned], count: int, entries: int) -> None:
+        self._planned, self._count = planned, count
+        self._matrices = [_matrices(one.operation, entries) for one in planned]
+        self._keys = _keys(planned)
 
     def parts(self, step: int) -> list[Part]:
-        """Its images in a step, by their sizes on the way."""
-        begin, end = self._ends[step : step + 2]
-        if begin == end:
-            return []
-        if self._sizes is None or self._sizes[begin:end].count(self._sizes[begin]) == end - begin:
-            return [Part(self._images[begin:end], self._stages(slice(begin, end), begin))]
+        """Images that go the same way, through the same sizes."""
+        begin, end = step * self._count, (step + 1) * self._count
+        if self._keys is None or self._keys[begin:end].count(self._keys[begin]) == self._count:
+            return [Part(list(range(self._count)), self._stages(slice(begin, end), begin))]
         groups: dict[Hashable, list[int]] = {}
-        for at in range(begin, end):
-            groups.setdefault(self._sizes[at], []).append(at)
-        return [Part([self._images[at] for at in group], self._stages(group, group[0])) for group in groups.values()]
+        for entry in range(begin, end):
+            groups.setdefault(self._keys[entry], []).append(entry)
+        return [Part([entry - begin for entry in group], self._stages(group, group[0])) for group in groups.values()]
 
-    def _stages(self, members: slice | list[int], one: int) -> list[Stage]:
+    def _stages(self, entries: slice | list[int], one: int) -> list[Stage]:
+        """What is done to some that go the same way."""
         stages: list[Stage] = []
-        for operation, matrices in zip(self._operations, self._matrices, strict=True):
+        for (operation, whose), matrices in zip(self._planned, self._matrices, strict=True):
+            if not whose[one]:
+                continue
             if isinstance(operation, Map):
-                source, size = (_plane(sides, one) for sides in (operation.source, operation.size))
-                stages.append(Warp(matrices[members], source, size, operation.border, operation.fill))
+                top, left, down, right, border, fill = (_at(x, one) for x in _said(operation))
+                stages.append(Warp(matrices[entries], (top, left), (down, right), border, fill))
             else:
-                stages.append(operation.of(members))
+                stages.append(operation.of(entries))
         return stages
 
 
@@ -197,16 +203,22 @@ def _matrices(one: Operation, count: int) -> npt.NDArray[np.float64]:
     return matrices
 
 
-def _sizes(path: Path) -> list[Hashable] | None:
-    """Of each member, all its sizes on the way; None where those of all are the same."""
-    sides = [side for one in path.operations if isinstance(one, Map) for side in (*one.source, *one.size)]
-    several = [side for side in sides if isinstance(side, np.ndarray)]
-    return list(zip(*(side.tolist() for side in several), strict=True)) if several else None
+def _keys(planned: Sequence[Planned]) -> list[Hashable] | None:
+    """Of each entry, what tells those apart that go different ways; None where all go one."""
+    columns = [whose for _, whose in planned if not whose.all()]
+    for operation, _ in planned:
+        if isinstance(operation, Map):
+            columns += [one for one in _said(operation) if isinstance(one, np.ndarray)]
+    return list(zip(*(column.tolist() for column in columns), strict=True)) if columns else None
 
 
-def _plane(size: Size, one: int) -> Plane:
-    down, right = (int(side[one]) if isinstance(side, np.ndarray) else side for side in size)
-    return down, right
+def _said(one: Map) -> tuple[Any, ...]:
+    """What a call of the kernel has once for all its images."""
+    return (*one.source, *one.size, one.border, one.fill)
+
+
+def _at(x: Any, one: int) -> Any:
+    return x[one].item() if isinstance(x, np.ndarray) else x
 
 
 # ---- the operations, on all images of a part at once -----------------------------------------------------------------
