@@ -57,7 +57,7 @@ class Fed:
 
 
 def _unit(term: Unit, shape: Shape) -> Array:
-    _index(term, "index", term.index, int(np.prod(shape)))
+    _index(term, "index", term.index, math.prod(shape))
     return _one_hot(shape, np.unravel_index(term.index, shape))
 
 
@@ -77,11 +77,11 @@ def _along_channels(term: Channel | ChannelEnergy | InterpolatedChannel, shape: 
 
 def _channel(term: Channel | InterpolatedChannel, shape: Shape) -> Array:
     one_hot = _along_channels(term, shape)
-    return one_hot * (one_hot.size / np.prod(shape))
+    return one_hot * (one_hot.size / math.prod(shape))
 
 
 def _layer(term: LayerEnergy, shape: Shape) -> Array:  # noqa: ARG001
-    return np.full([1] * len(shape), 1.0 / np.prod(shape))
+    return np.full([1] * len(shape), 1.0 / math.prod(shape))
 
 
 def _flat_direction(term: Direction, shape: Shape) -> Array:
