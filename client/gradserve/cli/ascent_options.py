@@ -138,7 +138,7 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
         choices=PRESETS,
         help="settings as others have published them: parameterization, transforms, optimizer, start and redirected "
         "gradients of Lucid's feature visualization (512 steps); or weight decay, blurs, sparseness, optimizer and start of "
-        "a row of Yosinski's Table 1 (500, 750, 1000, 1000 steps). Options beside it go before; --steps is never of it",
+        "row 2 or 3 of Yosinski's Table 1 (750, 1000 steps). Options beside it go before; --steps is never of it",
     )
     option(
         "--parameterization",
