@@ -43,7 +43,7 @@ from gradserve_server.runtime.repository import Repository
 from gradserve_server.runtime.runs import Relay
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.session import Array
-from gradserve_server.runtime.terms import resolved, rewrite, weights_of
+from gradserve_server.runtime.terms import asked, resolved, rewrite, weights_of
 from gradserve_server.runtime.work import Work
 
 
@@ -140,16 +140,11 @@ class Engine:
         """The objective for each sample and its gradient. See `gradserve.Client.gradient`."""
         served = self.model(model, version)
         feeds = served.check(inputs)
-        terms = resolved(served, objective)
-        terms.check_constant()
-        starts = served.wrt(wrt, terms.layers)
-        wanted = Wanted(starts, heads(terms.of_layers))
-        fed = weights_of(served, terms, feeds, starts[0]).all()
-        plan = served.plan(wanted)
-        results = plan.run(feeds, fed, caller)
-        return with_penalties(
-            GradientResult(results[VALUE], plan.gradients(results, feeds)), terms.penalties, served.inputs, feeds
-        )
+        question = asked(served, objective, feeds, wrt)
+        plan = served.plan(question.wanted)
+        results = plan.run(feeds, question.fed, caller)
+        gradients = GradientResult(results[VALUE], plan.gradients(results, feeds))
+        return with_penalties(gradients, question.terms.penalties, served.inputs, feeds)
 
     def vjp(
         self,
@@ -216,14 +211,10 @@ class Engine:
         """The Hessian-vector product of an objective. See `gradserve.Client.hvp`."""
         served = self.model(model, version)
         feeds = served.check(inputs)
-        terms = resolved(served, objective)
-        terms.check_graph("a Hessian-vector product")
         extra = requests.tangents(served, tangents, feeds)
-        starts = served.wrt(list(tangents), terms.layers)
-        wanted = Wanted(starts, heads(terms.of_layers), Product.HVP)
-        fed = weights_of(served, terms, feeds, starts[0]).all()
-        plan = served.plan(wanted)
-        results = plan.run(feeds, extra | fed, caller)
+        question = asked(served, objective, feeds, list(tangents), Product.HVP)
+        plan = served.plan(question.wanted)
+        results = plan.run(feeds, extra | dict(question.fed), caller)
         products = {name: results[hvp_name(name)] for name in plan.key.wrt}
         return HessianResult(results[VALUE], plan.gradients(results, feeds), products)
 

@@ -39,6 +39,7 @@ from gradserve_server.runtime.memory import MemoryBudget
 from gradserve_server.runtime.plan import Plan, verb_of
 from gradserve_server.runtime.plans import Plans
 from gradserve_server.runtime.predictor import Predictor
+from gradserve_server.runtime.questions import Questions
 from gradserve_server.runtime.runs import Prediction
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.served_config import served_config
@@ -136,6 +137,8 @@ class Model:
             self._predictor.session(self._open_again)
         self._observe = observe
         self._plans = Plans(max_plans, observe)
+        self.questions = Questions()
+        """What objectives asked of it."""
         self._footprint = footprint(form.model, is_open=False) | session.footprint
         self._budget = budget or MemoryBudget()
         self._budget.watch(self._plans)

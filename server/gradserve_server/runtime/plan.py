@@ -94,10 +94,12 @@ class Plan:
         return Steps(self.scheduler, self.session, self.batch, needed, results, caller, subject)
 
     def _needed(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        needed = {name: array for name, array in feeds.items() if name in self.inputs}
         # Gradients of half models are computed in float32 (`graph.derivatives`).
+        widened = bool(self.key.wrt)
         return {
-            name: array.astype(np.float32) if self.key.wrt and _is_half(array) else array for name, array in needed.items()
+            name: array.astype(np.float32) if widened and _is_half(array) else array
+            for name, array in feeds.items()
+            if name in self.inputs
         }
 
 

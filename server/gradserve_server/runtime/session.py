@@ -1,8 +1,7 @@
 """A graph that runs: the only place that imports onnxruntime to run something."""
 
 import mmap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -111,9 +110,12 @@ class Session:
         names = list(outputs) if outputs else self.outputs
         if self._halves:
             feeds = {name: _cast(array, np.float32) if name in self._halves else array for name, array in feeds.items()}
-        with _run_failures():
-            results = dict(zip(names, self._session.run(names, dict(feeds), _shrinking() if shrink else None), strict=True))
-        for name in self._halves.keys() & results.keys():
+        try:
+            arrays = self._session.run(names, dict(feeds), _shrinking() if shrink else None)
+        except Exception as error:  # onnxruntime's exceptions have no common base
+            raise _broken_off(error) from error
+        results = dict(zip(names, arrays, strict=True))
+        for name in self._halves.keys() & results.keys() if self._halves else ():
             results[name] = _cast(results[name], self._halves[name])
         return results
 
@@ -137,8 +139,10 @@ class Session:
 
         def run() -> None:
             assert buffers
-            with _run_failures():
+            try:
                 session.run_with_iobinding(binding)
+            except Exception as error:  # as above
+                raise _broken_off(error) from error
 
         return run
 
@@ -224,13 +228,8 @@ _DTYPES = frozenset(
 )
 
 
-@contextmanager
-def _run_failures() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # onnxruntime's exceptions have no common base
-        msg = f"the model broke off while it ran: {error}"
-        raise RunFailed(msg) from error
+def _broken_off(error: Exception) -> RunFailed:
+    return RunFailed(f"the model broke off while it ran: {error}")
 
 
 def contiguous(array: npt.ArrayLike) -> Array:
