@@ -22,6 +22,7 @@ from gradserve_server.rpc import listening
 from gradserve_server.rpc.access import AccessInterceptor
 from gradserve_server.rpc.call import observe_turns
 from gradserve_server.rpc.call_pool import CallPool
+from gradserve_server.rpc.composed import Composed
 from gradserve_server.rpc.drain import Gate, GateInterceptor
 from gradserve_server.rpc.gradients import GradientServicer
 from gradserve_server.rpc.health import Health
@@ -137,12 +138,13 @@ class Server:
         watchers = dict.fromkeys(_WATCHERS, ThreadPoolExecutor(MAX_WATCHERS, "gradserve-watchers"))
         self._server = grpc.server(
             CallPool(threads, "gradserve"),
-            interceptors=[
-                ThreadInterceptor(self._receiving, watchers),
-                CallInterceptor(self.metrics, AccessLog(), *tracing),
-                GateInterceptor(self._gate),
-                *self._guards(),
-            ],
+            interceptors=self._guarded(
+                [
+                    ThreadInterceptor(self._receiving, watchers),
+                    CallInterceptor(self.metrics, AccessLog(), *tracing),
+                    GateInterceptor(self._gate),
+                ]
+            ),
             options=listening.options(self._config),
         )
         add_GradientServiceServicer_to_server(self._gradients, self._server)
@@ -217,11 +219,12 @@ class Server:
         if not self._gate.wait_empty(begun + seconds) and self.running_ascents:
             self._gate.wait_empty(begun + seconds + STEP_SECONDS)
 
-    def _guards(self) -> list[grpc.ServerInterceptor]:
-        """What every call has to pass."""
-        checks = MessageChecks(self._config)
-        file = self._config.tokens_file
-        return [checks] if file is None else [AccessInterceptor(Reloaded([file], lambda: read_tokens(file))), checks]
+    def _guarded(self, around: list[grpc.ServerInterceptor]) -> list[grpc.ServerInterceptor]:
+        """What every call has to pass; refused ones pass `around` too."""
+        answered, file = Composed([*around, MessageChecks(self._config)]), self._config.tokens_file
+        if file is None:
+            return [answered]
+        return [AccessInterceptor(Reloaded([file], lambda: read_tokens(file)), around), answered]
 
     def _serve_metrics(self) -> str:
         """Where they are; "" for nowhere."""
