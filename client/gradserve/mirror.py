@@ -35,7 +35,7 @@ def fill(message: Message, value: Any, *, without: str = "") -> None:
     Raises:
         TypeError, ValueError: A value that no field of the message can hold.
     """
-    hints = _hints(type(value))
+    hints = _hints(cast("Any", type(value)))
     for field in fields(value):
         if field.name != without:
             _put(message, field.name, getattr(value, field.name), hints[field.name])
@@ -73,7 +73,7 @@ def read(cls: type[T], message: Message, **given: Any) -> T:
         InvalidAscent: A number of an enum that this version does not know, or something that has no default is unset.
         InvalidTensor: A tensor that cannot be read.
     """
-    hints, values = _hints(cls), dict(given)
+    hints, values = _hints(cast("Any", cls)), dict(given)
     for name, descriptor in message.DESCRIPTOR.fields_by_name.items():
         if descriptor.has_presence and not message.HasField(name):
             continue
@@ -171,7 +171,7 @@ def _as_tuples(array: Any, name: str) -> tuple[tuple[float, ...], ...]:
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     """Resolved once: Python parses the annotations each time it is asked."""
     return get_type_hints(cls)
 

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,7 +15,6 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from gradserve.addresses import authority
 from gradserve.errors import NotSupported
 from gradserve.v1 import gradient_service_pb2, model_service_pb2
-from gradserve.v1.gradient_service_pb2_grpc import add_GradientServiceServicer_to_server
 from gradserve.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from gradserve_server.config import ServerConfig
 from gradserve_server.engine import Engine
@@ -25,6 +25,7 @@ from gradserve_server.rpc.call_pool import CallPool
 from gradserve_server.rpc.composed import Composed
 from gradserve_server.rpc.drain import Gate, GateInterceptor
 from gradserve_server.rpc.gradients import GradientServicer
+from gradserve_server.rpc.handlers import handlers_of
 from gradserve_server.rpc.health import Health
 from gradserve_server.rpc.interceptor import CallInterceptor
 from gradserve_server.rpc.logs import AccessLog
@@ -147,7 +148,8 @@ class Server:
             ),
             options=listening.options(self._config),
         )
-        add_GradientServiceServicer_to_server(self._gradients, self._server)
+        gradient_service = gradient_service_pb2.DESCRIPTOR.services_by_name["GradientService"]
+        self._server.add_generic_rpc_handlers((handlers_of(gradient_service, partial(getattr, self._gradients)),))
         add_ModelServiceServicer_to_server(ModelServicer(engine), self._server)
         self._server.add_generic_rpc_handlers((handlers(inference),))
         self._health = Health(SERVICES, strict_readiness=self._config.strict_readiness)

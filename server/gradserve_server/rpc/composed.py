@@ -17,8 +17,9 @@ def compose(interceptors: Sequence[grpc.ServerInterceptor], innermost: Continuat
 
 
 class Composed(grpc.ServerInterceptor):
-    """Several interceptors as one, whose handlers are kept: they wrapped every call's anew, in the one thread that hands out
-    all calls.
+    """Several interceptors as one, whose handlers are kept.
+
+    Else they wrap every call's anew, in the one thread that hands out all calls.
 
     Args:
         interceptors: The first is outermost. Of a call's details they may look at the method only.
