@@ -8,6 +8,7 @@ unset; what is unset has the dataclass's default.
 import re
 from dataclasses import MISSING, fields
 from enum import StrEnum
+from functools import cache
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import numpy as np
@@ -34,7 +35,7 @@ def fill(message: Message, value: Any, *, without: str = "") -> None:
     Raises:
         TypeError, ValueError: A value that no field of the message can hold.
     """
-    hints = get_type_hints(type(value))
+    hints = _hints(cast("Any", type(value)))
     for field in fields(value):
         if field.name != without:
             _put(message, field.name, getattr(value, field.name), hints[field.name])
@@ -72,7 +73,7 @@ def read(cls: type[T], message: Message, **given: Any) -> T:
         InvalidAscent: A number of an enum that this version does not know, or something that has no default is unset.
         InvalidTensor: A tensor that cannot be read.
     """
-    hints, values = get_type_hints(cls), dict(given)
+    hints, values = _hints(cast("Any", cls)), dict(given)
     for name, descriptor in message.DESCRIPTOR.fields_by_name.items():
         if descriptor.has_presence and not message.HasField(name):
             continue
@@ -167,6 +168,12 @@ def _as_tuples(array: Any, name: str) -> tuple[tuple[float, ...], ...]:
         msg = f"{name}: expected a matrix, got shape {list(array.shape)}"
         raise InvalidAscent(msg)
     return tuple(map(tuple, array.tolist()))
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    """Resolved once: Python parses the annotations each time it is asked."""
+    return get_type_hints(cls)
 
 
 def _origins(hint: Any) -> set[Any]:

@@ -1,11 +1,12 @@
 """Who may call what: a token for each call, checked before its message is read."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
 
 from gradserve.errors import AccessRefused, PermissionDenied, Unauthenticated
+from gradserve_server.rpc.composed import compose
 from gradserve_server.rpc.identity import set_token_name
 from gradserve_server.rpc.permissions import NEEDS, Need
 from gradserve_server.rpc.reloaded import Reloaded
@@ -19,10 +20,11 @@ class AccessInterceptor(grpc.ServerInterceptor):
 
     Args:
         tokens: Those that are known.
+        around: What a refusal goes through, too: it is counted and logged, and becomes a status.
     """
 
-    def __init__(self, tokens: Reloaded[Tokens]) -> None:
-        self._tokens = tokens
+    def __init__(self, tokens: Reloaded[Tokens], around: Sequence[grpc.ServerInterceptor]) -> None:
+        self._tokens, self._around = tokens, around
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         """The handler of the call, or one that refuses it."""
@@ -32,7 +34,8 @@ class AccessInterceptor(grpc.ServerInterceptor):
         try:
             self._admit(details.method, details.invocation_metadata)
         except AccessRefused as error:
-            return _refusal(error)
+            refusal = _refusal(error)
+            return compose(self._around, lambda _: refusal)(details)
         return handler
 
     def _admit(self, rpc: str, metadata: Any) -> None:

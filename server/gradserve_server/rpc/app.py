@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,7 +15,6 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from gradserve.addresses import authority
 from gradserve.errors import NotSupported
 from gradserve.v1 import gradient_service_pb2, model_service_pb2
-from gradserve.v1.gradient_service_pb2_grpc import add_GradientServiceServicer_to_server
 from gradserve.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from gradserve_server.config import ServerConfig
 from gradserve_server.engine import Engine
@@ -22,8 +22,10 @@ from gradserve_server.rpc import listening
 from gradserve_server.rpc.access import AccessInterceptor
 from gradserve_server.rpc.call import observe_turns
 from gradserve_server.rpc.call_pool import CallPool
+from gradserve_server.rpc.composed import Composed
 from gradserve_server.rpc.drain import Gate, GateInterceptor
 from gradserve_server.rpc.gradients import GradientServicer
+from gradserve_server.rpc.handlers import handlers_of
 from gradserve_server.rpc.health import Health
 from gradserve_server.rpc.interceptor import CallInterceptor
 from gradserve_server.rpc.logs import AccessLog
@@ -137,15 +139,17 @@ class Server:
         watchers = dict.fromkeys(_WATCHERS, ThreadPoolExecutor(MAX_WATCHERS, "gradserve-watchers"))
         self._server = grpc.server(
             CallPool(threads, "gradserve"),
-            interceptors=[
-                ThreadInterceptor(self._receiving, watchers),
-                CallInterceptor(self.metrics, AccessLog(), *tracing),
-                GateInterceptor(self._gate),
-                *self._guards(),
-            ],
+            interceptors=self._guarded(
+                [
+                    ThreadInterceptor(self._receiving, watchers),
+                    CallInterceptor(self.metrics, AccessLog(), *tracing),
+                    GateInterceptor(self._gate),
+                ]
+            ),
             options=listening.options(self._config),
         )
-        add_GradientServiceServicer_to_server(self._gradients, self._server)
+        gradient_service = gradient_service_pb2.DESCRIPTOR.services_by_name["GradientService"]
+        self._server.add_generic_rpc_handlers((handlers_of(gradient_service, partial(getattr, self._gradients)),))
         add_ModelServiceServicer_to_server(ModelServicer(engine), self._server)
         self._server.add_generic_rpc_handlers((handlers(inference),))
         self._health = Health(SERVICES, strict_readiness=self._config.strict_readiness)
@@ -217,11 +221,12 @@ class Server:
         if not self._gate.wait_empty(begun + seconds) and self.running_ascents:
             self._gate.wait_empty(begun + seconds + STEP_SECONDS)
 
-    def _guards(self) -> list[grpc.ServerInterceptor]:
-        """What every call has to pass."""
-        checks = MessageChecks(self._config)
-        file = self._config.tokens_file
-        return [checks] if file is None else [AccessInterceptor(Reloaded([file], lambda: read_tokens(file))), checks]
+    def _guarded(self, around: list[grpc.ServerInterceptor]) -> list[grpc.ServerInterceptor]:
+        """What every call has to pass; refused ones pass `around` too."""
+        answered, file = Composed([*around, MessageChecks(self._config)]), self._config.tokens_file
+        if file is None:
+            return [answered]
+        return [AccessInterceptor(Reloaded([file], lambda: read_tokens(file)), around), answered]
 
     def _serve_metrics(self) -> str:
         """Where they are; "" for nowhere."""

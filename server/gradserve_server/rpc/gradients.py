@@ -7,9 +7,9 @@ import grpc
 
 from gradserve import Step, StopReason, objective_wire, wire
 from gradserve.errors import TooLarge
-from gradserve.tensors import add_named, named_from_wire, to_wire
+from gradserve.joined import with_named
+from gradserve.tensors import named_from_wire, to_wire
 from gradserve.v1 import gradient_service_pb2 as pb
-from gradserve.v1.gradient_service_pb2_grpc import GradientServiceServicer
 from gradserve_server.engine import Engine
 from gradserve_server.rpc.call_pool import waited_ns
 from gradserve_server.rpc.callers import caller_of, over
@@ -19,8 +19,8 @@ from gradserve_server.rpc.statistics import Phase, Statistics
 _log = logging.getLogger(__name__)
 
 
-class GradientServicer(GradientServiceServicer):
-    """Answers with an engine.
+class GradientServicer:
+    """Answers with an engine; with bytes where there are tensors, each of which is copied once.
 
     Args:
         engine: What does the work.
@@ -50,7 +50,7 @@ class GradientServicer(GradientServiceServicer):
         """Ascents that are being worked on now."""
         return self._ascents.running
 
-    def Infer(self, request: pb.InferRequest, context: grpc.ServicerContext) -> pb.InferResponse:  # noqa: N802
+    def Infer(self, request: pb.InferRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
         """Runs the model."""
         model = self._engine.model(request.model.name, request.model.version)
         waited = waited_ns()
@@ -61,12 +61,11 @@ class GradientServicer(GradientServiceServicer):
             outputs = self._engine.infer_with(model, inputs, request.outputs, caller)
             watch.lap(Phase.INFER)
             watch.samples = model.batch_size(inputs)
-            response = pb.InferResponse()
-            add_named(response.outputs, outputs)
+            response = with_named(pb.InferResponse(), outputs=outputs)
             watch.lap(Phase.OUTPUT)
         return response
 
-    def Gradient(self, request: pb.GradientRequest, context: grpc.ServicerContext) -> pb.GradientResponse:  # noqa: N802
+    def Gradient(self, request: pb.GradientRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
         """The objective's value and gradient."""
         result = self._engine.gradient(
             request.model.name,
@@ -76,15 +75,13 @@ class GradientServicer(GradientServiceServicer):
             version=request.model.version,
             caller=caller_of(context),
         )
-        response = pb.GradientResponse(values=to_wire(result.values))
-        add_named(response.gradients, result.gradients)
-        return response
+        return with_named(pb.GradientResponse(values=to_wire(result.values)), gradients=result.gradients)
 
     def VectorJacobianProduct(  # noqa: N802
         self,
         request: pb.VectorJacobianProductRequest,
         context: grpc.ServicerContext,
-    ) -> pb.VectorJacobianProductResponse:
+    ) -> bytes:
         """J^T v."""
         outputs, gradients = self._engine.vjp(
             request.model.name,
@@ -94,16 +91,13 @@ class GradientServicer(GradientServiceServicer):
             version=request.model.version,
             caller=caller_of(context),
         )
-        response = pb.VectorJacobianProductResponse()
-        add_named(response.outputs, outputs)
-        add_named(response.gradients, gradients)
-        return response
+        return with_named(pb.VectorJacobianProductResponse(), outputs=outputs, gradients=gradients)
 
     def JacobianVectorProduct(  # noqa: N802
         self,
         request: pb.JacobianVectorProductRequest,
         context: grpc.ServicerContext,
-    ) -> pb.JacobianVectorProductResponse:
+    ) -> bytes:
         """J t."""
         outputs, tangents = self._engine.jvp(
             request.model.name,
@@ -113,16 +107,13 @@ class GradientServicer(GradientServiceServicer):
             version=request.model.version,
             caller=caller_of(context),
         )
-        response = pb.JacobianVectorProductResponse()
-        add_named(response.outputs, outputs)
-        add_named(response.tangents, tangents)
-        return response
+        return with_named(pb.JacobianVectorProductResponse(), outputs=outputs, tangents=tangents)
 
     def HessianVectorProduct(  # noqa: N802
         self,
         request: pb.HessianVectorProductRequest,
         context: grpc.ServicerContext,
-    ) -> pb.HessianVectorProductResponse:
+    ) -> bytes:
         """H t."""
         result = self._engine.hvp(
             request.model.name,
@@ -132,12 +123,13 @@ class GradientServicer(GradientServiceServicer):
             version=request.model.version,
             caller=caller_of(context),
         )
-        response = pb.HessianVectorProductResponse(values=to_wire(result.values))
-        add_named(response.gradients, result.gradients)
-        add_named(response.products, result.products)
-        return response
+        return with_named(
+            pb.HessianVectorProductResponse(values=to_wire(result.values)),
+            gradients=result.gradients,
+            products=result.products,
+        )
 
-    def Activations(self, request: pb.ActivationsRequest, context: grpc.ServicerContext) -> pb.ActivationsResponse:  # noqa: N802
+    def Activations(self, request: pb.ActivationsRequest, context: grpc.ServicerContext) -> bytes:  # noqa: N802
         """The values of layers."""
         values = self._engine.activations(
             request.model.name,
@@ -147,9 +139,7 @@ class GradientServicer(GradientServiceServicer):
             caller=caller_of(context),
             max_bytes=self._max_message_bytes,
         )
-        response = pb.ActivationsResponse()
-        add_named(response.activations, values)
-        return response
+        return with_named(pb.ActivationsResponse(), activations=values)
 
     def Ascend(self, request: pb.AscendRequest, context: grpc.ServicerContext) -> Iterator[pb.AscendResponse]:  # noqa: N802
         """An ascent, as long as the call is open."""
