@@ -72,8 +72,6 @@ class Session:
         _share_memory()
         model, self._halves = _without_bfloat16(model)
         options.add_session_config_entry("session.use_env_allocators", "1")
-        # Packed matrices lie outside the pool, which would keep their room when the session goes.
-        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         if not optimize:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # The arrays in memory themselves; onnxruntime keeps their addresses only.
