@@ -33,8 +33,7 @@ def _is_dense(node: ir.Node) -> bool:
         return False
     covers = (shape_of(x) or ())[1:] == weight.shape[1:]  # of all channels: no groups
     padded = any(attributes.get_ints("pads", [])) or attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
-    dilated = any(dilation > 1 for dilation in attributes.get_ints("dilations", []))
-    return covers and not padded and not dilated
+    return covers and not padded  # nor dilated: such a kernel would not fit
 
 
 def _replace(graph: ir.Graph, node: ir.Node) -> None:
