@@ -298,9 +298,9 @@ class Model:
         subject, began = Subject(self.name, self.version, verb_of(key)), monotonic()
         derived = derive(self._model, key, self._policy)
         try:
-            if key.wrt:
-                self._predictor.rest()
             session = self._session(derived.model, prepack=False)
+            if key.wrt:  # only now: until then it holds weights in blocks that the gradient may share
+                self._predictor.rest()
         except InvalidModel as error:
             if not key.wrt:
                 raise

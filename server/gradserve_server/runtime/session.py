@@ -41,8 +41,8 @@ class Session:
     Args:
         model: The graph.
         threads: Threads that share one run.
-        prepack: Whether a large model's matrices (`LARGE_BYTES`) may be copied into the layout that multiplies fastest. It
-            doubles their memory, and pays for small batches.
+        prepack: Whether matrices may be copied into the layout that multiplies fastest. It doubles their memory, and pays
+            for small batches.
         optimize: Whether onnxruntime may rewrite the graph.
         device: Where it runs.
 
@@ -84,7 +84,7 @@ class Session:
             if all(node.op_type in UNTOUCHED for node, _ in model.graph.initializers[name].uses()):
                 options.add_initializer(name, value)
         large = sum(tensor.nbytes for _, tensor in constants(model)) >= LARGE_BYTES
-        if large and not prepack:
+        if not prepack:
             options.add_session_config_entry("session.disable_prepacking", "1")
         try:
             opened = (_open_file if large else _open_in_memory)(model, options, self._given, PROVIDERS[device])
@@ -92,7 +92,7 @@ class Session:
         except Exception as error:  # onnxruntime's exceptions have no common base
             msg = f"onnxruntime {onnxruntime.__version__} cannot load the graph: {error}"
             raise InvalidModel(msg) from error
-        self.footprint = footprint(model, is_packed=prepack or not large)
+        self.footprint = footprint(model, is_packed=prepack)
         self.inputs = [value.name for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs()]
         self._last = GivesBack() if self.footprint.size >= WORTH_GIVING_BACK else None

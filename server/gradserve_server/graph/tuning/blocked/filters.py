@@ -12,7 +12,7 @@ M and C are filled up to multiples of B with zeros. From `TransformConv` in onnx
 """
 
 from enum import Enum, auto
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -62,14 +62,18 @@ def reorder(weight: Array, kind: Kind, block: int) -> Array:
 
 
 def reordered(tensor: ir.TensorProtocol, kind: Kind, block: int) -> Array:
-    """`reorder`, once for each constant: the graphs made of one model share their constants, and so the result."""
-    known = _KNOWN.setdefault(tensor, {})
-    if (kind, block) not in known:
-        known[kind, block] = reorder(tensor.numpy(), kind, block)
-    return known[kind, block]
+    """`reorder`, once for each constant: the graphs made of one model share their constants, and so the result.
+
+    It lives as long as a session reads it.
+    """
+    known = _KNOWN.setdefault(tensor, WeakValueDictionary())
+    result = known.get((kind, block))
+    if result is None:
+        known[kind, block] = result = reorder(tensor.numpy(), kind, block)
+    return result
 
 
-_KNOWN: WeakKeyDictionary[ir.TensorProtocol, dict[tuple[Kind, int], Array]] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[ir.TensorProtocol, WeakValueDictionary[tuple[Kind, int], Array]] = WeakKeyDictionary()
 
 
 def reorder_bias(bias: Array, block: int) -> Array:
