@@ -37,8 +37,8 @@ class FusedKernel {
         block_(attribute_int(api, info, "block")) {
     if (block_ < 1 || (block_ == 1 && lanes_ != 1))
       throw std::invalid_argument("fused program: lanes without blocks");
-    if (std::cmp_less(packed_inputs_.size(), program_.inputs) || packed_outputs_.size() != narrow_.size()) {
-      throw std::invalid_argument("fused program: expected to know of every tensor whether it is packed");
+    if (packed_outputs_.size() != narrow_.size()) {
+      throw std::invalid_argument("fused program: expected to know of each output whether it is packed");
     }
     for (std::size_t i = 0; i < narrow_.size(); ++i) {
       if (narrow_[i] && packed_outputs_[i]) throw std::invalid_argument("fused program: a packed output is narrow");
@@ -52,6 +52,9 @@ class FusedKernel {
     call<InputCount>(api_, static_cast<const KernelContext*>(context), &count);
     if (std::cmp_less(count, program_.inputs)) {
       throw std::invalid_argument("fused program: more inputs than the node has");
+    }
+    if (count != packed_inputs_.size()) {
+      throw std::invalid_argument("fused program: expected to know of each input whether it is packed");
     }
     call<OutputCount>(api_, static_cast<const KernelContext*>(context), &count);
     if (std::cmp_not_equal(count, program_.outputs)) {

@@ -250,8 +250,9 @@ void FusedRun::run_full(const Pass& pass, const Piece& unit, const Piece& part, 
     const Index begin = part.row * columns_ + part.begin;
     const Result* result =
         line.to.place == Place::output ? &outputs_[static_cast<std::size_t>(line.to.index)] : nullptr;
-    float* to = scratch.temporaries + line.to.index * kChunk;
-    if (result != nullptr) to = result->words != nullptr ? scratch.mask : result->data + begin;
+    float* to = result == nullptr           ? scratch.temporaries + line.to.index * kChunk
+                : result->words != nullptr ? scratch.mask
+                                           : result->data + begin;
     line.instruction->run(to, read(line.from[0]), read(line.from[1]), read(line.from[2]), count);
     if (result != nullptr && result->words != nullptr) {
       kernels_.pack_mask(to, count, result->words + begin / kMaskNumbers);

@@ -27,7 +27,12 @@ def pack_masks(graph: ir.Graph) -> None:
     places = places_of(graph)
     for node in list(graph):
         steps = _steps(node)
-        if steps and _is_large(node.outputs[0]) and _is_last_to_read(steps, places) and _can_be_packed(node.outputs[0], graph):
+        if (
+            steps
+            and _is_large(node.outputs[0])
+            and _is_last_to_read(steps, places)
+            and _can_be_packed(node.outputs[0], graph)
+        ):
             _move(graph, steps)
 
 
