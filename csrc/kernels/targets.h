@@ -8,6 +8,7 @@
 #include <span>
 
 #include "kernels/fused/instructions.h"
+#include "kernels/fused/masks.h"
 #include "kernels/max_pool.h"
 #include "kernels/taps.h"
 #include "kernels/types.h"
@@ -143,6 +144,8 @@ struct KernelTable {
   void (*update)(const UpdateTask&);
   std::span<const Instruction> instructions;
   void (*sum_lanes)(const float* values, Index count, float* lanes);
+  void (*pack_mask)(const float* numbers, Index count, MaskWord* words);
+  void (*unpack_mask)(const MaskWord* words, Index begin, Index count, float* to);
   void (*max_pool_gradient)(const MaxPoolTask&);
   void (*fourier_pass)(const FourierPass&);
   void (*find_taps)(const TapsTask&, Taps&);

@@ -1,7 +1,9 @@
 // Fused(x...) -> y...: a fused program (kernels/fused/program.h) over the broadcast shape of its inputs.
 //
 // Attributes: program; axis: where the rows end; lanes; narrow: for each output, whether it has `lanes`
-// numbers for each row instead of whole rows; block: channels of a block, 1 for tensors in the plain layout.
+// numbers for each row instead of whole rows; block: channels of a block, 1 for tensors in the plain layout;
+// packed_inputs, packed_outputs: for each, whether it is a mask in bits (kernels/fused/masks.h), [words]: no
+// numbers, but onnxruntime takes them for such.
 // In blocks, [N, C, H, W] lies in memory as [N, C / block, H, W, block], and `axis` counts those axes.
 
 #include <utility>
@@ -27,12 +29,20 @@ class FusedKernel {
       : api_(api),
         kernels_(*available_targets().front()),
         narrow_(booleans(attribute_ints(api, info, "narrow"))),
+        packed_inputs_(booleans(attribute_ints(api, info, "packed_inputs"))),
+        packed_outputs_(booleans(attribute_ints(api, info, "packed_outputs"))),
         program_(parse_program(attribute_string(api, info, "program"), kernels_.instructions, narrow_)),
         axis_(attribute_int(api, info, "axis")),
         lanes_(attribute_int(api, info, "lanes")),
         block_(attribute_int(api, info, "block")) {
     if (block_ < 1 || (block_ == 1 && lanes_ != 1))
       throw std::invalid_argument("fused program: lanes without blocks");
+    if (packed_outputs_.size() != narrow_.size()) {
+      throw std::invalid_argument("fused program: expected to know of each output whether it is packed");
+    }
+    for (std::size_t i = 0; i < narrow_.size(); ++i) {
+      if (narrow_[i] && packed_outputs_[i]) throw std::invalid_argument("fused program: a packed output is narrow");
+    }
     numbers_.reserve(program_.numbers.size() * FusedRun::kUnit);
     for (const float number : program_.numbers) numbers_.insert(numbers_.end(), FusedRun::kUnit, number);
   }
@@ -43,6 +53,9 @@ class FusedKernel {
     if (std::cmp_less(count, program_.inputs)) {
       throw std::invalid_argument("fused program: more inputs than the node has");
     }
+    if (count != packed_inputs_.size()) {
+      throw std::invalid_argument("fused program: expected to know of each input whether it is packed");
+    }
     call<OutputCount>(api_, static_cast<const KernelContext*>(context), &count);
     if (std::cmp_not_equal(count, program_.outputs)) {
       throw std::invalid_argument("fused program: other outputs than the node has");
@@ -51,12 +64,17 @@ class FusedKernel {
     Shape shape;
     for (Index i = 0; i < program_.inputs; ++i) {
       inputs.push_back(input(api_, context, static_cast<std::size_t>(i)));
-      widen(shape, inputs.back().shape);
+      if (!packed_inputs_[static_cast<std::size_t>(i)]) widen(shape, inputs.back().shape);
     }
     FusedRun run(kernels_, program_, numbers_.data(), in_blocks(shape), axis_, lanes_);
     for (Index i = 0; i < program_.inputs; ++i) {
       const Tensor& tensor = inputs[static_cast<std::size_t>(i)];
-      run.set_input(i, tensor.data, in_blocks(tensor.shape));
+      if (packed_inputs_[static_cast<std::size_t>(i)]) {
+        const bool is_flat = tensor.shape.size() == 1;
+        run.set_packed_input(i, reinterpret_cast<const MaskWord*>(tensor.data), is_flat ? tensor.shape[0] : -1);
+      } else {
+        run.set_input(i, tensor.data, in_blocks(tensor.shape));
+      }
     }
     Shape narrow(shape);
     if (block_ > 1) {
@@ -66,7 +84,13 @@ class FusedKernel {
       std::fill(narrow.begin() + std::min(axis_, std::ssize(narrow)), narrow.end(), 1);
     }
     for (std::size_t i = 0; i < narrow_.size(); ++i) {
-      run.set_output(static_cast<Index>(i), output(api_, context, i, narrow_[i] ? narrow : shape));
+      const auto index = static_cast<Index>(i);
+      if (packed_outputs_[i]) {
+        float* words = output(api_, context, i, {run.mask_size()});
+        run.set_packed_output(index, reinterpret_cast<MaskWord*>(words));
+      } else {
+        run.set_output(index, output(api_, context, i, narrow_[i] ? narrow : shape));
+      }
     }
     parallel(api_, context, run.units(), run.work() >= kWorthThreads,
              [&](std::int64_t begin, std::int64_t end) { run.run(begin, end); });
@@ -103,6 +127,8 @@ class FusedKernel {
   const Api& api_;
   const KernelTable& kernels_;
   std::vector<bool> narrow_;
+  std::vector<bool> packed_inputs_;
+  std::vector<bool> packed_outputs_;
   Program program_;
   std::int64_t axis_;
   std::int64_t lanes_;

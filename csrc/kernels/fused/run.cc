@@ -36,20 +36,22 @@ class FusedRun::Scratch {
   float* temporaries = nullptr;      // [temporaries, kChunk]
   float* expanded_inputs = nullptr;  // [inputs, kChunk]
   float* expanded_rows = nullptr;    // [rows, kChunk]
+  float* mask = nullptr;             // [kChunk]: on its way into bits
   float* narrow_inputs = nullptr;    // [inputs, kUnit]
   float* rows = nullptr;             // [rows, kUnit]: `lanes` for each row of the unit
   double* sums = nullptr;            // [rows, kUnit]
 
   void fit(const Program& program) {
     inputs.resize(static_cast<std::size_t>(program.inputs));
-    const Index small = program.temporaries + program.inputs + program.rows;
+    const Index small = program.temporaries + program.inputs + program.rows + 1;
     const Index large = program.inputs + program.rows;
     grow(floats_, small * kChunk + large * kUnit);
     grow(doubles_, program.rows * kUnit);
     temporaries = floats_.data();
     expanded_inputs = temporaries + program.temporaries * kChunk;
     expanded_rows = expanded_inputs + program.inputs * kChunk;
-    narrow_inputs = expanded_rows + program.rows * kChunk;
+    mask = expanded_rows + program.rows * kChunk;
+    narrow_inputs = mask + kChunk;
     rows = narrow_inputs + program.inputs * kUnit;
     sums = doubles_.data();
   }
@@ -123,6 +125,23 @@ void FusedRun::set_input(Index index, const float* data, const Shape& shape) {
   source.whole = stride == rows_ * columns_;
 }
 
+void FusedRun::set_packed_input(Index index, const MaskWord* words, Index count) {
+  const auto at = static_cast<std::size_t>(index);
+  if (count != mask_size() || program_.narrow_inputs[at]) {
+    throw std::invalid_argument("fused program: input " + std::to_string(index) + ": does not fit");
+  }
+  sources_[at].words = words;
+}
+
+void FusedRun::set_packed_output(Index index, MaskWord* words) {
+  // Parts of the numbers, which threads share out, must be whole words.
+  if (rows_ > 1 && columns_ % kMaskNumbers != 0) {
+    throw std::invalid_argument("fused program: expected rows of whole words, got " + std::to_string(columns_) +
+                                " numbers");
+  }
+  outputs_[static_cast<std::size_t>(index)].words = words;
+}
+
 Index FusedRun::work() const {
   std::size_t lines = 0;
   for (const Pass& pass : program_.passes) lines += pass.full.size() + pass.reductions.size();
@@ -185,9 +204,13 @@ void FusedRun::run_pass(const Pass& pass, const Piece& unit, Scratch& scratch) c
 
 const float* FusedRun::full_input(std::size_t index, const Piece& part, Scratch& scratch) const {
   const Source& source = sources_[index];
+  float* to = scratch.expanded_inputs + static_cast<Index>(index) * kChunk;
+  if (source.words != nullptr) {
+    kernels_.unpack_mask(source.words, part.row * columns_ + part.begin, part.count(), to);
+    return to;
+  }
   if (source.whole) return source.data + part.row * columns_ + part.begin;
   if (source.period == columns_ && part.rows == 1) return source.data + offset(source, part.row) + part.begin;
-  float* to = scratch.expanded_inputs + static_cast<Index>(index) * kChunk;
   for (Index row = 0; row < part.rows; ++row) {
     repeat(source.data + offset(source, part.row + row), source.period, part.width(),
            to + row * part.width());
@@ -224,10 +247,16 @@ void FusedRun::run_full(const Pass& pass, const Piece& unit, const Piece& part, 
   };
   const Index count = part.count();
   for (const Line& line : pass.full) {
-    float* to = line.to.place == Place::temporary
-                    ? scratch.temporaries + line.to.index * kChunk
-                    : outputs_[static_cast<std::size_t>(line.to.index)] + part.row * columns_ + part.begin;
+    const Index begin = part.row * columns_ + part.begin;
+    const Result* result =
+        line.to.place == Place::output ? &outputs_[static_cast<std::size_t>(line.to.index)] : nullptr;
+    float* to = result == nullptr           ? scratch.temporaries + line.to.index * kChunk
+                : result->words != nullptr ? scratch.mask
+                                           : result->data + begin;
     line.instruction->run(to, read(line.from[0]), read(line.from[1]), read(line.from[2]), count);
+    if (result != nullptr && result->words != nullptr) {
+      kernels_.pack_mask(to, count, result->words + begin / kMaskNumbers);
+    }
   }
   for (const Line& line : pass.reductions) {
     const float* from = scratch.temporaries + line.from[0].index * kChunk;
@@ -266,7 +295,7 @@ void FusedRun::run_rows(const Pass& pass, const Piece& unit, Scratch& scratch) c
   for (const Line& line : pass.rows) {
     float* to = line.to.place == Place::row
                     ? scratch.rows + line.to.index * kUnit
-                    : outputs_[static_cast<std::size_t>(line.to.index)] + unit.row * lanes_;
+                    : outputs_[static_cast<std::size_t>(line.to.index)].data + unit.row * lanes_;
     line.instruction->run(to, read(line.from[0]), read(line.from[1]), read(line.from[2]), count);
   }
 }

@@ -28,7 +28,12 @@ class FusedRun {
            Index lanes);
 
   void set_input(Index index, const float* data, const Shape& shape);
-  void set_output(Index index, float* data) { outputs_[static_cast<std::size_t>(index)] = data; }
+  void set_output(Index index, float* data) { outputs_[static_cast<std::size_t>(index)].data = data; }
+
+  // The same for masks in bits, of every number of the iteration space.
+  void set_packed_input(Index index, const MaskWord* words, Index count);
+  void set_packed_output(Index index, MaskWord* words);
+  Index mask_size() const { return mask_words(rows_ * columns_); }
 
   // Independent pieces of work, and a measure of all of it: how many numbers instructions make.
   Index units() const { return units_; }
@@ -41,9 +46,14 @@ class FusedRun {
   // Where the numbers of an input lie, seen from a row.
   struct Source {
     const float* data = nullptr;
+    const MaskWord* words = nullptr;  // instead of the numbers
     Index period = 0;                // numbers of a row, repeated to fill it
     std::vector<Index> row_strides;  // along each axis of the rows; 0 where the input has one entry
     bool whole = false;              // as large as the iteration space
+  };
+  struct Result {
+    float* data = nullptr;
+    MaskWord* words = nullptr;  // instead of the numbers
   };
   // Rows [row, row + rows), columns [begin, end).
   struct Piece {
@@ -76,7 +86,7 @@ class FusedRun {
   Index units_of_row_ = 1;
   Index units_ = 0;
   std::vector<Source> sources_;
-  std::vector<float*> outputs_;
+  std::vector<Result> outputs_;
 };
 
 }  // namespace gradserve

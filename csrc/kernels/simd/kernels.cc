@@ -10,6 +10,7 @@
 #define GRADSERVE_STRING(a) GRADSERVE_STRING_(a)
 
 #include "kernels/simd/fourier.h"
+#include "kernels/simd/masks.h"
 #include "kernels/simd/max_pool.h"
 #include "kernels/simd/pointwise.h"
 #include "kernels/simd/prepare.h"
@@ -28,6 +29,8 @@ const KernelTable GRADSERVE_CONCATENATE(GRADSERVE_SIMD_TARGET, _kernels) = {
     .update = update,
     .instructions = kInstructions,
     .sum_lanes = sum_lanes,
+    .pack_mask = pack_mask,
+    .unpack_mask = unpack_mask,
     .max_pool_gradient = max_pool_gradient,
     .fourier_pass = fourier_pass,
     .find_taps = find_taps,

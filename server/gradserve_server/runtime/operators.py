@@ -31,7 +31,8 @@ def have_operators() -> bool:
     if path is None or not path.exists():
         _log.warning("the library of operators was not built: gradients run without it, and slower")
         return False
-    attributes: dict[str, Any] = {"program": "y0 = neg x0", "axis": 0, "lanes": 1, "block": 1, "narrow": [0]}
+    form = {"axis": 0, "lanes": 1, "block": 1, "narrow": [0], "packed_inputs": [0], "packed_outputs": [0]}
+    attributes: dict[str, Any] = {"program": "y0 = neg x0", **form}
     node = onnx.helper.make_node("Fused", ["x"], ["y"], domain=DOMAIN, **attributes)
     options = quiet_options()
     try:

@@ -15,13 +15,16 @@ from gradserve_server.graph.tuning.fused import DOMAIN
 from gradserve_server.runtime.session import Session
 
 
-def run_program(program, *inputs, axis=0, lanes=1, block=1, narrow=(0,), threads=2):
+def run_program(program, *inputs, axis=0, lanes=1, block=1, narrow=(0,), packed=((), ()), threads=2):
     names = [f"i{i}" for i in range(len(inputs))]
     outs = [f"o{i}" for i in range(len(narrow))]
     info = onnx.helper.make_tensor_value_info
-    node = onnx.helper.make_node(
-        "Fused", names, outs, domain=DOMAIN, program=program, axis=axis, lanes=lanes, block=block, narrow=list(narrow)
-    )
+    form = {"axis": axis, "lanes": lanes, "block": block, "narrow": list(narrow)}
+    form |= {
+        f"packed_{kind}": [int(i in those) for i in range(len(tensors))]
+        for kind, those, tensors in (("inputs", packed[0], inputs), ("outputs", packed[1], outs))
+    }
+    node = onnx.helper.make_node("Fused", names, outs, domain=DOMAIN, program=program, **form)
     graph = onnx.helper.make_graph(
         [node],
         "program",
@@ -231,3 +234,60 @@ def test_rows_of_nothing_have_sums():
 def test_operands_that_do_not_fit_are_refused():
     with pytest.raises(RunFailed, match="input 1: does not fit"):
         run_program("y0 = add x0 x1", random(4, 6), random(4, 5))
+
+
+# ---- masks in bits ---------------------------------------------------------------------------------------------------
+
+
+def mask_of(x):
+    """Each number as a mask has it: 1 above 0, 0 below, NaN where there is none."""
+    return np.where(np.isnan(x), x, x > 0).astype(np.float32)
+
+
+def packed_by_numpy(x):
+    """Two bits for each number, 16 in a word."""
+    x = np.pad(x.ravel(), (0, -x.size % 16)).reshape(-1, 16)
+    bits = np.arange(16, dtype=np.uint32)
+    above, nan = ((test.astype(np.uint32) << bits).sum(1, dtype=np.uint32) for test in (x > 0, np.isnan(x)))
+    return above | nan << np.uint32(16)
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (12,), (16,), (17,), (255,), (3, 1003), (5, 4096), (1, 100003), (9, 7, 16)])
+def test_masks_are_packed_and_read_again(shape):
+    x = random(*shape)
+    x.flat[: SPECIAL.size] = SPECIAL[: x.size]
+    y = random(*shape, seed=1)
+    (words,) = run_program("y0 = copy x0", x, packed=((), (0,)))
+    np.testing.assert_array_equal(words.view(np.uint32), packed_by_numpy(x))
+    (got,) = run_program("y0 = mul x0 x1", words, y, packed=((0,), ()))
+    np.testing.assert_array_equal(got, y * mask_of(x))
+
+
+@pytest.mark.parametrize("columns", [16, 48, 256, 4096, 5008])
+def test_rows_of_whole_words_are_packed_beside_numbers_of_their_own(columns):
+    x, row = random(7, columns), random(columns, seed=1)
+    result, words = run_program(
+        "t0 = mul x0 x1\ny0 = relu t0\ny1 = copy t0", x, row, axis=1, narrow=(0, 0), packed=((), (1,))
+    )
+    np.testing.assert_array_equal(result, np.maximum(x * row, 0))
+    np.testing.assert_array_equal(words.view(np.uint32), packed_by_numpy(x * row))
+
+
+@pytest.mark.parametrize("columns", [3, 5, 49, 300])
+def test_rows_of_any_length_are_read_from_words(columns):
+    x, y = random(7, columns), random(7, columns, seed=1)
+    (words,) = run_program("y0 = copy x0", x, packed=((), (0,)))
+    program = "t0 = mul x0 x1\nr0 = sum t0\nt0 = mul x0 x1\ny0 = sub t0 r0"
+    (got,) = run_program(program, words, y, axis=1, packed=((0,), ()))
+    expected = y * mask_of(x)
+    assert relative_error(got, expected - expected.sum(1, keepdims=True)) < TOLERANCE["float32 operator"]
+
+
+def test_rows_of_parts_of_words_are_not_packed():
+    with pytest.raises(RunFailed, match="expected rows of whole words, got 5 numbers"):
+        run_program("y0 = mul x0 x1", random(3, 5), random(5), axis=1, packed=((), (0,)))
+
+
+def test_words_for_other_numbers_are_refused():
+    with pytest.raises(RunFailed, match="input 0: does not fit"):
+        run_program("y0 = mul x0 x1", random(3), random(64), packed=((0,), ()))

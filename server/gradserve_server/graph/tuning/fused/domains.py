@@ -1,4 +1,4 @@
-"""Names of our operators' domains, and what lies in blocks between the layout pass and the fusion."""
+"""Names of our operators' domains, and what is said of values that lie in memory otherwise than their shapes tell."""
 
 import onnx_ir as ir
 
@@ -11,6 +11,7 @@ position: what they mean is right, where the numbers lie is not what onnxruntime
 layout pass and the fusion, which turns every one of them into a program. Attribute `block`: channels of a block."""
 
 _MARK = "gradserve.blocked"
+_PACKED = "gradserve.packed"
 
 
 def mark_blocked(value: ir.Value) -> None:
@@ -21,3 +22,13 @@ def mark_blocked(value: ir.Value) -> None:
 def is_blocked(value: ir.Value) -> bool:
     """Whether it was said so."""
     return _MARK in value.meta
+
+
+def mark_packed(value: ir.Value, *, packed: bool = True) -> None:
+    """Says that the value is a mask in bits, which only programs write and read (`packed`)."""
+    value.meta[_PACKED] = packed
+
+
+def is_packed(value: ir.Value) -> bool:
+    """Whether it was said so."""
+    return bool(value.meta.get(_PACKED, False))

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from gradserve_server.graph.tuning.fused.domains import BLOCKED, is_blocked
+from gradserve_server.graph.tuning.fused.domains import BLOCKED, is_blocked, is_packed
 from gradserve_server.graph.tuning.fused.table import REDUCTIONS, TABLE, reduced_axes
 from gradserve_server.graph.values import DEFAULT_DOMAINS, constant, shape_of
 
 Shape = tuple[int | str, ...]
+
+WORD = 16
+"""Numbers of a mask in a word (csrc/kernels/fused/masks.h)."""
 
 LANES = (8, 16)
 """Numbers that a reduction may leave of a row beside one: those of a block of channels."""
@@ -80,6 +83,8 @@ def fused(nodes: Sequence[ir.Node]) -> Fusion | None:
     axis = min(members.axes, default=None)
     if axis is None or not members.reads_whole or (space.block == 1 and _is_short(space.sizes[axis:])):
         return None
+    if any(is_packed(node.outputs[0]) for node in nodes) and axis > 0 and not _is_in_words(space.sizes[axis:]):
+        return None
     narrow = frozenset(members.narrow)
     return Fusion(tuple(nodes), space.shape, space.block, axis, space.lanes, tuple(members.inputs), narrow)
 
@@ -133,17 +138,17 @@ class _Members:
 
     def _reads(self, value: ir.Value, *, wide: bool) -> bool:
         if value in self._made:
-            return wide or value in self.narrow
+            return (wide or value in self.narrow) and not is_packed(value)
         self.inputs[value] = None
         sizes = self._sizes(value)
-        if sizes is None:
+        if sizes is None or (is_packed(value) and (not wide or sizes != self._space.sizes)):
             return False
         if not wide:
             return sizes == self._space.narrow or set(sizes) == {1}
         if not self._lies_right(value):
             return False
         self.axes &= fitting_axes(sizes, self._space.sizes)
-        self.reads_whole |= sizes == self._space.sizes
+        self.reads_whole |= sizes == self._space.sizes and not is_packed(value)
         return True
 
     def _lies_right(self, value: ir.Value) -> bool:
@@ -219,6 +224,11 @@ def _rows(nodes: Sequence[ir.Node], rank: int, block: int) -> tuple[frozenset[in
             return None
         axes &= {axis}
     return (axes, block if reductions else 1) if axes else None
+
+
+def _is_in_words(row: Shape) -> bool:
+    """Whether rows are surely whole words of a mask."""
+    return math.prod(size for size in row if isinstance(size, int)) % WORD == 0
 
 
 def _is_short(row: Shape) -> bool:

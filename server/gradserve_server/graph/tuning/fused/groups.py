@@ -24,7 +24,7 @@ class Group:
 
 def groups_of(graph: ir.Graph) -> list[Group]:
     """All nodes that a program can have, in groups; a group may be one node."""
-    order = _order(graph)
+    order = places_of(graph)
     groups: dict[ir.Node, Group] = {}
     for node in graph:
         read = operands(node)
@@ -48,7 +48,7 @@ def _producers(values: list[ir.Value]) -> list[ir.Node]:
     return [node for value in values if (node := value.producer()) is not None]
 
 
-def _order(graph: ir.Graph) -> dict[ir.Node, int]:
+def places_of(graph: ir.Graph) -> dict[ir.Node, int]:
     """The place of each node, and of those in its subgraphs."""
     order: dict[ir.Node, int] = {}
     for place, node in enumerate(graph):
