@@ -25,8 +25,8 @@ from gradserve_server.runtime.wheel import installed_wheel
 Array = npt.NDArray[Any]
 
 TINY_BYTES = 4 * 2**20
-"""Weights up to which a model's memory matters less than its time. Packed matrices and reused places are a tenth of the time of
-the digits, which have 0.5 MB."""
+"""Weights up to which a model's memory matters less than its time. Packed matrices and reused places save a tenth of the
+time of the digits, which have 0.5 MB."""
 
 LARGE_BYTES = 256 * 2**20
 """Weights from which a model goes to onnxruntime as a file: handed over in memory, onnxruntime before 1.22 copies them while
