@@ -41,7 +41,8 @@ class FusedKernel {
       throw std::invalid_argument("fused program: expected to know of each output whether it is packed");
     }
     for (std::size_t i = 0; i < narrow_.size(); ++i) {
-      if (narrow_[i] && packed_outputs_[i]) throw std::invalid_argument("fused program: a packed output is narrow");
+      if (narrow_[i] && packed_outputs_[i])
+        throw std::invalid_argument("fused program: a packed output is narrow");
     }
     numbers_.reserve(program_.numbers.size() * FusedRun::kUnit);
     for (const float number : program_.numbers) numbers_.insert(numbers_.end(), FusedRun::kUnit, number);
@@ -71,7 +72,8 @@ class FusedKernel {
       const Tensor& tensor = inputs[static_cast<std::size_t>(i)];
       if (packed_inputs_[static_cast<std::size_t>(i)]) {
         const bool is_flat = tensor.shape.size() == 1;
-        run.set_packed_input(i, reinterpret_cast<const MaskWord*>(tensor.data), is_flat ? tensor.shape[0] : -1);
+        run.set_packed_input(i, reinterpret_cast<const MaskWord*>(tensor.data),
+                             is_flat ? tensor.shape[0] : -1);
       } else {
         run.set_input(i, tensor.data, in_blocks(tensor.shape));
       }

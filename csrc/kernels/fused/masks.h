@@ -7,12 +7,13 @@
 
 namespace gradserve {
 
-// Bit i says that number i is above 0 (what is packed may be any number), bit kMaskNumbers + i that it is NaN.
+// Bit i says that number i is above 0 (what is packed may be any number), bit kMaskNumbers + i that it is
+// NaN.
 using MaskWord = std::uint32_t;
 
 inline constexpr Index kMaskNumbers = 16;
 
-inline constexpr Index mask_words(Index numbers) {
+constexpr Index mask_words(Index numbers) {
   return (numbers + kMaskNumbers - 1) / kMaskNumbers;
 }
 

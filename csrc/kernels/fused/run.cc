@@ -136,8 +136,8 @@ void FusedRun::set_packed_input(Index index, const MaskWord* words, Index count)
 void FusedRun::set_packed_output(Index index, MaskWord* words) {
   // Parts of the numbers, which threads share out, must be whole words.
   if (rows_ > 1 && columns_ % kMaskNumbers != 0) {
-    throw std::invalid_argument("fused program: expected rows of whole words, got " + std::to_string(columns_) +
-                                " numbers");
+    throw std::invalid_argument("fused program: expected rows of whole words, got " +
+                                std::to_string(columns_) + " numbers");
   }
   outputs_[static_cast<std::size_t>(index)].words = words;
 }
@@ -250,7 +250,7 @@ void FusedRun::run_full(const Pass& pass, const Piece& unit, const Piece& part, 
     const Index begin = part.row * columns_ + part.begin;
     const Result* result =
         line.to.place == Place::output ? &outputs_[static_cast<std::size_t>(line.to.index)] : nullptr;
-    float* to = result == nullptr           ? scratch.temporaries + line.to.index * kChunk
+    float* to = result == nullptr          ? scratch.temporaries + line.to.index * kChunk
                 : result->words != nullptr ? scratch.mask
                                            : result->data + begin;
     line.instruction->run(to, read(line.from[0]), read(line.from[1]), read(line.from[2]), count);

@@ -47,9 +47,9 @@ class FusedRun {
   struct Source {
     const float* data = nullptr;
     const MaskWord* words = nullptr;  // instead of the numbers
-    Index period = 0;                // numbers of a row, repeated to fill it
-    std::vector<Index> row_strides;  // along each axis of the rows; 0 where the input has one entry
-    bool whole = false;              // as large as the iteration space
+    Index period = 0;                 // numbers of a row, repeated to fill it
+    std::vector<Index> row_strides;   // along each axis of the rows; 0 where the input has one entry
+    bool whole = false;               // as large as the iteration space
   };
   struct Result {
     float* data = nullptr;

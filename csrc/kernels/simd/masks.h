@@ -1,6 +1,7 @@
 // Packing and unpacking of masks: sixteen numbers at a time, a vector or two.
 #pragma once
 
+#include <cmath>
 #include <cstring>
 
 #if defined(__AVX2__)
@@ -17,7 +18,7 @@ inline MaskWord mask_word(const float* numbers, Index count) {
   MaskWord word = 0;
   for (Index i = 0; i < count; ++i) {
     word |= static_cast<MaskWord>(numbers[i] > 0.0F) << i;
-    word |= static_cast<MaskWord>(numbers[i] != numbers[i]) << (kMaskNumbers + i);
+    word |= static_cast<MaskWord>(std::isnan(numbers[i])) << (kMaskNumbers + i);
   }
   return word;
 }
@@ -75,8 +76,10 @@ inline void mask_numbers(MaskWord word, float* to) {
 void unpack_mask(const MaskWord* words, Index begin, Index count, float* to) {
   const Index end = begin + count;
   Index at = begin;
-  for (; at < end && at % kMaskNumbers != 0; ++at) *to++ = mask_number(words[at / kMaskNumbers], at % kMaskNumbers);
-  for (; at + kMaskNumbers <= end; at += kMaskNumbers, to += kMaskNumbers) mask_numbers(words[at / kMaskNumbers], to);
+  for (; at < end && at % kMaskNumbers != 0; ++at)
+    *to++ = mask_number(words[at / kMaskNumbers], at % kMaskNumbers);
+  for (; at + kMaskNumbers <= end; at += kMaskNumbers, to += kMaskNumbers)
+    mask_numbers(words[at / kMaskNumbers], to);
   for (; at < end; ++at) *to++ = mask_number(words[at / kMaskNumbers], at % kMaskNumbers);
 }
 
