@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from support.onnx_models import build, random
-from support.tuned import BLOCKS
+from support.tuned import BLOCKS, OURS
 
 from gradserve import objectives as O
 from gradserve_server.gradient_graph import derive_file
@@ -88,3 +88,22 @@ def test_an_activation_that_is_read_later_is_kept():
     )  # fmt: skip
     assert packing(tuned(gradient_of(proto, "portable"))) > 0
     assert packing(tuned(gradient_of(body, "portable"))) == 0
+
+
+@pytest.mark.parametrize("size", [32, 33])
+@pytest.mark.parametrize("machine", [BLOCKS, OURS], ids=["blocks", "plain"])
+def test_rows_that_are_no_whole_words(machine, size, monkeypatch):
+    """A number for each channel makes rows of 32 x 32 or 33 x 33 numbers, where they do not lie in blocks."""
+    layers = [f"h{i} = Conv({f's{i - 1}' if i else 'x'}, W{i}) a{i} = Relu(h{i}) s{i} = Mul(a{i}, c)" for i in range(6)]
+    weights = {name: WEIGHTS[name] for name in WEIGHTS if name.startswith("W")} | {"c": random(1, 32, 1, 1)}
+    image = f"float[N,32,{size},{size}]"
+    proto = build(" ".join(layers) + " y = Neg(s5)", inputs=f"{image} x", outputs=f"{image} y", opset=18, weights=weights)
+    model = gradient_of(proto, "portable")
+    bits, numbers = model.clone(), model.clone()
+    tune(bits, machine)
+    monkeypatch.setattr(packed, "FEWEST", 2**60)
+    tune(numbers, machine)
+    assert packing(bits) >= 4
+    x = random(3, 32, size, size)
+    expected, got = (Session(graph, 2).run({"x": x})["grad/x"] for graph in (numbers, bits))
+    np.testing.assert_array_equal(got, expected)
