@@ -298,7 +298,8 @@ class Model:
         subject, began = Subject(self.name, self.version, verb_of(key)), monotonic()
         derived = derive(self._model, key, self._policy)
         try:
-            session = self._session(derived.model, prepack=False)
+            # What is no gradient is as good as a prediction, and has its bytes where it is one's.
+            session = self._session(derived.model, prepack=not key.wrt)
             if key.wrt:  # only now: until then it holds weights in blocks that the gradient may share
                 self._predictor.rest()
         except InvalidModel as error:
@@ -309,7 +310,7 @@ class Model:
         what = f"model '{self.name}': plan for {', '.join(key.layers)}"
         self._budget.hold(session, session.footprint.beside(self._footprint), what)
         kept = {value.name for value in derived.model.graph.inputs}
-        # What is no gradient is as good as a prediction, and runs alone like one.
+        # What is no gradient runs alone, like a prediction.
         fed = frozenset(name for head in key.heads for name in head.inputs)
         # An objective across the samples of a batch must see those of one caller only.
         alone = not key.wrt or any(head.across for head in key.heads)

@@ -177,6 +177,16 @@ def test_activations_alone_do_not_send_it_to_rest(engine):
     assert engine.model("m")._predictor.is_open
 
 
+def test_activations_of_an_output_are_the_prediction(tmp_path, monkeypatch):
+    """To the last bit: their matrices are packed, too."""
+    monkeypatch.setattr("gradserve_server.runtime.session.TINY_BYTES", 0)
+    save(proto(), tmp_path / "m/1/model.onnx")
+    with Engine(tmp_path, config=EngineConfig(threads=1)) as engine:
+        for rows in (1, 3, 16):
+            x = {"x": random(rows, WIDTH, seed=rows)}
+            np.testing.assert_array_equal(engine.activations("m", x, ["y"])["y"], engine.infer("m", x)["y"])
+
+
 def test_its_room_stays_reserved(engine):
     """A prediction is never refused for want of memory."""
     before = engine.model("m").own_bytes
