@@ -48,14 +48,6 @@ def tiny_model() -> onnx.ModelProto:
     return model
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _interrupts_are_heard():
-    """A background job of a shell ignores SIGINT, and so would every command that it starts."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def start(*arguments: str | Path, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
     """The command, running."""
     return subprocess.Popen(
