@@ -72,15 +72,16 @@ class Session:
         add_operators(options)
         # Threads that go on spinning after a run take the cores from the next session's run, and from the answer's way back.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        # In the graph's order: what is kept of an activation is made right after it (`graph.tuning.fused.packed`).
-        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
         _share_memory()
         model, self._halves = _without_bfloat16(model)
         size = sum(tensor.nbytes for _, tensor in constants(model))
         tiny, large = size < TINY_BYTES, size >= LARGE_BYTES
-        # Without it onnxruntime places tensors only by when they lived in the first run: MobileNetV2's gradient at batch 8
-        # takes 181 MB instead of 243, in the same time.
-        options.enable_mem_reuse = tiny
+        if not tiny:
+            # In the graph's order: what is kept of an activation is made right after it (`graph.tuning.fused.packed`).
+            options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
+            # Without it onnxruntime places tensors only by when they lived in the first run: MobileNetV2's gradient at batch
+            # 8 takes 181 MB instead of 243, in the same time.
+            options.enable_mem_reuse = False
         options.add_session_config_entry("session.use_env_allocators", "1")
         if not optimize:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
