@@ -44,9 +44,8 @@ def _replace(graph: ir.Graph, node: ir.Node) -> None:
     assert weight.const_value is not None
     array = weight.const_value.numpy()
     count, size, rank = array.shape[0], array[0].size, array.ndim
-    matrix = _initializer(
-        graph, f"{out.name}/matrix", ir.Tensor(array.reshape(count, size), weight.dtype)
-    )  # the same memory
+    same_memory = ir.Tensor(array.reshape(count, size), weight.dtype)
+    matrix = _initializer(graph, f"{out.name}/matrix", same_memory)
     to_row = _initializer(graph, f"{out.name}/row", ir.tensor([0, size], ir.DataType.INT64))
     to_image = _initializer(graph, f"{out.name}/image", ir.tensor([0, count, *[1] * (rank - 2)], ir.DataType.INT64))
     row = ir.node("Reshape", [x, to_row], name=f"{out.name}/to_row")

@@ -1,7 +1,7 @@
 """What objectives ask of a model, kept for the next request that asks the same."""
 
 import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import NamedTuple
 
 from cachetools import LRUCache
@@ -36,13 +36,6 @@ class Questions:
     def __init__(self) -> None:
         self._kept: LRUCache[Hashable, Question] = LRUCache(MOST)
         self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def __iter__(self) -> Iterator[Question]:
-        with self._lock:
-            return iter(list(self._kept.values()))
 
     def get(self, key: Hashable, make: Callable[[], Question]) -> Question:
         """The question with this key; made if it is not there.

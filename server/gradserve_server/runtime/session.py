@@ -76,7 +76,7 @@ class Session:
         model, self._halves = _without_bfloat16(model)
         size = sum(tensor.nbytes for _, tensor in constants(model))
         tiny, large = size < TINY_BYTES, size >= LARGE_BYTES
-        if not tiny:
+        if not tiny and device is Device.CPU:  # elsewhere neither was measured
             # In the graph's order: what is kept of an activation is made right after it (`graph.tuning.fused.packed`).
             options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
             # Without it onnxruntime places tensors only by when they lived in the first run: MobileNetV2's gradient at batch

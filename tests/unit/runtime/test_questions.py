@@ -31,16 +31,17 @@ def asked(engine):
 
 
 @pytest.fixture
-def questions(engine):
+def kept(engine):
+    """Those of the model."""
     (model,) = engine.models()
-    return engine.model(model.name).questions
+    return engine.model(model.name).questions._kept
 
 
-def test_the_same_is_asked_once(asked, questions):
+def test_the_same_is_asked_once(asked, kept):
     first = asked(O.unit("logits", 3))
-    kept = len(questions)
+    before = len(kept)
     np.testing.assert_array_equal(asked(O.unit("logits", 3)), first)
-    assert len(questions) == kept
+    assert len(kept) == before
 
 
 @pytest.mark.parametrize(
@@ -79,21 +80,37 @@ def test_arrays_may_change_between_requests(asked):
     np.testing.assert_allclose(asked(objective), -first, rtol=1e-5, atol=1e-7)
 
 
-def test_what_is_wrong_is_wrong_again(asked, questions):
-    kept = len(questions)
+def test_what_is_wrong_is_wrong_again(asked, kept):
+    before = len(kept)
     for _ in range(2):
         with pytest.raises(InvalidObjective, match="logits"):
             asked(O.unit("logits", 99))
-    assert len(questions) == kept
+    assert len(kept) == before
 
 
-def test_a_few_small_ones_are_kept(asked, questions):
-    kept = len(questions)
+def test_a_few_small_ones_are_kept(asked, kept):
+    before = len(kept)
     asked(O.unit("relu1", 3))  # one number for each of 24 x 28 x 28
-    assert len(questions) == kept
+    assert len(kept) == before
     for index in range(MOST + 5):
         asked((1 + index) * O.unit("logits", 1))
-    assert len(questions) == MOST
-    sizes = [array.nbytes for question in questions for array in question.fed.values()]
+    assert len(kept) == MOST
+    sizes = [array.nbytes for question in kept.values() for array in question.fed.values()]
     assert max(sizes) <= MOST_BYTES
-    assert not any(array.flags.writeable for question in questions for array in question.fed.values())
+    assert not any(array.flags.writeable for question in kept.values() for array in question.fed.values())
+
+
+def test_terms_of_other_kinds_with_the_same_numbers(asked):
+    value = asked(O.channel("relu7", 3))
+    energy = asked(O.channel_energy("relu7", 3))
+    assert not np.allclose(energy, value)
+    np.testing.assert_array_equal(asked(O.channel("relu7", 3)), value)
+
+
+def test_a_gradient_and_a_product_with_the_hessian(engine):
+    (model,) = engine.models()
+    x, objective = RNG.normal(size=(1, 1, 28, 28)).astype(np.float32), O.channel_energy("relu7", 5)
+    gradient = engine.gradient(model.name, {"image": x}, objective, wrt=["image"]).gradients["image"]
+    hessian = engine.hvp(model.name, {"image": x}, objective, {"image": np.ones_like(x)})
+    assert np.isfinite(hessian.products["image"]).all()
+    np.testing.assert_allclose(hessian.gradients["image"], gradient, rtol=1e-3, atol=1e-5)
