@@ -2,9 +2,10 @@
 
 1. `slopes`: masks and slopes of activations in fewer passes over memory.
 2. `joins`: what was cut comes together by a Concat, not by a sum of padded parts.
-3. `pools`: the gradient of a maximum over windows as one operator of ours.
-4. `blocked`: onnxruntime's blocked layout, kept from one convolution to the next.
-5. `fused`: chains of operators on numbers one by one as one operator of ours.
+3. `attention`: attention weights computed again by the backward pass, not kept for it.
+4. `pools`: the gradient of a maximum over windows as one operator of ours.
+5. `blocked`: onnxruntime's blocked layout, kept from one convolution to the next.
+6. `fused`: chains of operators on numbers one by one as one operator of ours.
 
 Files that users take away (`gradient-graph`) are not tuned.
 """
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from gradserve_server.graph.tuning.attention import recompute_attention
 from gradserve_server.graph.tuning.blocked import to_blocked_layout
 from gradserve_server.graph.tuning.fused import fuse
 from gradserve_server.graph.tuning.joins import join_parts
@@ -45,6 +47,7 @@ def tune(model: ir.Model, machine: Machine) -> None:
     fuse_slopes(model)
     join_parts(model)
     if machine.operators:
+        recompute_attention(model)
         replace_max_pool_gradients(model)
     if machine.block is not None:
         to_blocked_layout(model, machine.block, fuses=machine.operators)

@@ -17,7 +17,7 @@ from typing import Any
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from gradserve_server.graph.tuning.fused.domains import BLOCKED, DOMAIN, is_packed
+from gradserve_server.graph.tuning.fused.domains import BLOCKED, DOMAIN, VERSION, is_packed
 from gradserve_server.graph.tuning.fused.groups import groups_of
 from gradserve_server.graph.tuning.fused.packed import pack_masks
 from gradserve_server.graph.tuning.fused.program import FEWEST_LINES, Writer
@@ -26,8 +26,6 @@ from gradserve_server.graph.tuning.fused.table import REDUCTIONS, TABLE
 from gradserve_server.graph.values import unused_name
 
 __all__ = ["BLOCKED", "DOMAIN", "REDUCTIONS", "TABLE", "fuse"]
-
-VERSION = 1
 
 
 def fuse(model: ir.Model) -> None:

@@ -5,6 +5,9 @@ import onnx_ir as ir
 DOMAIN = "gradserve"
 """Operators of our library (csrc/ort)."""
 
+VERSION = 1
+"""Of that domain."""
+
 BLOCKED = "gradserve.blocked"
 """Standard operators on tensors whose channels lie in blocks, where the other operand has one number for each channel or
 position: what they mean is right, where the numbers lie is not what onnxruntime takes them to be. They live between the
