@@ -113,5 +113,5 @@ class Case:
 def _declared(name: str, shape: tuple[int, ...], dynamic: str) -> list[int | str]:
     if dynamic == "all":
         return [f"{name}_{axis}" for axis in range(len(shape))]
-    # A size of 1 may be meant to broadcast.
-    return ["N" if axis == 0 and size != 1 and dynamic == "batch" else size for axis, size in enumerate(shape)]
+    # A size of 1 may be meant to broadcast. One symbol says one size.
+    return [f"N{size}" if axis == 0 and size != 1 and dynamic == "batch" else size for axis, size in enumerate(shape)]
