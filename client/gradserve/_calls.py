@@ -16,8 +16,9 @@ from gradserve import mirror, objective_wire, wire
 from gradserve.ascents import AscentSettings, Step
 from gradserve.descriptions import Layer, ModelDescription, ModelStatus
 from gradserve.diagnosis import Diagnosis
+from gradserve.joined import with_named
 from gradserve.objectives import Objective
-from gradserve.tensors import add_named, from_wire, named_from_wire
+from gradserve.tensors import from_wire, named_from_wire
 from gradserve.v1 import gradient_service_pb2 as pb
 from gradserve.v1 import model_service_pb2
 
@@ -53,22 +54,21 @@ class Call(Generic[R]):
     """One RPC to make."""
 
     rpc: str
-    request: Message
+    request: Message | bytes
+    """Bytes where arrays are in it: copied once."""
     parse: Callable[[Any], R]
 
 
 def infer(model: str, inputs: Arrays, outputs: Sequence[str], version: str) -> Call[dict[str, Array]]:
-    request = pb.InferRequest(model=_ref(model, version), outputs=outputs)
-    add_named(request.inputs, inputs)
-    return Call("Infer", request, lambda response: named_from_wire(response.outputs))
+    head = pb.InferRequest(model=_ref(model, version), outputs=outputs)
+    return Call("Infer", with_named(head, inputs=inputs), lambda response: named_from_wire(response.outputs))
 
 
 def gradient(model: str, inputs: Arrays, objective: Objective, wrt: Sequence[str], version: str) -> Call[GradientResult]:
-    request = pb.GradientRequest(model=_ref(model, version), objective=objective_wire.objective_to_wire(objective), wrt=wrt)
-    add_named(request.inputs, inputs)
+    head = pb.GradientRequest(model=_ref(model, version), objective=objective_wire.objective_to_wire(objective), wrt=wrt)
     return Call(
         "Gradient",
-        request,
+        with_named(head, inputs=inputs),
         lambda response: GradientResult(from_wire(response.values), named_from_wire(response.gradients)),
     )
 
@@ -76,12 +76,10 @@ def gradient(model: str, inputs: Arrays, objective: Objective, wrt: Sequence[str
 def vjp(
     model: str, inputs: Arrays, cotangents: Arrays, wrt: Sequence[str], version: str
 ) -> Call[tuple[dict[str, Array], dict[str, Array]]]:
-    request = pb.VectorJacobianProductRequest(model=_ref(model, version), wrt=wrt)
-    add_named(request.inputs, inputs)
-    add_named(request.cotangents, cotangents)
+    head = pb.VectorJacobianProductRequest(model=_ref(model, version), wrt=wrt)
     return Call(
         "VectorJacobianProduct",
-        request,
+        with_named(head, inputs=inputs, cotangents=cotangents),
         lambda response: (named_from_wire(response.outputs), named_from_wire(response.gradients)),
     )
 
@@ -89,25 +87,19 @@ def vjp(
 def jvp(
     model: str, inputs: Arrays, tangents: Arrays, outputs: Sequence[str], version: str
 ) -> Call[tuple[dict[str, Array], dict[str, Array]]]:
-    request = pb.JacobianVectorProductRequest(model=_ref(model, version), outputs=outputs)
-    add_named(request.inputs, inputs)
-    add_named(request.tangents, tangents)
+    head = pb.JacobianVectorProductRequest(model=_ref(model, version), outputs=outputs)
     return Call(
         "JacobianVectorProduct",
-        request,
+        with_named(head, inputs=inputs, tangents=tangents),
         lambda response: (named_from_wire(response.outputs), named_from_wire(response.tangents)),
     )
 
 
 def hvp(model: str, inputs: Arrays, objective: Objective, tangents: Arrays, version: str) -> Call[HessianResult]:
-    request = pb.HessianVectorProductRequest(
-        model=_ref(model, version), objective=objective_wire.objective_to_wire(objective)
-    )
-    add_named(request.inputs, inputs)
-    add_named(request.tangents, tangents)
+    head = pb.HessianVectorProductRequest(model=_ref(model, version), objective=objective_wire.objective_to_wire(objective))
     return Call(
         "HessianVectorProduct",
-        request,
+        with_named(head, inputs=inputs, tangents=tangents),
         lambda response: HessianResult(
             from_wire(response.values), named_from_wire(response.gradients), named_from_wire(response.products)
         ),
@@ -115,9 +107,8 @@ def hvp(model: str, inputs: Arrays, objective: Objective, tangents: Arrays, vers
 
 
 def activations(model: str, inputs: Arrays, layers: Sequence[str], version: str) -> Call[dict[str, Array]]:
-    request = pb.ActivationsRequest(model=_ref(model, version), layers=layers)
-    add_named(request.inputs, inputs)
-    return Call("Activations", request, lambda response: named_from_wire(response.activations))
+    head = pb.ActivationsRequest(model=_ref(model, version), layers=layers)
+    return Call("Activations", with_named(head, inputs=inputs), lambda response: named_from_wire(response.activations))
 
 
 def ascend(model: str, objective: Objective, settings: AscentSettings) -> Call[Step]:
@@ -134,9 +125,8 @@ def inspect(model: str, version: str) -> Call[ModelDescription]:
 
 
 def doctor(model: str, inputs: Arrays | None, version: str) -> Call[Diagnosis]:
-    request = model_service_pb2.DoctorRequest(model=_ref(model, version))
-    add_named(request.inputs, inputs or {})
-    return Call("Doctor", request, lambda response: mirror.read(Diagnosis, response.diagnosis))
+    head = model_service_pb2.DoctorRequest(model=_ref(model, version))
+    return Call("Doctor", with_named(head, inputs=inputs or {}), lambda response: mirror.read(Diagnosis, response.diagnosis))
 
 
 def is_ready(service: str) -> Call[bool]:

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Self, TypeVar, Unpack
 
 import grpc
 import numpy.typing as npt
-from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from gradserve import _calls
 from gradserve._calls import Array, Call, GradientResult, HessianResult
@@ -17,8 +16,7 @@ from gradserve.descriptions import Layer, ModelDescription, ModelStatus
 from gradserve.diagnosis import Diagnosis
 from gradserve.errors import ServerUnavailable
 from gradserve.objectives import Objective
-from gradserve.v1.gradient_service_pb2_grpc import GradientServiceStub
-from gradserve.v1.model_service_pb2_grpc import ModelServiceStub
+from gradserve.rpcs import rpcs_of
 
 R = TypeVar("R")
 
@@ -44,7 +42,7 @@ class Client:
         self._connection = Connection.of(target, **settings)
         self._channel = self._connection.open(grpc)
         self._timeout = timeout
-        self._stubs = (GradientServiceStub(self._channel), ModelServiceStub(self._channel), HealthStub(self._channel))
+        self._rpcs = rpcs_of(self._channel)
 
     def infer(
         self, model: str, inputs: Mapping[str, npt.ArrayLike], *, outputs: Sequence[str] = (), version: str = ""
@@ -171,7 +169,7 @@ class Client:
             A report for the start, every `report_every` steps, and the end.
         """
         call = _calls.ascend(model, objective, settings)
-        responses = self._method(call)(call.request, metadata=self._connection.sent())
+        responses = self._rpcs[call.rpc](call.request, metadata=self._connection.sent())
         try:
             for response in responses:
                 yield call.parse(response)
@@ -266,11 +264,8 @@ class Client:
     ) -> None:
         self.close()
 
-    def _method(self, call: Call[Any]) -> Any:
-        return next(getattr(stub, call.rpc) for stub in self._stubs if hasattr(stub, call.rpc))
-
     def _invoke(self, call: Call[R]) -> R:
         try:
-            return call.parse(self._method(call)(call.request, timeout=self._timeout, metadata=self._connection.sent()))
+            return call.parse(self._rpcs[call.rpc](call.request, timeout=self._timeout, metadata=self._connection.sent()))
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None

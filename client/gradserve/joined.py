@@ -34,6 +34,11 @@ def with_named(message: Message, **fields: Mapping[str, npt.ArrayLike]) -> bytes
     return b"".join(parts)
 
 
+def serialized(message: Message | bytes) -> bytes:
+    """As it goes over the wire, if it is not such bytes already."""
+    return message if isinstance(message, bytes) else message.SerializeToString()
+
+
 def delimited(number: int, parts: Sequence[Part]) -> list[Part]:
     """A field of bytes or of a message, whose value is in parts."""
     tag = varint(number << 3 | _LENGTH_DELIMITED)

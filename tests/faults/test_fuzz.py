@@ -33,7 +33,7 @@ UNREGISTER = "/inference.GRPCInferenceService/SystemSharedMemoryUnregister"
 
 @pytest.fixture(scope="session")
 def texts():
-    return Texts(sorted(set(NAMES).union(*(texts_in(message) for messages in VALID.values() for message in messages))))
+    return Texts(sorted(set(NAMES).union(*(texts_in(message) for rpc in RPCS.values() for message in valid(rpc)))))
 
 
 def requests(rpc, texts):

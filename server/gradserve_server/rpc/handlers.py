@@ -7,6 +7,8 @@ import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
+from gradserve.joined import serialized
+
 
 def handlers_of(service: ServiceDescriptor, behaviour: Callable[[str], Callable[[Any, Any], Any]]) -> grpc.GenericRpcHandler:
     """A handler for each RPC.
@@ -21,10 +23,6 @@ def handlers_of(service: ServiceDescriptor, behaviour: Callable[[str], Callable[
         made[method.name] = getattr(grpc, f"{kind}_rpc_method_handler")(
             behaviour(method.name),
             request_deserializer=GetMessageClass(method.input_type).FromString,
-            response_serializer=_serialize,
+            response_serializer=serialized,
         )
     return grpc.method_handlers_generic_handler(service.full_name, made)
-
-
-def _serialize(response: Any) -> bytes:
-    return response if isinstance(response, bytes) else bytes(response.SerializeToString())

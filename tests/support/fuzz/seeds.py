@@ -14,6 +14,7 @@ from tritonclient.grpc import service_pb2
 
 from gradserve import Adam, Noise, Sgd, _calls, numbers, optimizers, projections, regularizers, stopping, transforms
 from gradserve import objectives as O
+from gradserve.joined import serialized
 from gradserve.parameterizations import Alpha, Fourier, Laplacian, Phases, Shared
 
 X = golden.digits()[:2]
@@ -191,7 +192,7 @@ _GRPC = {
     ],
 }
 
-VALID: dict[str, Sequence[Message]] = {
+VALID: dict[str, Sequence[Message | bytes]] = {
     **{
         f"/gradserve.v1.{service}/{rpc}": [call.request for call in calls if call.rpc == rpc]
         for service, calls in _OURS.items()
@@ -200,9 +201,9 @@ VALID: dict[str, Sequence[Message]] = {
     **{f"/inference.GRPCInferenceService/{name}": make() for name, make in _OIP.items()},
     **_GRPC,
 }
-"""By path; the messages are of the clients' classes."""
+"""By path; the messages are of the clients' classes, or serialized."""
 
 
 def valid(rpc: Rpc) -> list[Message]:
     """Valid requests of an RPC, of the class that its description makes."""
-    return [rpc.request.FromString(message.SerializeToString()) for message in VALID[rpc.path]]
+    return [rpc.request.FromString(serialized(message)) for message in VALID[rpc.path]]
