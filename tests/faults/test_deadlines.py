@@ -35,7 +35,7 @@ class Hurried(gradserve.Client):
     def ascend(self, model, objective, **settings):
         call = _calls.ascend(model, objective, settings)
         try:
-            yield from map(call.parse, self._method(call)(call.request, timeout=self._timeout))
+            yield from map(call.parse, self._rpcs[call.rpc](call.request, timeout=self._timeout))
         except grpc.RpcError as error:
             raise from_rpc_error(error) from None
 

@@ -20,6 +20,7 @@ from support.waiting import WAIT, wait_for
 import gradserve
 from gradserve import _calls
 from gradserve import objectives as O
+from gradserve.joined import serialized
 from gradserve_server import Engine, EngineConfig, ServerConfig
 from gradserve_server.rpc.app import Server
 
@@ -51,7 +52,7 @@ def serving(**settings):
 def refused(channel, path, request=None):
     """The status and text that a valid request is answered with."""
     rpc = RPCS[path]
-    data = (valid(rpc)[0] if request is None else request).SerializeToString()
+    data = serialized(valid(rpc)[0] if request is None else request)
     outcome = call(channel, rpc, [data], linger=WAIT)
     return outcome.code, outcome.details
 
