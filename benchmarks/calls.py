@@ -4,8 +4,9 @@ python benchmarks/calls.py [--rounds 9] [--seconds 0.5]
 
 Gradients of two models by our client: ResNet-50, and a single product, whose call is nearly all transport. A prediction of a
 single Neg by Triton's client, with its tensors in the message and in system shared memory (written and read by the client in
-its time too). The bare echo of the same bytes through grpcio's thread-pool server is what the transport alone costs. Servers
-have processes of their own. Contenders run in turn; every time is the median of the turns.
+its time too); and by a server that reads nothing and has its answer ready: what Triton's client alone costs. The bare
+echo of the same bytes through grpcio's thread-pool server is what the transport alone costs. Servers have processes of their
+own. Contenders run in turn; every time is the median of the turns.
 """
 
 import argparse
@@ -30,6 +31,8 @@ from rich.table import Table
 from turns import Contender, Ready, take_turns
 
 ECHO = "echo"
+READY = "ready"
+"""Answers every prediction of a Neg with the same bytes."""
 THREADS = len(os.sched_getaffinity(0))
 UNIT = 5
 SHAPE = (3, 224, 224)
@@ -70,18 +73,38 @@ def serve(what: str) -> None:
     from gradserve_server.runtime.freed_memory import keep_freed_memory
 
     keep_freed_memory()
-    if what == ECHO:
-        handler = grpc.unary_unary_rpc_method_handler(lambda request, _: request)
-        echo_server = grpc.server(ThreadPoolExecutor(4))
-        echo_server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("bench", {"Echo": handler})])
-        address = f"127.0.0.1:{echo_server.add_insecure_port('127.0.0.1:0')}"
-        echo_server.start()
+    if what in BARE:
+        service, rpc, answer = BARE[what]()
+        handlers = {rpc: grpc.unary_unary_rpc_method_handler(lambda request, _: answer(request))}
+        bare_server = grpc.server(ThreadPoolExecutor(4))
+        bare_server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers)])
+        address = f"127.0.0.1:{bare_server.add_insecure_port('127.0.0.1:0')}"
+        bare_server.start()
     else:
         server = Server(Engine(what), ServerConfig(port=0, allow_shared_memory=True))
         address = server.address
     print(address, flush=True)
     sys.stdin.read()
     os._exit(0)  # the client is gone
+
+
+def _ready_answer() -> tuple[str, str, Callable[[bytes], bytes]]:
+    from architectures import resnet
+    from tritonclient.grpc import service_pb2
+
+    image = resnet.photograph()
+    response = service_pb2.ModelInferResponse(model_name="negation", model_version="1")
+    response.outputs.add(name="negative", datatype="FP32", shape=image.shape)
+    response.raw_output_contents.append((-image).tobytes())
+    serialized = response.SerializeToString()
+    return "inference.GRPCInferenceService", "ModelInfer", lambda _: serialized
+
+
+BARE: dict[str, Callable[[], tuple[str, str, Callable[[bytes], bytes]]]] = {
+    ECHO: lambda: ("bench", "Echo", lambda request: request),
+    READY: _ready_answer,
+}
+"""Servers without a model: service, RPC, and what answers bytes with bytes."""
 
 
 @dataclass
@@ -123,11 +146,11 @@ def prediction(path: Path, image: NDArray[np.float32]) -> Ready:
     return _ready(lambda: engine.infer(path.stem, {"image": image})["negative"])
 
 
-def in_message(path: Path, image: NDArray[np.float32]) -> Ready:
-    """One prediction by Triton's client."""
+def in_message(path: Path, image: NDArray[np.float32], what: str = "") -> Ready:
+    """One prediction by Triton's client; of our server, or of a bare one."""
     from tritonclient.grpc import InferenceServerClient, InferInput
 
-    server = Served(str(path))
+    server = Served(what or str(path))
     client = InferenceServerClient(server.address)
     given = InferInput("image", image.shape, "FP32")
 
@@ -233,6 +256,7 @@ def main() -> None:
         compare(
             partial(prediction, files["negation"], image),
             ("prediction, Triton's client", partial(in_message, files["negation"], image)),
+            ("the same, its answer ready", partial(in_message, files["negation"], image, READY)),
             ("the same in shared memory", partial(in_shared_memory, files["negation"], image)),
         )
         for name, file, unit in (("product", files["product"], 1), ("ResNet-50", files["resnet50"], UNIT)):
