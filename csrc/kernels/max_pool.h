@@ -1,16 +1,9 @@
 // The gradient of a maximum over windows.
 #pragma once
 
-#include "kernels/types.h"
+#include "kernels/window.h"
 
 namespace gradserve {
-
-struct Window {
-  Index kernel;
-  Index stride;
-  Index dilation;
-  Index begin;  // padding before the image
-};
 
 // One plane of images whose channels lie in blocks: [height, width, block]. The gradient of a window goes to
 // its largest element, the first in row-major order at ties (and to a NaN that a window begins with);

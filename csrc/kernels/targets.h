@@ -9,6 +9,7 @@
 
 #include "kernels/fused/instructions.h"
 #include "kernels/fused/masks.h"
+#include "kernels/image_gradient.h"
 #include "kernels/max_pool.h"
 #include "kernels/taps.h"
 #include "kernels/types.h"
@@ -147,6 +148,7 @@ struct KernelTable {
   void (*pack_mask)(const float* numbers, Index count, MaskWord* words);
   void (*unpack_mask)(const MaskWord* words, Index begin, Index count, float* to);
   void (*max_pool_gradient)(const MaxPoolTask&);
+  void (*image_gradient)(const ImageGradientTask&);
   void (*fourier_pass)(const FourierPass&);
   void (*find_taps)(const TapsTask&, Taps&);
   void (*read_taps)(const Taps&, Index count, const float* from, float fill, float* to);

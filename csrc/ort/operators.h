@@ -6,6 +6,7 @@
 namespace gradserve::ort {
 
 const CustomOp* fused_operator();
+const CustomOp* image_gradient_operator();
 const CustomOp* interleave_operator();
 const CustomOp* max_pool_gradient_operator();
 

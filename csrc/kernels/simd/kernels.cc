@@ -10,6 +10,7 @@
 #define GRADSERVE_STRING(a) GRADSERVE_STRING_(a)
 
 #include "kernels/simd/fourier.h"
+#include "kernels/simd/image_gradient.h"
 #include "kernels/simd/masks.h"
 #include "kernels/simd/max_pool.h"
 #include "kernels/simd/pointwise.h"
@@ -32,6 +33,7 @@ const KernelTable GRADSERVE_CONCATENATE(GRADSERVE_SIMD_TARGET, _kernels) = {
     .pack_mask = pack_mask,
     .unpack_mask = unpack_mask,
     .max_pool_gradient = max_pool_gradient,
+    .image_gradient = image_gradient,
     .fourier_pass = fourier_pass,
     .find_taps = find_taps,
     .read_taps = read_taps,

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/max_pool.h"
+#include "kernels/simd/vectors.h"
 
 namespace gradserve {
 namespace {
@@ -24,26 +25,6 @@ inline Inside inside(const Window& window, Index output, Index size) {
   while (last > first && start + (last - 1) * window.dilation >= size) --last;
   return {.start = start, .first = first, .last = last};
 }
-
-// One number for each channel of a block. Spelled out for each: GCC 12 takes a size that depends on a
-// template parameter for that of the first instance.
-template <int kBlock>
-struct Vectors;
-template <>
-struct Vectors<1> {
-  using Floats = float __attribute__((vector_size(4)));
-  using Ints = std::int32_t __attribute__((vector_size(4)));
-};
-template <>
-struct Vectors<8> {
-  using Floats = float __attribute__((vector_size(32)));
-  using Ints = std::int32_t __attribute__((vector_size(32)));
-};
-template <>
-struct Vectors<16> {
-  using Floats = float __attribute__((vector_size(64)));
-  using Ints = std::int32_t __attribute__((vector_size(64)));
-};
 
 template <int kBlock>
 inline void max_pool_gradient_of_window(const MaxPoolTask& task, const Inside& rows, const Inside& columns,

@@ -117,6 +117,10 @@ class Layout:
         """One of our own operators, whose result is the twin of `out`."""
         self._made(self._emit(op, inputs, out.name or "", "blocked", domain=OURS, **attributes), out)
 
+    def our_plain_operator(self, op: str, inputs: Sequence[ir.Value], out: ir.Value, **attributes: Any) -> None:
+        """One of our own operators on twins, whose result takes the place of `out`."""
+        self.set_plain(out, self._emit(op, inputs, out.name or "", "plain", domain=OURS, **attributes))
+
     def block_operator(self, op: str, inputs: Sequence[ir.Value], name: str, **attributes: Any) -> ir.Value:
         """One of onnxruntime's blocked operators, whose result is no value of the graph."""
         return self._emit(op, inputs, name, "blocked", **attributes)

@@ -1,0 +1,44 @@
+"""The gradient of an image of few channels that a convolution read, as one operator of ours.
+
+onnxruntime's ConvTranspose knows the plain layout only, and writes all products before it sums them: for ResNet's first convolution 7.4 MB.
+`ImageGradient` reads the blocked cotangent, and the weights where the forward convolution reads them (`Kind.DIRECT`).
+"""
+
+import numpy as np
+import onnx_ir as ir
+
+from gradserve_server.graph.tuning.blocked.filters import Kind, reordered
+from gradserve_server.graph.tuning.blocked.layout import Layout
+from gradserve_server.graph.tuning.blocked.table import handles, is_image, text
+from gradserve_server.graph.values import constant
+
+IMAGE_GRADIENT = "ImageGradient"
+"""Ours (csrc/ort/image_gradient.cc)."""
+
+MOST_CHANNELS = 4
+"""Of an image: with more, a blocked convolution wastes less of its blocks."""
+
+
+@handles("ConvTranspose")
+def _image_gradient(layout: Layout, node: ir.Node) -> bool:
+    x, filters, *bias = node.inputs
+    weight, out = constant(filters), node.outputs[0]
+    if x is None or filters is None or filters.const_value is None or weight is None or any(bias) or not layout.fuses:
+        return False
+    if weight.ndim != 4 or weight.dtype != np.float32 or weight.shape[1] > MOST_CHANNELS or not is_image(out, weight.shape[1]):
+        return False
+    attributes = node.attributes
+    is_plain = text(node, "auto_pad", "NOTSET") == "NOTSET" and "output_shape" not in attributes
+    if not is_plain or attributes.get_int("group", 1) != 1 or not layout.is_blocked(x):
+        return False
+    layout.our_plain_operator(
+        IMAGE_GRADIENT,
+        [layout.twin(x), layout.constant(f"{out.name}/weight", reordered(filters.const_value, Kind.DIRECT, layout.block))],
+        out,
+        block=layout.block,
+        strides=attributes.get_ints("strides", [1, 1]),
+        dilations=attributes.get_ints("dilations", [1, 1]),
+        pads=attributes.get_ints("pads", [0, 0, 0, 0]),
+        output_padding=attributes.get_ints("output_padding", [0, 0]),
+    )
+    return True
