@@ -20,9 +20,9 @@ struct Phase {
 // The phases along an axis: pixel x is pixel x / stride of phase x % stride.
 std::vector<Phase> phases(const Window& window);
 
-// gradient[c, y, x] = the sum of cotangent[o, v, u] weights[o, c, i, j] over the channels o and over the windows
-// (v, u) that see (y, x) as their (i, j). The channels of the cotangent lie in blocks; what fills up the last of
-// them has weights of 0.
+// gradient[c, y, x] = the sum of cotangent[o, v, u] weights[o, c, i, j] over the channels o and over the
+// windows (v, u) that see (y, x) as their (i, j). The channels of the cotangent lie in blocks; what fills up
+// the last of them has weights of 0.
 struct ImageGradientTask {
   const float* cotangent;  // [blocks, out_height, out_width, block]
   const float* weights;    // [blocks, channels, rows.kernel, columns.kernel, block]

@@ -154,7 +154,8 @@ struct KernelTable {
   void (*read_taps)(const Taps&, Index count, const float* from, float fill, float* to);
 };
 
-// The targets that this build has and this processor runs, best first; "scalar" is always last.
+// The targets that this build has and this processor runs, best first; "scalar" is always last. None above
+// the one that the environment's GRADSERVE_MAX_SIMD names, if it does.
 std::span<const KernelTable* const> available_targets();
 
 }  // namespace gradserve

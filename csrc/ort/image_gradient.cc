@@ -1,8 +1,8 @@
 // ImageGradient(dY, W) -> dX: the gradient of an image [N, C, H, W] of few channels that a convolution read.
 //
-// dY is [N, O, V, U], [N, O / block, V, U, block] in memory; W is [O, C, kH, kW], [O / block, C, kH, kW, block] in
-// memory, as onnxruntime's convolutions of such images read it. dX lies plain. Attributes: block, strides, dilations,
-// pads (begin_y, begin_x, end_y, end_x) and output_padding, as of ConvTranspose.
+// dY is [N, O, V, U], [N, O / block, V, U, block] in memory; W is [O, C, kH, kW], [O / block, C, kH, kW,
+// block] in memory, as onnxruntime's convolutions of such images read it. dX lies plain. Attributes: block,
+// strides, dilations, pads (begin_y, begin_x, end_y, end_x) and output_padding, as of ConvTranspose.
 
 #include "kernels/targets.h"
 #include "ort/describe.h"
@@ -62,7 +62,8 @@ class ImageGradient {
     const Shape& out = cotangent.shape;
     const Shape& filter = weights.shape;
     if (out.size() != 4 || filter.size() != 4 || out[1] != filter[0] || out[1] % block_ != 0) {
-      throw std::invalid_argument("ImageGradient: expected dY [N, O, V, U] and W [O, C, kH, kW] in whole blocks");
+      throw std::invalid_argument(
+          "ImageGradient: expected dY [N, O, V, U] and W [O, C, kH, kW] in whole blocks");
     }
     const Window rows = axes_[0].window(filter[2]);
     const Window columns = axes_[1].window(filter[3]);

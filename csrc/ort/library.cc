@@ -22,8 +22,9 @@ extern "C" [[gnu::visibility("default")]] Status* RegisterCustomOps(SessionOptio
     static CustomOpDomain* const domain = [&] {
       CustomOpDomain* made = nullptr;
       gradserve::ort::call<CreateCustomOpDomain>(*api, "gradserve", &made);
-      for (const auto* op : {gradserve::ort::fused_operator(), gradserve::ort::image_gradient_operator(),
-                             gradserve::ort::interleave_operator(), gradserve::ort::max_pool_gradient_operator()}) {
+      for (const auto* op :
+           {gradserve::ort::fused_operator(), gradserve::ort::image_gradient_operator(),
+            gradserve::ort::interleave_operator(), gradserve::ort::max_pool_gradient_operator()}) {
         gradserve::ort::call<AddToDomain>(*api, made, op);
       }
       return made;

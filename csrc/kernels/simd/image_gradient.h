@@ -1,8 +1,9 @@
-// The gradient of an image of few channels: the channels of one block of the cotangent are the lanes of a vector.
+// The gradient of an image of few channels: the channels of one block of the cotangent are the lanes of a
+// vector.
 //
-// A strip of pixels of one phase is summed in registers, one vector for each pixel and channel of the image, so
-// that a vector of weights is read once for the strip, and one of the cotangent once for the channels. At the
-// end the lanes are added.
+// A strip of pixels of one phase is summed in registers, one vector for each pixel and channel of the image,
+// so that a vector of weights is read once for the strip, and one of the cotangent once for the channels. At
+// the end the lanes are added.
 #pragma once
 
 #include "kernels/image_gradient.h"
@@ -30,8 +31,9 @@ inline Phase clipped(Phase phase, Index windows) {
 
 alignas(64) constexpr float kNoCotangent[16] = {};
 
-// to[c][p] = the gradient of channel `channel` + c at pixel p of the phase `columns`, in the row that is pixel 0
-// of the phase `rows`, of which all windows are there. Where not kInside, windows of columns may not be.
+// to[c][p] = the gradient of channel `channel` + c at pixel p of the phase `columns`, in the row that is
+// pixel 0 of the phase `rows`, of which all windows are there. Where not kInside, windows of columns may not
+// be.
 template <int kBlock, int kChannels, bool kInside>
 inline void sum_strip(const ImageGradientTask& task, const Phase& rows, const Phase& columns, Index channel,
                       float (&to)[kChannels][kStrip]) {

@@ -1,7 +1,7 @@
 """The gradient of an image of few channels that a convolution read, as one operator of ours.
 
-onnxruntime's ConvTranspose knows the plain layout only, and writes all products before it sums them: for ResNet's first convolution 7.4 MB.
-`ImageGradient` reads the blocked cotangent, and the weights where the forward convolution reads them (`Kind.DIRECT`).
+onnxruntime's ConvTranspose knows the plain layout only, and writes all products before it sums them, 7.4 MB for
+ResNet. `ImageGradient` reads the blocked cotangent, and the weights where the forward convolution reads them.
 """
 
 import numpy as np
@@ -18,6 +18,9 @@ IMAGE_GRADIENT = "ImageGradient"
 MOST_CHANNELS = 4
 """Of an image: with more, a blocked convolution wastes less of its blocks."""
 
+LARGEST_PATCH = 4
+"""Of windows side by side: larger ones use each weight too seldom, and ConvTranspose needs no more room than the image."""
+
 
 @handles("ConvTranspose")
 def _image_gradient(layout: Layout, node: ir.Node) -> bool:
@@ -25,9 +28,17 @@ def _image_gradient(layout: Layout, node: ir.Node) -> bool:
     weight, out = constant(filters), node.outputs[0]
     if x is None or filters is None or filters.const_value is None or weight is None or any(bias) or not layout.fuses:
         return False
-    if weight.ndim != 4 or weight.dtype != np.float32 or weight.shape[1] > MOST_CHANNELS or not is_image(out, weight.shape[1]):
+    if (
+        weight.ndim != 4
+        or weight.dtype != np.float32
+        or weight.shape[1] > MOST_CHANNELS
+        or not is_image(out, weight.shape[1])
+    ):
         return False
     attributes = node.attributes
+    strides = attributes.get_ints("strides", [1, 1])
+    if max(weight.shape[2:]) > LARGEST_PATCH and all(k <= s for k, s in zip(weight.shape[2:], strides, strict=True)):
+        return False
     is_plain = text(node, "auto_pad", "NOTSET") == "NOTSET" and "output_shape" not in attributes
     if not is_plain or attributes.get_int("group", 1) != 1 or not layout.is_blocked(x):
         return False
@@ -36,7 +47,7 @@ def _image_gradient(layout: Layout, node: ir.Node) -> bool:
         [layout.twin(x), layout.constant(f"{out.name}/weight", reordered(filters.const_value, Kind.DIRECT, layout.block))],
         out,
         block=layout.block,
-        strides=attributes.get_ints("strides", [1, 1]),
+        strides=strides,
         dilations=attributes.get_ints("dilations", [1, 1]),
         pads=attributes.get_ints("pads", [0, 0, 0, 0]),
         output_padding=attributes.get_ints("output_padding", [0, 0]),
