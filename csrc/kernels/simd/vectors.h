@@ -69,34 +69,35 @@ inline void add_lanes(const Floats (&vectors)[kCount], float* to) {
 }
 
 #if defined(__AVX512F__)
-// Eight vectors of sixteen lanes become one of eight: each step joins two and halves what each still has.
+// Eight vectors of sixteen lanes become one of eight: each step joins two and adds the halves of each.
 inline void add_lanes(const Vectors<16>::Floats (&vectors)[8], float* to) {
-  __m512 quarters[4];
-  for (int i = 0; i < 4; ++i) {
-    quarters[i] = _mm512_add_ps(_mm512_shuffle_f32x4(vectors[2 * i], vectors[2 * i + 1], 0x44),
-                                _mm512_shuffle_f32x4(vectors[2 * i], vectors[2 * i + 1], 0xEE));
-  }
-  __m512 four[2];
-  for (int i = 0; i < 2; ++i) {
-    four[i] = _mm512_add_ps(_mm512_shuffle_f32x4(quarters[2 * i], quarters[2 * i + 1], 0x88),
-                            _mm512_shuffle_f32x4(quarters[2 * i], quarters[2 * i + 1], 0xDD));
-  }
+  constexpr __mmask16 kAll = 0xFFFF;  // GCC 12's plain forms warn of an uninitialized value (GCC bug 105593)
+  const auto first = [](const __m512& a, const __m512& b) {
+    return _mm512_add_ps(_mm512_maskz_shuffle_f32x4(kAll, a, b, 0x44),
+                         _mm512_maskz_shuffle_f32x4(kAll, a, b, 0xEE));
+  };
+  const auto second = [](const __m512& a, const __m512& b) {
+    return _mm512_add_ps(_mm512_maskz_shuffle_f32x4(kAll, a, b, 0x88),
+                         _mm512_maskz_shuffle_f32x4(kAll, a, b, 0xDD));
+  };
+  const __m512 low = second(first(vectors[0], vectors[1]), first(vectors[2], vectors[3]));
+  const __m512 high = second(first(vectors[4], vectors[5]), first(vectors[6], vectors[7]));
   const __m512 pairs =
-      _mm512_add_ps(_mm512_unpacklo_ps(four[0], four[1]), _mm512_unpackhi_ps(four[0], four[1]));
-  const __m512 sums = _mm512_add_ps(pairs, _mm512_shuffle_ps(pairs, pairs, 0xEE));
+      _mm512_add_ps(_mm512_maskz_unpacklo_ps(kAll, low, high), _mm512_maskz_unpackhi_ps(kAll, low, high));
+  const __m512 sums = _mm512_add_ps(pairs, _mm512_maskz_shuffle_ps(kAll, pairs, pairs, 0xEE));
   const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 0, 0, 0, 0, 0, 0, 0, 0);
-  _mm256_storeu_ps(to, _mm512_castps512_ps256(_mm512_permutexvar_ps(order, sums)));
+  const __m512 sorted = _mm512_maskz_permutexvar_ps(kAll, order, sums);
+  _mm256_storeu_ps(to, _mm512_maskz_extractf32x8_ps(0xFF, sorted, 0));
 }
 #elif defined(__AVX2__)
 // The same of four vectors of eight lanes.
 inline void add_lanes(const Vectors<8>::Floats (&vectors)[4], float* to) {
-  __m256 halves[2];
-  for (int i = 0; i < 2; ++i) {
-    halves[i] = _mm256_add_ps(_mm256_permute2f128_ps(vectors[2 * i], vectors[2 * i + 1], 0x20),
-                              _mm256_permute2f128_ps(vectors[2 * i], vectors[2 * i + 1], 0x31));
-  }
-  const __m256 pairs =
-      _mm256_add_ps(_mm256_unpacklo_ps(halves[0], halves[1]), _mm256_unpackhi_ps(halves[0], halves[1]));
+  const auto first = [](const __m256& a, const __m256& b) {
+    return _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+  };
+  const __m256 low = first(vectors[0], vectors[1]);
+  const __m256 high = first(vectors[2], vectors[3]);
+  const __m256 pairs = _mm256_add_ps(_mm256_unpacklo_ps(low, high), _mm256_unpackhi_ps(low, high));
   const __m256 sums = _mm256_add_ps(pairs, _mm256_shuffle_ps(pairs, pairs, 0xEE));
   _mm_storeu_ps(to, _mm_unpacklo_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1)));
 }

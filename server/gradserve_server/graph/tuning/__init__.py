@@ -4,7 +4,7 @@
 2. `joins`: what was cut comes together by a Concat, not by a sum of padded parts.
 3. `attention`: attention weights computed again by the backward pass, not kept for it.
 4. `pools`: the gradient of a maximum over windows as one operator of ours.
-5. `blocked`: onnxruntime's blocked layout, kept from one convolution to the next.
+5. `blocked`: onnxruntime's blocked layout, kept from one convolution to the next, and to the gradient of the image.
 6. `fused`: chains of operators on numbers one by one as one operator of ours.
 
 Files that users take away (`gradient-graph`) are not tuned.

@@ -19,14 +19,7 @@ from gradserve_server.graph.tuning.blocked.layout import DOMAIN, Layout
 from gradserve_server.graph.tuning.blocked.table import TABLE, put
 from gradserve_server.graph.values import is_op
 
-for _module in (
-    "convolution",
-    "images",
-    "per_channel",
-    "pointwise",
-    "transposed",
-    "windows",
-):  # their handlers enter the table
+for _module in ("convolution", "images", "per_channel", "pointwise", "transposed", "windows"):  # they enter the table
     import_module(f"{__name__}.{_module}")
 
 __all__ = ["DOMAIN", "TABLE", "to_blocked_layout"]
