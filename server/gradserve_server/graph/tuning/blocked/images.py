@@ -28,19 +28,15 @@ def _image_gradient(layout: Layout, node: ir.Node) -> bool:
     weight, out = constant(filters), node.outputs[0]
     if x is None or filters is None or filters.const_value is None or weight is None or any(bias) or not layout.fuses:
         return False
-    if (
-        weight.ndim != 4
-        or weight.dtype != np.float32
-        or weight.shape[1] > MOST_CHANNELS
-        or not is_image(out, weight.shape[1])
-    ):
+    if weight.ndim != 4 or weight.dtype != np.float32 or weight.shape[1] > MOST_CHANNELS:
+        return False
+    if not is_image(out, weight.shape[1]) or not layout.is_blocked(x):  # with groups it has more channels than a filter
         return False
     attributes = node.attributes
     strides = attributes.get_ints("strides", [1, 1])
     if max(weight.shape[2:]) > LARGEST_PATCH and all(k <= s for k, s in zip(weight.shape[2:], strides, strict=True)):
         return False
-    is_plain = text(node, "auto_pad", "NOTSET") == "NOTSET" and "output_shape" not in attributes
-    if not is_plain or attributes.get_int("group", 1) != 1 or not layout.is_blocked(x):
+    if text(node, "auto_pad", "NOTSET") != "NOTSET" or "output_shape" in attributes:
         return False
     layout.our_plain_operator(
         IMAGE_GRADIENT,
