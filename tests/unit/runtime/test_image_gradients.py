@@ -1,23 +1,18 @@
 """The gradient of an image of few channels, as one operator of ours: what it computes, and where it is chosen."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import onnx_ir as ir
 import pytest
 from support.image_gradients import BLOCKS, CASES, Case, computed, defined, in_blocks, session_of
 from support.onnx_models import build, random
-from support.paths import WITH_TESTS
 from support.reference import relative_error
+from support.targets import TARGETS, by_target
 from support.tolerances import TOLERANCE
 from support.tuned import BLOCKS as MACHINE
 from support.tuned import assert_same, operators_of
 
 from gradserve import objectives as O
 from gradserve.errors import InvalidModel, RunFailed
-from gradserve_server import kernels
 from gradserve_server.gradient_graph import derive_file
 from gradserve_server.graph.autodiff import ort_training
 from gradserve_server.graph.contrib_shapes import infer_shapes
@@ -25,7 +20,6 @@ from gradserve_server.graph.tuning import Machine, tune
 from gradserve_server.graph.tuning.blocked.images import LARGEST_PATCH, MOST_CHANNELS
 from gradserve_server.runtime.session import Session
 
-TARGETS = kernels.simd_targets()
 in_layout = pytest.mark.skipif(MACHINE.block is None, reason="this onnxruntime has no blocked layout on this processor")
 
 
@@ -33,32 +27,23 @@ in_layout = pytest.mark.skipif(MACHINE.block is None, reason="this onnxruntime h
 
 
 @pytest.fixture(scope="module")
-def by_target(tmp_path_factory):
-    """What each target's instructions make of every case, in a process of its own."""
-    found = {}
-    for target in TARGETS:
-        path = tmp_path_factory.mktemp("image_gradients") / f"{target}.npz"
-        command = [sys.executable, "-m", "support.image_gradients", str(path)]
-        environment = os.environ | WITH_TESTS | {"GRADSERVE_MAX_SIMD": target}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        found[target] = dict(np.load(path))
-    return found
+def on_each_target(tmp_path_factory):
+    return by_target("support.image_gradients", tmp_path_factory.mktemp("image_gradients"))
 
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", CASES)
-def test_each_pixel_gets_what_the_windows_over_it_had(by_target, name, target):
+def test_each_pixel_gets_what_the_windows_over_it_had(on_each_target, name, target):
     expected = defined(CASES[name])
     for block in BLOCKS:
-        got = by_target[target][f"{name} {block}"]
+        got = on_each_target[target][f"{name} {block}"]
         assert got.shape == expected.shape
         assert not got.size or relative_error(got, expected) < TOLERANCE["float32 operator"], block
 
 
-def test_targets_that_round_alike_have_the_same_bits(by_target):
+def test_targets_that_round_alike_have_the_same_bits(on_each_target):
     for alike in ({"avx512", "avx2"}, {"baseline", "scalar"}):  # with fused multiply-add, and without
-        first, *others = [by_target[target] for target in TARGETS if target in alike] or [{}]
+        first, *others = [on_each_target[target] for target in TARGETS if target in alike] or [{}]
         for other in others:
             for key, array in first.items():
                 np.testing.assert_array_equal(other[key], array, err_msg=key)

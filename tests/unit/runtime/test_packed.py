@@ -3,40 +3,18 @@
 import numpy as np
 import onnx_ir as ir
 import pytest
-from support.onnx_models import build, random
-from support.tuned import BLOCKS, OURS
+from support.onnx_models import build
+from support.packed_masks import ACTIVATIONS, CASES, MACHINES, WEIGHTS, gradients, in_numbers_and_bits, network, packing
+from support.targets import TARGETS, by_target
+from support.tuned import BLOCKS
 
 from gradserve import objectives as O
 from gradserve_server.gradient_graph import derive_file
 from gradserve_server.graph.tuning import tune
-from gradserve_server.graph.tuning.fused import packed
-from gradserve_server.runtime.session import Session
-
-ACTIVATIONS = {
-    "Relu": "Relu({})",
-    "ReLU6": "Clip({}, low, high)",
-}
-WEIGHTS = {
-    **{f"W{i}": random(32, 32, 1, 1, seed=i) / 6 for i in range(6)},
-    "low": np.array(0, np.float32),
-    "high": np.array(0.5, np.float32),
-}
-
-
-def network(activation, size=32):
-    """Six convolutions, an activation after each."""
-    layers = [f"h{i} = Conv({f'a{i - 1}' if i else 'x'}, W{i}) a{i} = {activation.format(f'h{i}')}" for i in range(6)]
-    used = {name: array for name, array in WEIGHTS.items() if f"{name}" in " ".join(layers)}
-    image = f"float[N,32,{size},{size}]"
-    return build(" ".join(layers) + " y = Neg(a5)", inputs=f"{image} x", outputs=f"{image} y", opset=18, weights=used)
 
 
 def gradient_of(proto, backend):
     return derive_file(proto, O.channel_energy("y", 1), backend=backend)
-
-
-def packing(model):
-    return sum(any(node.attributes["packed_outputs"].value) for node in model.graph if node.op_type == "Fused")
 
 
 def tuned(model):
@@ -47,22 +25,28 @@ def tuned(model):
 
 @pytest.mark.parametrize("backend", ["portable", "training"])
 @pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS)
-def test_gradients_are_the_same_to_the_last_bit(activation, backend, monkeypatch):
+def test_gradients_are_the_same_to_the_last_bit(activation, backend):
     if backend == "training":
         pytest.importorskip("onnxruntime.training")
-    model = gradient_of(network(activation), backend)
-    bits = tuned(model)
-    monkeypatch.setattr(packed, "FEWEST", 2**60)
-    numbers = tuned(model)
-    assert packing(bits) >= 4
-    assert packing(numbers) == 0
-    x = random(2, 32, 32, 32)
-    x[0, :, 0] = np.nan
-    x[0, :, 1] = 0
-    x[0, :, 2] = np.inf
-    expected, got = (Session(graph, 2).run({"x": x})["grad/x"] for graph in (numbers, bits))
+    expected, got = gradients(in_numbers_and_bits(network(activation), BLOCKS, backend), 32)
     assert np.isnan(expected).any()
     assert (expected[1] != 0).any()
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.fixture(scope="module")
+def on_each_target(tmp_path_factory):
+    return by_target("support.packed_masks", tmp_path_factory.mktemp("packed"))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("layout", MACHINES)
+@pytest.mark.parametrize("name", CASES)
+def test_the_instructions_of_each_target_pack_the_same_bits(on_each_target, name, layout, target):
+    """Of rows that are whole words, and of such that are not (33 x 33 numbers)."""
+    expected, got = (on_each_target[target][f"{name}, {layout}, {form}"] for form in ("numbers", "bits"))
+    assert np.isnan(expected).any()
+    assert (expected[1:] != 0).any()
     np.testing.assert_array_equal(got, expected)
 
 
@@ -88,22 +72,3 @@ def test_an_activation_that_is_read_later_is_kept():
     )  # fmt: skip
     assert packing(tuned(gradient_of(proto, "portable"))) > 0
     assert packing(tuned(gradient_of(body, "portable"))) == 0
-
-
-@pytest.mark.parametrize("size", [32, 33])
-@pytest.mark.parametrize("machine", [BLOCKS, OURS], ids=["blocks", "plain"])
-def test_rows_that_are_no_whole_words(machine, size, monkeypatch):
-    """A number for each channel makes rows of 32 x 32 or 33 x 33 numbers, where they do not lie in blocks."""
-    layers = [f"h{i} = Conv({f's{i - 1}' if i else 'x'}, W{i}) a{i} = Relu(h{i}) s{i} = Mul(a{i}, c)" for i in range(6)]
-    weights = {name: WEIGHTS[name] for name in WEIGHTS if name.startswith("W")} | {"c": random(1, 32, 1, 1)}
-    image = f"float[N,32,{size},{size}]"
-    proto = build(" ".join(layers) + " y = Neg(s5)", inputs=f"{image} x", outputs=f"{image} y", opset=18, weights=weights)
-    model = gradient_of(proto, "portable")
-    bits, numbers = model.clone(), model.clone()
-    tune(bits, machine)
-    monkeypatch.setattr(packed, "FEWEST", 2**60)
-    tune(numbers, machine)
-    assert packing(bits) >= 4
-    x = random(3, 32, size, size)
-    expected, got = (Session(graph, 2).run({"x": x})["grad/x"] for graph in (numbers, bits))
-    np.testing.assert_array_equal(got, expected)
