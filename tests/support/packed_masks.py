@@ -14,12 +14,15 @@ from gradserve_server.graph.tuning import tune
 from gradserve_server.graph.tuning.fused import packed
 from gradserve_server.runtime.session import Session
 
+LAYERS = 6
 ACTIVATIONS = {
-    "Relu": "Relu({})",
-    "ReLU6": "Clip({}, low, high)",
+    "Relu": "a{0} = Relu(h{0})",
+    "ReLU6": "a{0} = Clip(h{0}, low, high)",
+    "two of one": "n{0} = Neg(h{0}) p{0} = Relu(h{0}) q{0} = Relu(n{0}) a{0} = Add(p{0}, q{0})",
 }
+"""From h to a."""
 WEIGHTS = {
-    **{f"W{i}": random(32, 32, 1, 1, seed=i) / 6 for i in range(6)},
+    **{f"W{i}": random(32, 32, 1, 1, seed=i) / 6 for i in range(LAYERS)},
     "low": np.array(0, np.float32),
     "high": np.array(0.5, np.float32),
 }
@@ -27,16 +30,17 @@ MACHINES = {"blocks": BLOCKS, "plain": OURS}
 
 
 def network(activation, size=32):
-    """Six convolutions, an activation after each."""
-    layers = [f"h{i} = Conv({f'a{i - 1}' if i else 'x'}, W{i}) a{i} = {activation.format(f'h{i}')}" for i in range(6)]
+    """Convolutions, an activation after each."""
+    layers = [f"h{i} = Conv({f'a{i - 1}' if i else 'x'}, W{i}) {activation.format(i)}" for i in range(LAYERS)]
     used = {name: array for name, array in WEIGHTS.items() if f"{name}" in " ".join(layers)}
     image = f"float[N,32,{size},{size}]"
-    return build(" ".join(layers) + " y = Neg(a5)", inputs=f"{image} x", outputs=f"{image} y", opset=18, weights=used)
+    body = f"{' '.join(layers)} y = Neg(a{LAYERS - 1})"
+    return build(body, inputs=f"{image} x", outputs=f"{image} y", opset=18, weights=used)
 
 
 def scaled_network(size):
     """The same, where a number for each channel makes rows of `size` x `size` numbers, unless they lie in blocks."""
-    layers = [f"h{i} = Conv({f's{i - 1}' if i else 'x'}, W{i}) a{i} = Relu(h{i}) s{i} = Mul(a{i}, c)" for i in range(6)]
+    layers = [f"h{i} = Conv({f's{i - 1}' if i else 'x'}, W{i}) a{i} = Relu(h{i}) s{i} = Mul(a{i}, c)" for i in range(LAYERS)]
     weights = {name: WEIGHTS[name] for name in WEIGHTS if name.startswith("W")} | {"c": random(1, 32, 1, 1)}
     image = f"float[N,32,{size},{size}]"
     return build(" ".join(layers) + " y = Neg(s5)", inputs=f"{image} x", outputs=f"{image} y", opset=18, weights=weights)

@@ -4,7 +4,17 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from support.onnx_models import build
-from support.packed_masks import ACTIVATIONS, CASES, MACHINES, WEIGHTS, gradients, in_numbers_and_bits, network, packing
+from support.packed_masks import (
+    ACTIVATIONS,
+    CASES,
+    LAYERS,
+    MACHINES,
+    WEIGHTS,
+    gradients,
+    in_numbers_and_bits,
+    network,
+    packing,
+)
 from support.targets import TARGETS, by_target
 from support.tuned import BLOCKS
 
@@ -17,9 +27,9 @@ def gradient_of(proto, backend):
     return derive_file(proto, O.channel_energy("y", 1), backend=backend)
 
 
-def tuned(model):
+def tuned(model, machine=BLOCKS):
     copy = model.clone()
-    tune(copy, BLOCKS)
+    tune(copy, machine)
     return copy
 
 
@@ -61,14 +71,31 @@ def test_nothing_large_lives_from_forward_to_backward(activation):
 
 
 def test_small_activations_are_kept():
-    assert packing(tuned(gradient_of(network("Relu({})", size=31), "portable"))) == 0
+    assert packing(tuned(gradient_of(network(ACTIVATIONS["Relu"], size=31), "portable"))) == 0
 
 
 def test_an_activation_that_is_read_later_is_kept():
-    proto = network("Relu({})")
+    proto = network(ACTIVATIONS["Relu"])
     body = build(
         "h = Conv(x, W0) a = Relu(h) s = Mul(a, a) y = Conv(s, W1)", inputs="float[N,32,32,32] x",
         outputs="float[N,32,32,32] y", opset=18, weights={name: WEIGHTS[name] for name in ("W0", "W1")},
     )  # fmt: skip
     assert packing(tuned(gradient_of(proto, "portable"))) > 0
     assert packing(tuned(gradient_of(body, "portable"))) == 0
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS)
+def test_no_program_makes_a_mask_again(activation):
+    """Each is made once, where it is packed: again, it would keep what it reads."""
+    model = tuned(gradient_of(network(activation), "portable"))
+    programs = [node.attributes["program"].value for node in model.graph if node.op_type == "Fused"]
+    assert sum(program.count("hard_sigmoid") for program in programs) == LAYERS * (1 + ("q{0}" in activation))
+
+
+@pytest.mark.parametrize("machine", MACHINES.values(), ids=MACHINES)
+def test_a_mask_that_is_an_output_is_kept_in_numbers(machine):
+    model = gradient_of(network(ACTIVATIONS["Relu"]), "portable")
+    *_, mask = (node.outputs[0] for node in model.graph if node.op_type == "HardSigmoid")  # of the first layer
+    model.graph.outputs.append(mask)
+    usual = tuned(gradient_of(network(ACTIVATIONS["Relu"]), "portable"), machine)
+    assert packing(tuned(model, machine)) == packing(usual) - 1

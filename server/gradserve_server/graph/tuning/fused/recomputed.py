@@ -5,7 +5,6 @@ from collections.abc import Iterable
 import onnx_ir as ir
 
 from gradserve_server.graph.autodiff.site import captured
-from gradserve_server.graph.tuning.fused.domains import is_packed
 from gradserve_server.graph.tuning.fused.fusion import fused, is_number, operands
 from gradserve_server.graph.tuning.fused.groups import MOST_NODES, Group
 from gradserve_server.graph.tuning.fused.table import REDUCTIONS
@@ -47,7 +46,7 @@ def _instead_of_reading(group: Group, value: ir.Value, known: set[ir.Node]) -> b
     wanted: ir.Value | None = value
     while wanted is not None and len(again) < FARTHEST:
         node = wanted.producer()
-        if node is None or node not in known or node.op_type in REDUCTIONS or is_packed(wanted):
+        if node is None or node not in known or node.op_type in REDUCTIONS:
             break
         again.append(node)
         reads.discard(wanted)
@@ -72,7 +71,7 @@ def _numbers(node: ir.Node) -> set[ir.Value]:
 def _is_free(value: ir.Value, reads: set[ir.Value], inside: set[ir.Value], known: set[ir.Node]) -> bool:
     """Whether all that makes the value is read or computed already."""
     node = value.producer()
-    if node is None or node not in known or node.op_type in REDUCTIONS or is_packed(value):
+    if node is None or node not in known or node.op_type in REDUCTIONS:
         return False
     return _numbers(node) <= (reads - {value}) | inside
 
