@@ -6,11 +6,12 @@ import numpy as np
 import onnx
 import pytest
 from support.examined import codes, examined
+from support.gallery import GALLERY
 from support.onnx_models import build, random, trained
 from support.paths import MODELS
 from support.small_network import CHANNELS, Network, healthy, pictures
 
-from gradserve.checks import check_gradient
+from gradserve.checks import LayerCheck, check_gradient
 from gradserve.errors import InvalidTensor
 from gradserve_server import diagnose
 from gradserve_server.graph.doctor import CHECKS
@@ -48,6 +49,15 @@ def test_tangents_that_are_not_adjoint_to_gradients_are_found(tmp_path, monkeypa
         return [replace(one, adjoint=0.05) for one in check_gradient(*arguments, **options)]
 
     monkeypatch.setattr("gradserve_server.runtime.doctor.gradients.check_gradient", check)
+    assert codes(examined(healthy(), tmp_path)) == {"gradient-disagrees"}
+
+
+def test_gradients_of_what_is_drawn_anew_are_not_compared_with_differences(tmp_path, monkeypatch):
+    """The noise of two predictions is no difference, however sure it looks."""
+    sure = LayerCheck("y", difference=1.0, doubt=0.0, adjoint=0.0)
+    monkeypatch.setattr("gradserve_server.runtime.doctor.gradients.check_gradient", lambda *_, **__: [sure])
+    drawn = next(entry for entry in GALLERY if entry.name == "RandomNormalLike")
+    assert "gradient-disagrees" not in codes(examined(drawn.model, tmp_path))
     assert codes(examined(healthy(), tmp_path)) == {"gradient-disagrees"}
 
 

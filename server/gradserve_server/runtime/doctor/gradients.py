@@ -74,6 +74,8 @@ def _gradient(served: Model, layer: str, feeds: dict[str, Array]) -> Iterator[Fi
     whole = all(np.isfinite(gradient).all() and gradient.any() for gradient in found.values())
     if not whole or any(feeds[name].dtype.name in ("float16", "bfloat16") for name in found):
         return  # half precision has no differences to speak of
+    if not np.array_equal(value, verbs.activations("", feeds, [layer])[layer], equal_nan=True):
+        return  # nor has what is drawn anew each time ("not-deterministic")
     (check,) = check_gradient(verbs, "", feeds, [layer], directions=1)
     if check.difference > max(OFF, DOUBTS * check.doubt) or check.adjoint > ADJOINT:
         numbers = f"differences say {check.difference:.1%} (in doubt by {check.doubt:.1%}), the adjoint {check.adjoint:.1e}"
