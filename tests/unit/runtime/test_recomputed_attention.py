@@ -176,3 +176,31 @@ def test_a_prediction_is_left_alone():
     before = [node.op_type for node in model.graph]
     tuning.recompute_attention(model)
     assert [node.op_type for node in model.graph] == before
+
+
+def test_scores_of_two_products_are_kept():
+    """As where positions have queries of their own: which of them would be waited for is not said."""
+    model = ir.from_proto(network("none", layers=1))
+    softmax = next(node for node in model.graph if node.op_type == "Softmax")
+    product = softmax.inputs[0].producer()
+    other, both = ir.node("MatMul", product.inputs), ir.node("Add", [None, None])
+    both.replace_input_with(0, product.outputs[0])
+    both.replace_input_with(1, other.outputs[0])
+    for node, name in ((other, "other"), (both, "both")):
+        out = node.outputs[0]
+        out.name, out.type, out.shape = name, product.outputs[0].type, product.outputs[0].shape
+    model.graph.insert_before(softmax, [other, both])
+    softmax.replace_input_with(0, both.outputs[0])
+    assert not second_products(tuned(gradient_of(ir.to_proto(model))))
+
+
+def test_numbers_that_our_operators_do_not_take_are_left_alone():
+    text = network("none", layers=1)
+    model = ir.from_proto(text)
+    for value in (*model.graph.inputs, *(out for node in model.graph for out in node.outputs)):
+        value.type = ir.TensorType(ir.DataType.DOUBLE)
+    for value in model.graph.initializers.values():
+        if value.dtype is ir.DataType.FLOAT:
+            array = value.const_value.numpy().astype(np.float64)
+            value.const_value, value.type = ir.tensor(array, name=value.name), ir.TensorType(ir.DataType.DOUBLE)
+    assert not second_products(tuned(gradient_of(ir.to_proto(model))))
