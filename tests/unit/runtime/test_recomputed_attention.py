@@ -11,6 +11,9 @@ from support.tuned import OURS
 from gradserve import objectives as O
 from gradserve_server.gradient_graph import derive_file
 from gradserve_server.graph import tuning
+from gradserve_server.graph.autodiff.names import tangent_name
+from gradserve_server.graph.derivatives import DEFAULT_POLICY, Product, Wanted, derive
+from gradserve_server.graph.inference_form import to_inference_form
 from gradserve_server.graph.tuning import tune
 from gradserve_server.runtime.session import Session
 
@@ -101,6 +104,18 @@ def test_gradients_are_the_same(mask, backend, monkeypatch):
     assert undefined.any() == (mask == "safe")
     np.testing.assert_array_equal(np.isnan(got), undefined)
     assert relative_error(got[~undefined], expected[~undefined]) < TOLERANCE["float32 operator"]
+
+
+def test_tangents_are_the_same(monkeypatch):
+    """Their graph walks backward twice, and reads weights three times."""
+    form = to_inference_form(ir.from_proto(network("scaled")), 18)
+    model = derive(form.model, Wanted(("x",), ("y",), Product.JVP), DEFAULT_POLICY).model
+    again = tuned(model)
+    monkeypatch.setattr(tuning, "recompute_attention", lambda _: None)
+    given = {**feeds("scaled"), tangent_name("x"): random(3, TOKENS, WIDTH, seed=7)}
+    expected, got = (Session(graph, 2).run(given)[tangent_name("y")] for graph in (tuned(model), again))
+    assert len(second_products(again)) == 2
+    assert relative_error(got, expected) < TOLERANCE["float32 operator"]
 
 
 @pytest.mark.parametrize("mask", MASKS)
