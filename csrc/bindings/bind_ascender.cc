@@ -99,7 +99,7 @@ class Ascender {
       check_disjoint({"second_moment", py::reinterpret_borrow<py::array>(second)},
                      {{"first_moment", py::reinterpret_borrow<py::array>(first)}});
     }
-    if (step_number < 1) refuse("step_number", "1 or more", std::to_string(step_number));
+    check_step_number(step_number);
 
     py::array_t<double> norms(samples);
     const StepArrays arrays{.samples = samples,
@@ -118,7 +118,20 @@ class Ascender {
     return norms;
   }
 
+  py::array_t<float> rule(Index step_number, double learning_rate, double weight_decay) const {
+    check_step_number(step_number);
+    const StepRule rule =
+        step_rule(config_, {.number = step_number, .learning_rate = learning_rate, .weight_decay = weight_decay});
+    const std::array numbers{rule.rate,  rule.gradient_rate,   rule.beta1,   rule.one_minus_beta1,
+                             rule.beta2, rule.one_minus_beta2, rule.epsilon, rule.keep};
+    return py::array_t<float>(static_cast<py::ssize_t>(numbers.size()), numbers.data());
+  }
+
  private:
+  static void check_step_number(Index number) {
+    if (number < 1) refuse("step_number", "1 or more", std::to_string(number));
+  }
+
   std::array<Index, 4> image_shape(Index samples) const {
     return {samples, config_.shape.channels, config_.shape.height, config_.shape.width};
   }
@@ -198,7 +211,8 @@ void register_ascender(py::module_& module) {
       .def("prepare", &Ascender::prepare, py::arg("image"), py::arg("offsets"), py::arg("out"))
       .def("step", &Ascender::step, py::arg("image"), py::arg("gradient"), py::arg("offsets"),
            py::arg("first_moment"), py::arg("second_moment"), py::arg("step_number"),
-           py::arg("learning_rate"), py::arg("weight_decay"));
+           py::arg("learning_rate"), py::arg("weight_decay"))
+      .def("rule", &Ascender::rule, py::arg("step_number"), py::arg("learning_rate"), py::arg("weight_decay"));
 }
 
 }  // namespace gradserve

@@ -161,6 +161,8 @@ Rates rates(const AscentConfig& config, Index t) {
   return {.moment = 1, .gradient = 0};
 }
 
+}  // namespace
+
 StepRule step_rule(const AscentConfig& config, StepNumbers numbers) {
   const bool corrected = config.optimizer == Optimizer::adam || config.optimizer == Optimizer::nadam;
   const double correction2 =
@@ -188,8 +190,6 @@ StepRule step_rule(const AscentConfig& config, StepNumbers numbers) {
       .high = config.high,
   };
 }
-
-}  // namespace
 
 void prepare(const AscentConfig& config, const Execution& execution, const PrepareArrays& arrays) {
   const Partition partition(config.shape);

@@ -83,6 +83,9 @@ struct StepNumbers {
   double weight_decay;
 };
 
+// The same as the formulas above take it.
+StepRule step_rule(const AscentConfig& config, StepNumbers numbers);
+
 // A sample whose d is not finite is left untouched: its norm says so.
 void step(const AscentConfig& config, const Execution& execution, const StepArrays& arrays,
           StepNumbers numbers);

@@ -39,9 +39,12 @@ class EngineConfig:
 
     threads: int = setting(_cores(), "threads that share one run of a model (default: this process's cores, here {default})")
     """More than there are cores slow one another down."""
-    device: Literal["cpu", "cuda"] = setting("cpu", "where models run; cuda needs gradserve-server[gpu]")
-    """"cpu", or "cuda" by onnxruntime-gpu, where float32 stays float32 (no TF32). An ascent's own arithmetic stays on the
-    processor: an image goes to the GPU and its gradient comes back in each step."""
+    device: Literal["cpu", "cuda", "webgpu"] = setting(
+        "cpu", "where models run: cuda needs gradserve-server[gpu], webgpu gradserve-server[webgpu]"
+    )
+    """"cpu"; "cuda" by onnxruntime-gpu, where float32 stays float32 (no TF32); or "webgpu" by onnxruntime-webgpu, on any GPU
+    with a driver for Vulkan, Metal or Direct3D 12. Images that an ascent changes pixel by pixel, in the model's size, stay
+    there for all of it (`ascent.resident`); other ascents send theirs there and get its gradient back in each step."""
     backend: Literal["auto", "training", "portable"] = setting(
         "auto", "who makes the gradients: training where it can and else portable, or only one"
     )

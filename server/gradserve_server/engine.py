@@ -19,7 +19,9 @@ from gradserve.stopping import Probability
 from gradserve_server import kernels
 from gradserve_server.ascent.climb import Signals
 from gradserve_server.ascent.identity import identity
+from gradserve_server.ascent.canvas import canvas_of
 from gradserve_server.ascent.loop import ascend
+from gradserve_server.ascent.resident import ResidentCanvas, stays
 from gradserve_server.ascent.penalties import checked, with_penalties
 from gradserve_server.ascent.spec import resolve
 from gradserve_server.ascent.stopping import check_company, probability
@@ -275,23 +277,27 @@ class Engine:
         fed = weights.all()
         plan = served.plan(wanted)
         values = np.empty(spec.count, np.float32)
-        gradient = np.empty_like(feeds[spec.input])
+        canvas = (
+            ResidentCanvas(spec, served.device)
+            if stays(spec, served.device)
+            else canvas_of(spec, feeds[spec.input], np.empty_like(feeds[spec.input]))
+        )
         signals = Signals(lambda: self._closed.is_set() or should_stop(), should_interrupt)
         caller, relay = replace(caller, should_stop=signals.any), Relay()
-        runs = plan.bind(feeds, fed, values, gradient, caller)
+        meets = (feeds, fed, values, canvas.exchange, caller)
+        runs = plan.bind(*meets, changing=weights.are_scheduled)
         redirected = None
         if spec.redirect_relu_steps:
             redirecting = served.plan(wanted._replace(redirect_relu=True))
-            redirected = relay.of(redirecting.bind(feeds, fed, values, gradient, caller))
+            redirected = relay.of(redirecting.bind(*meets, changing=weights.are_scheduled))
         goal = spec.stop_at
         reports = ascend(
             spec,
             relay.of(runs),
-            feeds[spec.input],
+            canvas,
             values,
-            gradient,
             redirected=redirected,
-            measure=probability(goal, served, terms.of_layers, feeds, caller) if isinstance(goal, Probability) else None,
+            measure=probability(goal, served, terms.of_layers, feeds, lambda: {spec.input: canvas.seen()}, caller) if isinstance(goal, Probability) else None,
             identity=functools.cache(lambda: identity(spec, served.description, terms.everything, feeds)),
             signals=signals,
             weigh=(lambda progress: rewrite(fed, weights.scaled(progress))) if weights.are_scheduled else None,

@@ -1,7 +1,8 @@
 """What an ascent changes, and how the model sees it: a canvas writes the model's input and steps by the gradient of it.
 
 `PixelCanvas` is the fast one: the image has the model's size, and all around the model is two fused kernels. `PaintedCanvas`
-is for everything else: numbers that pixels are made of, transforms, another size.
+is for everything else: numbers that pixels are made of, transforms, another size. `ascent.resident` has the one whose images
+stay on a device.
 """
 
 from typing import Any, Protocol
@@ -24,6 +25,7 @@ from gradserve_server.ascent.transforms.draws import stream
 from gradserve_server.ascent.transforms.geometry import Range
 from gradserve_server.ascent.transforms.view import View, Views
 from gradserve_server.kernels import Ascender, AscentState, Layout
+from gradserve_server.runtime.exchange import Exchange
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -37,6 +39,8 @@ _PLANE_AXES = 2
 class Canvas(Protocol):
     """What an ascent changes."""
 
+    exchange: Exchange
+    """Where it meets the model."""
     optimizer: AscentState
     penalty: Float64 | None
     """What the image itself adds to the value of what was shown, [count]; its gradient is in every step."""
@@ -53,18 +57,30 @@ class Canvas(Protocol):
     def norms(self) -> Float64:
         """Those lengths, without a step."""
 
+    def seen(self) -> Float32:
+        """What was shown: the model's input, on this side."""
+
+    def moved(self, norms: Float64) -> Mask:
+        """Which images the model's gradient moved, given those lengths: it is not zero everywhere."""
+
+    def unseen(self) -> None:
+        """Notes that what was shown has not been run, and never will be: its gradient is not a number."""
+
     def picture(self) -> Float32:
         """The image as it is now, in pixel space, [count, C, H, W]; a transparent one has its alpha as one more channel."""
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """All that a step reads and writes, by name."""
+        """All that a step reads and writes, by name; to be read only."""
+
+    def take(self, name: str, array: npt.NDArray[Any]) -> None:
+        """Puts a copy of an array in the place of one of `arrays`."""
 
     def fits(self, name: str, array: npt.NDArray[Any]) -> str:
         """What is wrong with an array that should take the place of one of `arrays`; "" for nothing."""
 
 
 def canvas_of(spec: AscentSpec, batch: Float32, gradient: Float32) -> Canvas:
-    """The canvas of an ascent.
+    """The canvas of an ascent whose arithmetic around the model is the processor's.
 
     Args:
         spec: What to do.
@@ -74,17 +90,18 @@ def canvas_of(spec: AscentSpec, batch: Float32, gradient: Float32) -> Canvas:
     Raises:
         InvalidAscent: Settings that do not go together.
     """
-    return PixelCanvas(spec, batch, gradient) if _is_plain(spec) else PaintedCanvas(spec, batch, gradient)
+    return PixelCanvas(spec, batch, gradient) if is_plain(spec) else PaintedCanvas(spec, batch, gradient)
 
 
-def _is_plain(spec: AscentSpec) -> bool:
+def is_plain(spec: AscentSpec) -> bool:
+    """Whether the image has the model's size, and is rolled at most."""
     in_planes = not spec.jitter or len(spec.pixels.sizes) <= _PLANE_AXES
     as_large = spec.image.planar_shape == spec.pixels.planar_shape
     is_alone = not (spec.transforms or spec.penalties or spec.regularizers or spec.shared) and spec.alpha is None
     return spec.parameterization == Pixels() and is_alone and as_large and in_planes
 
 
-def _ascender(spec: AscentSpec) -> Ascender:
+def around(spec: AscentSpec) -> Ascender:
     """Around the model: pixels to its input, and steps of pixels."""
     low, high = _cut_at(spec)
     return Ascender(
@@ -108,7 +125,7 @@ def _cut_at(spec: AscentSpec) -> tuple[float, float]:
     return low, high
 
 
-class _Image:
+class StartingImage:
     """The image itself as what changes: where it begins, where it must stay."""
 
     def __init__(self, spec: AscentSpec) -> None:
@@ -137,23 +154,39 @@ class _Image:
         return "" if self._ball is None or self._ball.holds(array) else "expected values near the start, got others"
 
 
+class Rolls:
+    """By how much the images of an ascent are rolled in each step."""
+
+    def __init__(self, spec: AscentSpec) -> None:
+        self._spec, self._jitter, self._next = spec, spec.offsets(), 0
+
+    def at(self, index: int) -> npt.NDArray[np.int32] | None:
+        """Of a step, [count, 2] (rows, columns); None where images are not rolled. Quickest in the order of steps."""
+        if index != self._next:
+            self._jitter = self._spec.offsets(index)
+        self._next = index + 1
+        return next(self._jitter)
+
+
 class PixelCanvas:
     """An image as large as the model's input, rolled at most; without penalties."""
 
     penalty: Float64 | None = None
 
     def __init__(self, spec: AscentSpec, batch: Float32, gradient: Float32) -> None:
-        self._spec, self._ascender = spec, _ascender(spec)
-        self._batch, self._raw = spec.pixels.buffer(batch), gradient
+        self._spec, self._ascender = spec, around(spec)
+        self._shown, self._raw = batch, gradient
+        self._batch = spec.pixels.buffer(batch)
         self._gradient = spec.pixels.buffer(gradient)
-        self._image = _Image(spec)
+        self._image = StartingImage(spec)
         self.optimizer = self._ascender.new_state(spec.count)
         self._offsets: npt.NDArray[np.int32] | None = None
-        self._jitter, self._next = spec.offsets(), 0
+        self._rolls = Rolls(spec)
+        self.exchange = Exchange(batch, gradient)
 
     def show(self, index: int, *, plain: bool) -> None:
         """See `Canvas`."""
-        self._offsets = None if plain else self._offsets_of(index)
+        self._offsets = None if plain else self._rolls.at(index)
         self._ascender.prepare(self._image.pixels, self._offsets, self._batch)
 
     def show_picture(self, picture: Float32) -> None:
@@ -176,23 +209,33 @@ class PixelCanvas:
         """See `Canvas`."""
         return self._lengths(self._raw)
 
+    def seen(self) -> Float32:
+        """See `Canvas`."""
+        return self._shown
+
+    def moved(self, norms: Float64) -> Mask:
+        """See `Canvas`."""
+        return norms > 0
+
+    def unseen(self) -> None:
+        """See `Canvas`."""
+        self._raw.fill(np.nan)
+
     def picture(self) -> Float32:
         """See `Canvas`."""
         return self._image.pixels
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """See `Canvas`."""
-        return {"image": self._image.pixels, **_named(self.optimizer)}
+        return {"image": self._image.pixels, **optimizer_arrays(self.optimizer)}
+
+    def take(self, name: str, array: npt.NDArray[Any]) -> None:
+        """See `Canvas`."""
+        self.arrays()[name][...] = array
 
     def fits(self, name: str, array: npt.NDArray[Any]) -> str:
         """See `Canvas`."""
         return self._image.fits(array) if name == "image" else ""
-
-    def _offsets_of(self, index: int) -> npt.NDArray[np.int32] | None:
-        if index != self._next:
-            self._jitter = self._spec.offsets(index)
-        self._next = index + 1
-        return next(self._jitter)
 
     def _lengths(self, gradient: Float32) -> Float64:
         pixels = self._spec.pixels
@@ -204,7 +247,8 @@ class PaintedCanvas:
 
     def __init__(self, spec: AscentSpec, batch: Float32, gradient: Float32) -> None:
         self._spec, self._batch, self._gradient = spec, spec.pixels.buffer(batch), gradient
-        self._around = _ascender(spec)
+        self._shown, self._around = batch, around(spec)
+        self.exchange = Exchange(batch, gradient)
         scale = spec.pixels.scale.reshape(-1, 1, 1)
         self._scale = None if (scale == 1).all() else scale
         roll = (Jitter(spec.jitter, JitterKind.ROLL),) if spec.jitter else ()
@@ -224,9 +268,9 @@ class PaintedCanvas:
         is_image = isinstance(spec.parameterization, Pixels) and squash is Squash.CLIP and not spec.parameterization.colours
         is_image = is_image and not spec.shared and spec.alpha is None
         self._painter: Painter | None = None
-        self._image: _Image | None = None
+        self._image: StartingImage | None = None
         if is_image:
-            self._image = _Image(spec)
+            self._image = StartingImage(spec)
             self._numbers, (low, high) = self._image.pixels, _cut_at(spec)
         else:
             self._painter = Painter(spec.parameterization, (spec.image.channels, *spec.image.sizes), Range(*spec.bounds))
@@ -285,6 +329,19 @@ class PaintedCanvas:
         """See `Canvas`."""
         return lengths(self._slope().astype(np.float64))
 
+    def seen(self) -> Float32:
+        """See `Canvas`."""
+        return self._shown
+
+    def moved(self, norms: Float64) -> Mask:
+        """See `Canvas`."""
+        # Penalties move an image that the model does not.
+        return norms > 0 if self.penalty is None else self._gradient.reshape(len(norms), -1).any(axis=1)
+
+    def unseen(self) -> None:
+        """See `Canvas`."""
+        self._gradient.fill(np.nan)
+
     def picture(self) -> Float32:
         """See `Canvas`."""
         if self._painter is None:
@@ -301,7 +358,11 @@ class PaintedCanvas:
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """See `Canvas`."""
         shared = {} if self._shared is None else self._shared.arrays()
-        return {"numbers": self._numbers, **_named(self.optimizer), **shared}
+        return {"numbers": self._numbers, **optimizer_arrays(self.optimizer), **shared}
+
+    def take(self, name: str, array: npt.NDArray[Any]) -> None:
+        """See `Canvas`."""
+        self.arrays()[name][...] = array
 
     def fits(self, name: str, array: npt.NDArray[Any]) -> str:
         """See `Canvas`."""
@@ -377,7 +438,8 @@ def _first_numbers(spec: AscentSpec, painter: Painter) -> Float32:
     return np.ascontiguousarray(numbers, np.float32).reshape(spec.count, 1, 1, -1)
 
 
-def _named(state: AscentState) -> dict[str, npt.NDArray[Any]]:
+def optimizer_arrays(state: AscentState) -> dict[str, npt.NDArray[Any]]:
+    """What an optimizer remembers, as checkpoints call it."""
     return {f"optimizer: {name}": array for name, array in state.arrays().items()}
 
 

@@ -45,7 +45,6 @@ class Climb:
         spec: What to do.
         state: Where it stands.
         values: What a run writes: the objective, [N].
-        gradient: The same: d values[n] / d batch[n].
         identity: See `loop.ascend`.
         signals: See `loop.ascend`.
         weigh: See `loop.ascend`.
@@ -57,7 +56,6 @@ class Climb:
         spec: AscentSpec,
         state: State,
         values: Float32,
-        gradient: Float32,
         identity: Callable[[], Mapping[str, str]],
         signals: Signals,
         weigh: Callable[[float], None] | None,
@@ -65,7 +63,7 @@ class Climb:
         is_measured: bool,
     ) -> None:
         self._spec, self._state, self._weigh = spec, state, weigh
-        self._values, self._gradient = values, gradient
+        self._values = values
         self._identity, self._signals, self._is_measured = identity, signals, is_measured
         self._is_comparable = weigh is None and spec.is_steady
         self._first = self._index = state.index
@@ -189,7 +187,7 @@ class Climb:
             self.is_over = True
             return
         self._values.fill(np.nan)
-        self._gradient.fill(np.nan)
+        self._state.canvas.unseen()
         self.report = self._step(interrupted=True)
 
     def _step(self, *, interrupted: bool) -> Step | None:
@@ -251,7 +249,7 @@ class Climb:
         if broken or not _all_finite(norms):
             state.finite &= np.isfinite(norms) & np.isfinite(values)
         if not self._all_moved:
-            state.moved |= norms > 0 if state.canvas.penalty is None else self._gradient.reshape(len(norms), -1).any(axis=1)
+            state.moved |= state.canvas.moved(norms)
             self._all_moved = bool(state.moved.all())
         return norms
 

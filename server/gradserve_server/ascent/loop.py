@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from gradserve import Step
 from gradserve.errors import CallCancelled
-from gradserve_server.ascent.canvas import canvas_of
+from gradserve_server.ascent.canvas import Canvas
 from gradserve_server.ascent.climb import NEVER, Climb, Signals
 from gradserve_server.ascent.spec import AscentSpec
 from gradserve_server.ascent.state import State
@@ -27,9 +27,8 @@ Run = Callable[[Callable[[], bool]], None]
 def ascend(
     spec: AscentSpec,
     run: Run,
-    batch: Float32,
+    canvas: Canvas,
     values: Float32,
-    gradient: Float32,
     *,
     redirected: Run | None = None,
     measure: Callable[[], Measured] | None = None,
@@ -49,14 +48,13 @@ def ascend(
 
     Args:
         spec: What to do.
-        run: Reads `batch`, writes `values` and `gradient`, calls the function that it is given, and does all that again for
-            as long as that says yes; raises CallCancelled where it had to wait, and one of `signals` said yes before its
-            turn came.
-        batch: The model's input, [N, ...].
+        run: Runs the model between what `canvas.exchange` names, writes `values`, calls the function that it is given, and
+            does all that again for as long as that says yes; raises CallCancelled where it had to wait, and one of `signals`
+            said yes before its turn came.
+        canvas: What changes.
         values: The objective, [N].
-        gradient: d values[n] / d batch[n].
         redirected: Takes the place of `run` in the first `redirect_relu_steps` steps.
-        measure: Of the images in `batch`, what `stop_at` measures, [N]; may raise what `run` raises. None: their objective.
+        measure: Of the images that the canvas has shown, what `stop_at` measures, [N]; may raise what `run` raises. None: their objective.
         identity: Says what a checkpoint of this ascent must be compared with; asked where there is a checkpoint.
         signals: Asked in each step.
         weigh: Told, before each run, after which share of the steps it is; None where no scale of the objective changes.
@@ -67,11 +65,11 @@ def ascend(
     Raises:
         InvalidAscent: The checkpoint in `spec.resume` is of another ascent, or damaged.
     """
-    state = State.of(spec, canvas_of(spec, batch, gradient))
+    state = State.of(spec, canvas)
     if spec.resume is not None:
         state.restore(spec.resume, identity(), spec)
     is_measured = measure is not None or (spec.stop_at is not None and spec.is_transformed)
-    climb = Climb(spec, state, values, gradient, identity, signals, weigh, is_measured=is_measured)
+    climb = Climb(spec, state, values, identity, signals, weigh, is_measured=is_measured)
 
     def measure_objective() -> Measured:
         run(_once)

@@ -51,10 +51,14 @@ class State:
         return self.canvas.optimizer.steps
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Every array in it by name, to be read and written. What an ascent comes to remember later joins here."""
+        """Every array in it by name, to be read. What an ascent comes to remember later joins here, or in its canvas."""
+        return self._own_arrays() | self.canvas.arrays()
+
+    def _own_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Those beside the canvas; they are written in place."""
         reached = {} if self.reached is None else {"reached": self.reached}
         best = {} if self.best is None else {f"best: {name}": array for name, array in self.best.arrays().items()}
-        return {"finite": self.finite, "moved": self.moved, **reached, **best, **self.canvas.arrays()}
+        return {"finite": self.finite, "moved": self.moved, **reached, **best}
 
     def save(self, identity: Mapping[str, str]) -> Checkpoint:
         """A copy that nothing changes any more.
@@ -79,7 +83,8 @@ class State:
         if not 0 <= checkpoint.index <= spec.steps:
             msg = f"resume: expected at most the {spec.steps} steps of this ascent, got a checkpoint at {checkpoint.index}"
             raise InvalidAscent(msg)
-        ours = self.arrays()
+        own, canvas = self._own_arrays(), self.canvas.arrays()
+        ours = own | canvas
         if checkpoint.arrays.keys() != ours.keys():
             expected, got = (", ".join(map(repr, sorted(names))) for names in (ours, checkpoint.arrays))
             msg = f"resume: expected the arrays {expected[:_SHOWN]}, got {got[:_SHOWN] or 'none'}"
@@ -91,8 +96,10 @@ class State:
                 msg = f"resume: '{name}': {wrong}"
                 raise InvalidAscent(msg)
         self.canvas.optimizer.steps = checkpoint.index
-        for name, array in ours.items():
+        for name, array in own.items():
             array[...] = checkpoint.arrays[name]
+        for name in canvas:
+            self.canvas.take(name, checkpoint.arrays[name])
 
     def _fits(self, name: str, array: npt.NDArray[Any], spec: AscentSpec) -> str:
         """What is wrong with an array that should take the place of one of `arrays`; "" for nothing."""

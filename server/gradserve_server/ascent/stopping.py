@@ -68,6 +68,7 @@ def probability(
     model: Model,
     terms: Sequence[Scaled],
     feeds: Mapping[str, npt.NDArray[Any]],
+    seen: Callable[[], Mapping[str, npt.NDArray[Any]]],
     caller: Caller,
 ) -> Measure:
     """Measures the share of one unit among those of its layer, in float64.
@@ -76,7 +77,8 @@ def probability(
         goal: Of which unit.
         model: It is a layer of it.
         terms: The objective, whose unit it may be.
-        feeds: The model's inputs; what they hold when it is measured is what the model sees.
+        feeds: The model's inputs.
+        seen: Those that have changed when it is measured.
         caller: Whose run it is.
 
     Raises:
@@ -91,7 +93,7 @@ def probability(
         raise InvalidAscent(msg)
 
     def measure() -> npt.NDArray[np.float64]:
-        values = plan.run(feeds, caller=caller)[layer].astype(np.float64)
+        values = plan.run({**feeds, **seen()}, caller=caller)[layer].astype(np.float64)
         if goal.softmax:
             powers = np.exp(values - values.max(axis=1, keepdims=True))
             values = powers / powers.sum(axis=1, keepdims=True)

@@ -195,6 +195,30 @@ class Ascender:
             ValueError: An array has the wrong dtype, shape or memory order, is read-only, or overlaps
                 another; nothing was changed.
         """
+        rate, decay = self._rates(learning_rate)
+        moments = state.first_moment, state.second_moment
+        norms = self._kernel.step(image, gradient, offsets, *moments, state.steps + 1, rate, decay)
+        state.steps += 1
+        return norms
+
+    def rule(self, steps: int, learning_rate: float | None = None) -> FloatArray:
+        """The numbers of a step as the formulas of csrc/kernels/ascent.h take them: for who takes it elsewhere.
+
+        Args:
+            steps: Taken so far.
+            learning_rate: See `step`.
+
+        Returns:
+            float32 [8]: the rate of what the optimizer remembers (of g where it remembers no mean), with the correction for
+            its start; that of g itself; beta1, 1 - beta1, beta2, 1 - beta2; epsilon; 1 - weight_decay.
+
+        Raises:
+            ValueError: See `step`.
+        """
+        return self._kernel.rule(steps + 1, *self._rates(learning_rate))
+
+    def _rates(self, learning_rate: float | None) -> tuple[float, float]:
+        """The learning rate and the weight decay of a step, as the kernel takes them."""
         rate = self._rule.learning_rate if learning_rate is None else learning_rate
         if not (isinstance(rate, (int, float)) and abs(rate) <= _FLOAT32.max):
             msg = f"learning_rate: expected a number that is finite in float32, got {rate}"
@@ -204,10 +228,7 @@ class Ascender:
             # Before the update, not after it: what is kept afterwards divides the rate.
             decay = min(max(rate * self._rule.weight_decay, 0.0), 1.0)
             rate = rate / (1 - decay) if decay < 1 else 0.0
-        moments = state.first_moment, state.second_moment
-        norms = self._kernel.step(image, gradient, offsets, *moments, state.steps + 1, rate, decay)
-        state.steps += 1
-        return norms
+        return rate, decay
 
 
 _FLOAT32 = np.finfo(np.float32)

@@ -1,4 +1,4 @@
-"""Where models run: the processor, or a GPU by onnxruntime's CUDA provider."""
+"""Where models run: the processor, or a GPU by one of onnxruntime's providers."""
 
 from enum import StrEnum
 from typing import Any
@@ -10,27 +10,40 @@ from gradserve_server.runtime.probe import open_probe
 from gradserve_server.runtime.wheel import installed_wheel
 
 CPU_PROVIDER = "CPUExecutionProvider"
-CUDA_PROVIDER = "CUDAExecutionProvider"
 
 Provider = str | tuple[str, dict[str, Any]]
 
 
 class Device(StrEnum):
-    """The names are those of `--device`."""
+    """The names are those of `--device`, and onnxruntime's for memory there."""
 
     CPU = "cpu"
     CUDA = "cuda"
+    WEBGPU = "webgpu"
 
 
 PROVIDERS: dict[Device, list[Provider]] = {
     Device.CPU: [CPU_PROVIDER],
     Device.CUDA: [
         # TF32 would round every product to 11 bits; the search for the fastest convolution is over after a load.
-        (CUDA_PROVIDER, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
+        ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
         CPU_PROVIDER,
     ],
+    Device.WEBGPU: ["WebGpuExecutionProvider", CPU_PROVIDER],
 }
 """What a session may run on, the best first: what the GPU has no kernel for runs on the processor."""
+
+NEEDS: dict[Device, tuple[str, str]] = {
+    Device.CUDA: ("gpu", "a GPU, with the CUDA and cuDNN that onnxruntime {version} was built for"),
+    Device.WEBGPU: ("webgpu", "a GPU with a driver for Vulkan, Metal or Direct3D 12"),
+}
+"""The extra of gradserve-server that brings the provider, and what the machine must have."""
+
+
+def provider(device: Device) -> str:
+    """The name of the provider that makes the device what it is."""
+    first = PROVIDERS[device][0]
+    return first if isinstance(first, str) else first[0]
 
 
 def check_device(device: Device) -> None:
@@ -44,14 +57,14 @@ def check_device(device: Device) -> None:
 
     if device is Device.CPU:
         return
+    extra, machine = NEEDS[device]
     available = onnxruntime.get_available_providers()
-    if CUDA_PROVIDER not in available:
-        msg = f"device 'cuda': expected an onnxruntime with {CUDA_PROVIDER}, got {', '.join(available)}; "
-        msg += "install gradserve-server[gpu] in place of the other extra"
+    if provider(device) not in available:
+        msg = f"device '{device}': expected an onnxruntime with {provider(device)}, got {', '.join(available)}; "
+        msg += f"install gradserve-server[{extra}] in place of the other extra"
         raise BackendMissing(msg)
     if not _starts(device):
-        version = onnxruntime.__version__
-        msg = f"device 'cuda': expected a GPU, with the CUDA and cuDNN that onnxruntime {version} was built for, got none"
+        msg = f"device '{device}': expected {machine.format(version=onnxruntime.__version__)}, got none"
         raise BackendMissing(msg)
 
 
@@ -61,4 +74,4 @@ def _starts(device: Device) -> bool:
         session = open_probe(onnx.helper.make_node("Neg", ["x"], ["y"]), [1], PROVIDERS[device])
     except Exception:  # onnxruntime's exceptions have no common base
         return False
-    return CUDA_PROVIDER in session.get_providers()
+    return provider(device) in session.get_providers()

@@ -153,6 +153,11 @@ class Model:
         _log.info("model '%s' version %d: %s", name, version, done)
 
     @property
+    def device(self) -> Device:
+        """Where it runs."""
+        return self._device
+
+    @property
     def description(self) -> ModelDescription:
         """Inputs, outputs, and what was done to the file."""
         return self._description

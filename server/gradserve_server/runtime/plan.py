@@ -12,9 +12,11 @@ from gradserve_server.graph.derivatives import Choice, Product, Wanted
 from gradserve_server.graph.objectives import VALUE
 from gradserve_server.runtime.batch import Batch
 from gradserve_server.runtime.caller import ANYONE, Caller
+from gradserve_server.runtime.exchange import Exchange
 from gradserve_server.runtime.runs import GraphRun, Steps
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.session import Array, Session
+from gradserve_server.runtime.tensors import Tensor, place
 from gradserve_server.runtime.work import NOTHING, Priority, Subject
 
 HALVES = ("float16", "bfloat16")
@@ -83,15 +85,30 @@ class Plan:
         feeds: Mapping[str, Array],
         weights: Mapping[str, Array],
         values: npt.NDArray[np.float32],
-        gradient: npt.NDArray[np.float32],
+        exchange: Exchange,
         caller: Caller = ANYONE,
+        *,
+        changing: bool = False,
     ) -> Steps:
-        """Runs that write the objective's values [N] and the gradient of the one input in `wrt` into buffers."""
+        """Runs that write the objective's values and the gradient of the one input in `wrt`.
+
+        Args:
+            feeds: The model's inputs; that of the exchange takes the place of the one in `wrt`.
+            weights: Weights or cotangents.
+            values: The objective, [N], to be written.
+            exchange: What else they read and write.
+            caller: Who waits for them.
+            changing: Whether the weights change between runs.
+        """
         (wrt,) = self.key.wrt
-        needed = self._needed(feeds) | dict(weights)
-        results = {VALUE: values, gradient_name(wrt): gradient}
+        needed: dict[str, Array | Tensor] = {**self._needed(feeds), **weights}
+        if (device := exchange.stays_on) is not None:
+            kept = needed.keys() - (weights.keys() if changing else set()) - {wrt}
+            needed |= {name: place(x, device) for name, x in needed.items() if name in kept and not isinstance(x, Tensor)}
+            needed[wrt] = exchange.batch
+        results = {VALUE: values, gradient_name(wrt): exchange.gradient}
         subject = self.subject._replace(verb="ascend")
-        return Steps(self.scheduler, self.session, self.batch, needed, results, caller, subject)
+        return Steps(self.scheduler, self.session, self.batch, needed, results, caller, subject, exchange)
 
     def _needed(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         # Gradients of half models are computed in float32 (`graph.derivatives`).

@@ -1,14 +1,16 @@
 """What models ask of the device: runs of graphs, predictions, and the steps of an ascent."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from gradserve_server.runtime.batch import Batch, Feeds
 from gradserve_server.runtime.caller import ANYONE, Caller
 from gradserve_server.runtime.dynamic_batching import ALONE, DynamicBatching
+from gradserve_server.runtime.exchange import Exchange
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.session import Array, Session
+from gradserve_server.runtime.tensors import Tensor
 from gradserve_server.runtime.work import NOTHING, Priority, Subject, Work
 
 SMALL = 2**15
@@ -109,18 +111,19 @@ class Prediction(GraphRun):
 
 
 class Steps(GraphRun):
-    """The runs of an ascent; alone they read and write its buffers without a copy.
+    """The runs of an ascent; alone they read and write its memory without a copy.
 
     A context, so that ascents that take the same steps know whom to wait for: `with steps as run: run(advance)`.
 
     Args:
         scheduler: Of the device.
         session: Runs them.
-        batch: Joins them with others'; None where they must run alone.
-        feeds: Buffers to read.
-        results: Buffers to write.
+        batch: Joins them with others'; None where they must run alone. So do those whose tensors stay on a device.
+        feeds: Memory to read.
+        results: Memory to write.
         caller: Who waits.
         subject: What they are about.
+        exchange: What is done before and after each.
     """
 
     def __init__(
@@ -128,16 +131,21 @@ class Steps(GraphRun):
         scheduler: Scheduler,
         session: Session,
         batch: Batch | None,
-        feeds: Feeds,
-        results: Feeds,
-        caller: Caller = ANYONE,
-        subject: Subject = NOTHING,
+        feeds: Mapping[str, Array | Tensor],
+        results: Mapping[str, Array | Tensor],
+        caller: Caller,
+        subject: Subject,
+        exchange: Exchange,
     ) -> None:
-        super().__init__(session, batch, feeds, Priority.ASCENT, caller, subject)
-        self._scheduler, self._results = scheduler, results
+        near = {name: x for name, x in feeds.items() if not isinstance(x, Tensor)}
+        super().__init__(
+            session, batch if exchange.stays_on is None else None, near, Priority.ASCENT, caller, subject
+        )
+        self._scheduler, self._exchange = scheduler, exchange
+        self._results = {name: x for name, x in results.items() if not isinstance(x, Tensor)}
         self._run = session.bind(feeds, results)
         self._samples, self._group = super().samples(), super().group()
-        self._small = sum(array.size for array in results.values()) <= SMALL
+        self._small = sum(array.size for array in self._results.values()) <= SMALL
         self._advance: Callable[[], bool] = lambda: False
 
     def samples(self) -> int:
@@ -149,8 +157,10 @@ class Steps(GraphRun):
         return self._group if self._batch is not None and self._batch.allowed else None
 
     def alone(self) -> Feeds:
-        """The buffers, written."""
+        """The arrays, written."""
+        self._exchange.before()
         self._run()
+        self._exchange.after()
         return self._results
 
     def again(self) -> bool:

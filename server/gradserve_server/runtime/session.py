@@ -20,6 +20,7 @@ from gradserve_server.runtime.footprint import footprint
 from gradserve_server.runtime.freed_memory import WORTH_GIVING_BACK, GivesBack
 from gradserve_server.runtime.operators import add_operators
 from gradserve_server.runtime.probe import open_probe, quiet_options
+from gradserve_server.runtime.tensors import Tensor
 from gradserve_server.runtime.wheel import installed_wheel
 
 Array = npt.NDArray[Any]
@@ -67,6 +68,7 @@ class Session:
         installed_wheel()
         import onnxruntime
 
+        self._device = device
         options = quiet_options()
         options.intra_op_num_threads = threads
         add_operators(options)
@@ -133,27 +135,36 @@ class Session:
             results[name] = _cast(results[name], self._halves[name])
         return results
 
-    def bind(self, feeds: Mapping[str, Array], results: Mapping[str, Array]) -> Callable[[], None]:
-        """A run that reads and writes the same buffers each time, without allocating or copying.
+    def bind(self, feeds: Mapping[str, Array | Tensor], results: Mapping[str, Array | Tensor]) -> Callable[[], None]:
+        """A run that reads and writes the same memory each time, without allocating; on the processor without copying.
 
         Args:
-            feeds: C-contiguous arrays; what they hold when the run starts is what it sees.
-            results: Writable C-contiguous arrays of the right types and shapes.
+            feeds: C-contiguous arrays, and tensors; what they hold when the run starts is what it sees.
+            results: Writable C-contiguous arrays of the right types and shapes, and tensors.
 
         Returns:
-            A function that runs once. It keeps the buffers alive; it must not be called twice at the same time.
+            A function that runs once. It keeps the memory alive; it must not be called twice at the same time.
         """
-        binding = self._session.io_binding()
-        for name, array in feeds.items():
-            binding.bind_cpu_input(name, array)
-        for name, array in results.items():
-            binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        buffers = (dict(feeds), dict(results))
-        session = self._session
+        session, binding = self._session, self._session.io_binding()
+        # Another device has a copy of an array, made when it is bound: without this, a second run would see the first's.
+        copied = {} if self._device is Device.CPU else {name: x for name, x in feeds.items() if not isinstance(x, Tensor)}
+        for name, x in feeds.items():
+            if isinstance(x, Tensor):
+                binding.bind_ortvalue_input(name, x.value)
+            elif name not in copied:
+                binding.bind_cpu_input(name, x)
+        for name, x in results.items():
+            if isinstance(x, Tensor):
+                binding.bind_ortvalue_output(name, x.value)
+            else:
+                binding.bind_output(name, "cpu", 0, x.dtype.type, x.shape, x.ctypes.data)
+        memory = (dict(feeds), dict(results))
 
         def run() -> None:
-            assert buffers
+            assert memory
             try:
+                for name, array in copied.items():
+                    binding.bind_cpu_input(name, array)
                 session.run_with_iobinding(binding)
             except Exception as error:  # as above
                 raise _broken_off(error) from error

@@ -1,11 +1,11 @@
-"""Three wheels install the import name `onnxruntime`; exactly one may be present."""
+"""Four wheels install the import name `onnxruntime`; exactly one may be present."""
 
 from functools import cache
 from importlib.metadata import distributions
 
 from gradserve.errors import BackendMissing
 
-EXTRAS = {"onnxruntime-training": "training", "onnxruntime": "cpu", "onnxruntime-gpu": "gpu"}
+EXTRAS = {"onnxruntime-training": "training", "onnxruntime": "cpu", "onnxruntime-gpu": "gpu", "onnxruntime-webgpu": "webgpu"}
 """Wheel -> the extra of gradserve-server that brings it."""
 
 

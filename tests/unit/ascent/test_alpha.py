@@ -16,6 +16,7 @@ from gradserve.projections import LInfBall
 from gradserve.stopping import Value
 from gradserve_server import EngineConfig
 from gradserve_server.ascent.alpha import Transparency
+from gradserve_server.ascent.canvas import canvas_of
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.parameters.image import Painter
 from gradserve_server.ascent.pixels import PixelSpace
@@ -38,7 +39,7 @@ def run(tensor=IMAGE, model=curved, penalties=(), **settings):
     batch = spec.feeds["x"]
     values, gradient = np.empty(spec.count, np.float32), np.empty_like(batch)
     runs = again_and_again(lambda: model(batch, values, gradient))
-    return list(ascend(spec, runs, batch, values, gradient, identity=lambda: {"m": "m"}))
+    return list(ascend(spec, runs, canvas_of(spec, batch, gradient), values, identity=lambda: {"m": "m"}))
 
 
 SETTINGS = {

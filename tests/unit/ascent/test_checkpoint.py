@@ -24,6 +24,7 @@ from gradserve.optimizers import AdamW, Momentum, NAdam, RmsProp
 from gradserve.v1 import checkpoint_pb2 as pb
 from gradserve_server import EngineConfig, kernels
 from gradserve_server.ascent.climb import Signals
+from gradserve_server.ascent.canvas import canvas_of
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.spec import resolve
 from gradserve_server.ascent.transforms.draws import STEPS_DRAWN
@@ -51,7 +52,7 @@ def run(tensor=LAYOUTS["NCHW"], model=curved, signals=None, who=IDENTITY, **sett
     values, gradient = np.empty(spec.count, np.float32), np.empty_like(batch)
     more = {} if signals is None else {"signals": signals}
     runs = again_and_again(lambda: model(batch, values, gradient))
-    return list(ascend(spec, runs, batch, values, gradient, identity=lambda: who, **more))
+    return list(ascend(spec, runs, canvas_of(spec, batch, gradient), values, identity=lambda: who, **more))
 
 
 def facts(steps):

@@ -14,6 +14,7 @@ from gradserve.errors import InvalidObjective
 from gradserve.numbers import Linear
 from gradserve.objectives import L1, L2, BlurInputEachStep, BoundaryComplexity, TotalVariation
 from gradserve_server import EngineConfig
+from gradserve_server.ascent.canvas import canvas_of
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.penalties import checked
 from gradserve_server.ascent.spec import resolve
@@ -42,7 +43,7 @@ def run(tensor=NCHW, model=curved, penalties=PENALTIES, **settings):
     batch = spec.feeds["x"]
     values, gradient = np.empty(spec.count, np.float32), np.empty_like(batch)
     runs = again_and_again(lambda: model(batch, values, gradient))
-    return list(ascend(spec, runs, batch, values, gradient, identity=lambda: {"m": "m"}))
+    return list(ascend(spec, runs, canvas_of(spec, batch, gradient), values, identity=lambda: {"m": "m"}))
 
 
 @pytest.mark.torch

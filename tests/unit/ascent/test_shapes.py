@@ -15,6 +15,7 @@ from gradserve.errors import InvalidAscent
 from gradserve.optimizers import Adam, Sgd
 from gradserve.projections import L2Ball
 from gradserve_server import Engine, EngineConfig
+from gradserve_server.ascent.canvas import canvas_of
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.spec import resolve
 from gradserve_server.ascent.transforms.geometry import Range
@@ -44,7 +45,7 @@ def run(tensor, model=curved, **settings):
     batch = spec.feeds["x"]
     values, gradient = np.empty(spec.count, np.float32), np.empty_like(batch)
     runs = again_and_again(lambda: model(batch, values, gradient))
-    return list(ascend(spec, runs, batch, values, gradient, identity=lambda: {"m": "m"}))
+    return list(ascend(spec, runs, canvas_of(spec, batch, gradient), values, identity=lambda: {"m": "m"}))
 
 
 SETTINGS = {

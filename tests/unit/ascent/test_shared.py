@@ -17,6 +17,7 @@ from gradserve.parameterizations import Shared
 from gradserve.projections import LInfBall
 from gradserve.stopping import Value
 from gradserve_server import EngineConfig
+from gradserve_server.ascent.canvas import canvas_of
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.pixels import PixelSpace
 from gradserve_server.ascent.shared import SharedNumbers, mixing
@@ -46,7 +47,7 @@ def run(tensor=IMAGE, model=curved, **settings):
     batch = spec.feeds["x"]
     values, gradient = np.empty(spec.count, np.float32), np.empty_like(batch)
     runs = again_and_again(lambda: model(batch, values, gradient))
-    return list(ascend(spec, runs, batch, values, gradient, identity=lambda: {"m": "m"}))
+    return list(ascend(spec, runs, canvas_of(spec, batch, gradient), values, identity=lambda: {"m": "m"}))
 
 
 def numbers_of(shared, shape, count, deviation=1.0):

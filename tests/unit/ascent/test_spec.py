@@ -27,6 +27,7 @@ from gradserve.projections import LInfBall
 from gradserve.regularizers import GaussianBlur, SmallContributions, SmallNorms
 from gradserve.stopping import Keep, Probability, Value
 from gradserve.transforms import Blur, Crop, Flip, Pad, Rotate, Scale
+from gradserve_server.ascent.canvas import canvas_of
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.ranges import LARGEST_COUNT
 from gradserve_server.ascent.spec import resolve
@@ -439,7 +440,7 @@ def run_once(got):
     """An ascent on a model whose gradient is 1 everywhere."""
     batch = got.feeds[got.input]
     values, gradient = np.zeros(got.count, np.float32), np.ones_like(batch)
-    return list(ascend(got, again_and_again(lambda: None), batch, values, gradient))
+    return list(ascend(got, again_and_again(lambda: None), canvas_of(got, batch, gradient), values))
 
 
 def test_adam_arrives_at_the_kernels_as_adam():
@@ -447,7 +448,7 @@ def test_adam_arrives_at_the_kernels_as_adam():
     got = spec(FREE, optimizer=Adam(0.125), steps=1, start=0.0)
     got.feeds["x"][...] = 0
     batch, gradient = got.feeds["x"], np.full((1, 3, 4, 5), 1000, np.float32)
-    *_, last = ascend(got, again_and_again(lambda: None), batch, np.zeros(1, np.float32), gradient)
+    *_, last = ascend(got, again_and_again(lambda: None), canvas_of(got, batch, gradient), np.zeros(1, np.float32))
     np.testing.assert_allclose(last.image, 0.125, rtol=TOLERANCE["float32 operator"])
 
 

@@ -3,52 +3,81 @@
 import numpy as np
 import onnxruntime
 import pytest
+from support.devices import GPUS, MISSING
 from support.paths import MODELS
 from support.reference import relative_error
 from support.tolerances import TOLERANCE
 
 from gradserve import objectives as O
+from gradserve import transforms as T
 from gradserve.errors import BackendMissing
 from gradserve_server import Engine, EngineConfig
-from gradserve_server.runtime.device import PROVIDERS, Device, check_device
+from gradserve_server.runtime.device import NEEDS, PROVIDERS, Device, check_device, provider
 
-
-def has_gpu() -> bool:
-    try:
-        check_device(Device.CUDA)
-    except BackendMissing:
-        return False
-    return True
-
-
-HAS_GPU = has_gpu()
+OBJECTIVE = O.unit("logits", 7)
 
 
 def test_every_device_has_providers_and_ends_with_the_processor():
     assert PROVIDERS.keys() == set(Device)
+    assert NEEDS.keys() == set(Device) - {Device.CPU}
     assert all(providers[-1] == "CPUExecutionProvider" for providers in PROVIDERS.values())
 
 
-@pytest.mark.skipif(HAS_GPU, reason="there is a GPU")
-def test_a_device_that_is_not_there_is_never_silently_the_processor():
-    with pytest.raises(BackendMissing, match=r"device 'cuda': expected (a GPU, with the CUDA|an onnxruntime with CUDA)"):
-        Engine(MODELS, config=EngineConfig(device="cuda"))
+@pytest.mark.parametrize("device", NEEDS)
+def test_a_device_that_is_not_there_is_never_silently_the_processor(device):
+    if not MISSING[device]:
+        pytest.skip(f"there is {device}")
+    expected = rf"device '{device}': expected (a GPU,? with |an onnxruntime with {provider(device)})"
+    with pytest.raises(BackendMissing, match=expected):
+        Engine(MODELS, config=EngineConfig(device=device))
 
 
-def test_a_wheel_without_the_provider_is_named_with_the_one_that_has_it(monkeypatch):
+@pytest.mark.parametrize("device", NEEDS)
+def test_a_provider_that_finds_no_gpu_says_what_it_looked_for(device, monkeypatch):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [provider(device)])
+    monkeypatch.setattr("gradserve_server.runtime.device._starts", lambda _: False)
+    with pytest.raises(BackendMissing, match=rf"device '{device}': expected a GPU,? with .*, got none"):
+        check_device(device)
+
+
+@pytest.mark.parametrize("device", NEEDS)
+def test_a_wheel_without_the_provider_is_named_with_the_one_that_has_it(device, monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(BackendMissing, match=r"got CPUExecutionProvider; install gradserve-server\[gpu\]"):
-        check_device(Device.CUDA)
+    extra, _ = NEEDS[device]
+    with pytest.raises(BackendMissing, match=rf"got CPUExecutionProvider; install gradserve-server\[{extra}\]"):
+        check_device(device)
 
 
-@pytest.mark.skipif(not HAS_GPU, reason="needs a GPU, and gradserve-server[gpu]")
-def test_a_gpu_gives_the_processors_gradients():
+@pytest.fixture(scope="module")
+def processor():
+    with Engine(MODELS) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module", params=GPUS)
+def gpu(request):
+    with Engine(MODELS, config=EngineConfig(device=request.param)) as engine:
+        yield engine
+
+
+def test_a_gpu_gives_the_processors_gradients_and_the_same_twice(processor, gpu):
     x = np.random.default_rng(0).normal(size=(3, 1, 28, 28)).astype(np.float32)
-    objective = O.unit("logits", 7)
-    with Engine(MODELS) as processor, Engine(MODELS, config=EngineConfig(device="cuda")) as gpu:
-        expected = processor.gradient("digits", {"image": x}, objective)
-        first, second = (gpu.gradient("digits", {"image": x}, objective) for _ in range(2))
-        steps = list(gpu.ascend("digits", objective, steps=4, seed=0))
+    expected = processor.gradient("digits", {"image": x}, OBJECTIVE)
+    first, second = (gpu.gradient("digits", {"image": x}, OBJECTIVE) for _ in range(2))
     assert relative_error(first.gradients["image"], expected.gradients["image"]) < TOLERANCE["float32 network"]
     np.testing.assert_array_equal(first.gradients["image"], second.gradients["image"])
-    assert np.isfinite(steps[-1].value).all()
+
+
+ASCENTS = {
+    "on the device": {"jitter": 2},
+    "with transforms on the processor": {"transforms": (T.Rotate(5.0),)},
+}
+
+
+@pytest.mark.parametrize("name", ASCENTS)
+def test_an_ascent_on_a_gpu_is_that_of_the_processor(processor, gpu, name):
+    here, there = (list(e.ascend("digits", OBJECTIVE, steps=6, image_every=1, count=2, **ASCENTS[name])) for e in (processor, gpu))
+    assert len({step.values.tobytes() for step in there}) == len(here)
+    for expected, got in zip(here, there, strict=True):
+        assert relative_error(got.image, expected.image) < TOLERANCE["float32 network"]
+        assert relative_error(got.gradient_norms, expected.gradient_norms) < TOLERANCE["float32 network"]

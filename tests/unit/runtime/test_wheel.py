@@ -1,4 +1,4 @@
-"""Three wheels, one import name."""
+"""Four wheels, one import name."""
 
 import re
 

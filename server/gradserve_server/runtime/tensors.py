@@ -1,0 +1,56 @@
+"""Arrays that stay on the device, from one run to the next."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from gradserve_server.graph.load import MAX_IR_VERSION
+from gradserve_server.runtime.device import PROVIDERS, Device
+from gradserve_server.runtime.probe import OPSET, quiet_options
+
+Array = npt.NDArray[Any]
+
+
+class Tensor:
+    """An array on a device: what a run reads and writes there. `Session.bind` takes it.
+
+    Attributes:
+        value: As onnxruntime has it.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def numpy(self) -> Array:
+        """A copy on this side."""
+        return np.array(self.value.numpy())
+
+
+def place(array: Array, device: Device) -> Tensor:
+    """A copy on a device.
+
+    By a graph that copies: every provider runs it, while only CUDA's has a function of its own in onnxruntime's Python.
+    """
+    session = _copy(device, onnx.helper.np_dtype_to_tensor_dtype(array.dtype))
+    binding = session.io_binding()
+    binding.bind_cpu_input("x", np.ascontiguousarray(array))
+    binding.bind_output("y", str(device))
+    session.run_with_iobinding(binding)
+    (value,) = binding.get_outputs()
+    return Tensor(value)
+
+
+@cache
+def _copy(device: Device, dtype: int) -> Any:
+    import onnxruntime
+
+    helper = onnx.helper
+    x, y = (helper.make_tensor_value_info(name, dtype, None) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "copy", [x], [y])
+    model = helper.make_model(graph, ir_version=MAX_IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)])
+    return onnxruntime.InferenceSession(model.SerializeToString(), quiet_options(), PROVIDERS[device])
