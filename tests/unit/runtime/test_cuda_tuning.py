@@ -14,6 +14,8 @@ from gradserve import objectives as O
 from gradserve_server.gradient_graph import derive_file
 from gradserve_server.graph.contrib_shapes import infer_shapes
 from gradserve_server.graph.tuning import tune
+from gradserve_server.graph.tuning.covered_opset import COVERED
+from gradserve_server.graph.values import opset_of
 from gradserve_server.runtime.session import Session
 from gradserve_server.runtime.tuned import GPU
 
@@ -160,3 +162,56 @@ def test_an_unpooling_that_is_told_no_shape_stays():
     )
     _, changed = tuned(proto)
     assert operators_of(changed) == {"MaxUnpool": 1}
+
+
+def test_sizes_that_the_forward_pass_knows_are_not_asked_for_in_the_run():
+    """The CUDA provider would compute them on the processor; and a NonZero waits for the GPU."""
+    proto = build(
+        "s = Sigmoid(x) h = Add(x, s) y = Gather<axis = 1>(h, first)",
+        inputs="float[N,3,4] x",
+        outputs="float[N,4] y",
+        weights={"first": np.array(0)},
+        opset=18,
+    )
+    model = derive_file(proto, O.layer("y"))
+    assert "NonZero" not in operators_of(model)
+    x = random(2, 3, 4)
+    sigmoid = 1 / (1 + np.exp(-x[:, 0].astype(np.float64)))
+    expected = np.zeros((2, 3, 4))
+    expected[:, 0] = 2 * (x[:, 0] + sigmoid) / 4 * (1 + sigmoid * (1 - sigmoid))
+    assert relative_error(Session(model, 2).run({"x": x})["grad/x"], expected) < TOLERANCE["float32 operator"]
+
+
+@pytest.mark.parametrize("activation", ["Gelu", "HardSwish", "Sigmoid"])
+def test_newer_opsets_are_lowered(activation):
+    """Gelu is of opset 20, so its body takes its place."""
+    proto = build(
+        f"h = Conv(x, W) a = {activation}(h) p = AveragePool<kernel_shape = [2, 2], strides = [2, 2]>(a) y = Pad(p, edges)",
+        inputs="float[N,3,7,7] x",
+        outputs="float[N,4,?,?] y",
+        weights={"W": random(4, 3, 2, 2), "edges": np.array([0, 0, 1, 0, 0, 0, 0, 1])},
+        opset=21,
+        ir_version=10,
+    )
+    model = derive_file(proto, O.layer("y"))
+    changed = model.clone()
+    tune(changed, GPU)
+    assert opset_of(model) == 21
+    assert opset_of(changed) == COVERED
+    x = {"x": random(2, 3, 7, 7)}
+    expected, got = Session(model, 2).run(x)["grad/x"], Session(changed, 2).run(x)["grad/x"]
+    assert relative_error(got, expected) < TOLERANCE["float32 operator"]
+
+
+def test_what_no_older_opset_says_stays():
+    proto = build(
+        "y = QuantizeLinear<block_size = 2, axis = 1>(x, s)",
+        inputs="float[2,4] x",
+        outputs="uint8[2,4] y",
+        weights={"s": np.full((2, 2), 0.5, np.float32)},
+        opset=21,
+        ir_version=10,
+    )
+    _, changed = tuned(proto)
+    assert opset_of(changed) == 21
+    assert operators_of(changed) == {"QuantizeLinear": 1}

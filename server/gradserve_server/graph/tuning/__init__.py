@@ -6,7 +6,7 @@
 4. `pools`: the gradient of a maximum over windows as one operator of ours.
 5. `blocked`: onnxruntime's blocked layout, kept from one convolution to the next, and to the gradient of the image.
 6. `fused`: chains of operators on numbers one by one as one operator of ours.
-7. `symmetric`, `unpooling`: what onnxruntime's CUDA provider would leave to the processor, by operators that it runs.
+7. `covered_opset`, `symmetric`, `unpooling`: what onnxruntime's CUDA provider would leave to the processor, put differently.
 
 3 to 6 are for CPUs, 7 is for GPUs.
 
@@ -19,6 +19,7 @@ import onnx_ir as ir
 
 from gradserve_server.graph.tuning.attention import recompute_attention
 from gradserve_server.graph.tuning.blocked import to_blocked_layout
+from gradserve_server.graph.tuning.covered_opset import to_covered_opset
 from gradserve_server.graph.tuning.fused import fuse
 from gradserve_server.graph.tuning.joins import join_parts
 from gradserve_server.graph.tuning.pools import replace_max_pool_gradients
@@ -61,5 +62,6 @@ def tune(model: ir.Model, machine: Machine) -> None:
     if machine.operators:
         fuse(model)
     if machine.cuda:
+        to_covered_opset(model)
         pad_symmetrically(model)
         scatter_unpooled(model)

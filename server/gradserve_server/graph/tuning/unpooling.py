@@ -59,10 +59,10 @@ class _Emitter:
 
 def _count(emit: _Emitter, shape: ir.Value, out: ir.Value) -> ir.Value:
     """How many elements there are, int64 [1]."""
-    known, static, asked = constant(shape), shape_of(out), shape.producer()
-    sizes = list(known) if known is not None else list(static or (None,))
-    if all(isinstance(size, int | np.integer) for size in sizes):
-        return emit.numbers(math.prod(int(size) for size in sizes))  # type: ignore[arg-type]
+    known, static, asked = constant(shape), shape_of(out) or (None,), shape.producer()
+    sizes = [int(size) for size in (known if known is not None else static) if isinstance(size, int | np.integer)]
+    if len(sizes) == len(known if known is not None else static):
+        return emit.numbers(math.prod(sizes))
     if asked is not None and is_op(asked, "Shape") and not asked.attributes:
         return emit.op("Reshape", emit.op("Size", asked.inputs[0]), emit.numbers(1))
     return emit.op("ReduceProd", shape, keepdims=1)
