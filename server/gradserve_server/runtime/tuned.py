@@ -14,8 +14,8 @@ from gradserve_server.runtime.session import Session
 
 _log = logging.getLogger(__name__)
 
-PLAIN = Machine(None, operators=False)
-"""A machine of which nothing is known."""
+GPU = Machine(None, operators=False, cuda=True)
+"""A machine whose GPU runs the graph, by onnxruntime's CUDA provider."""
 
 
 def tuned_session(model: ir.Model, threads: int, *, prepack: bool = True, device: Device = Device.CPU) -> Session:
@@ -34,7 +34,7 @@ def tuned_session(model: ir.Model, threads: int, *, prepack: bool = True, device
     try:
         if needs_float32(tuned):  # the session would do it, but afterwards
             to_float32(tuned)
-        tune(tuned, Machine(block_size(), have_operators()) if device is Device.CPU else PLAIN)
+        tune(tuned, Machine(block_size(), have_operators()) if device is Device.CPU else GPU)
         session = Session(tuned, threads, prepack=prepack, device=device)
         let_go(tuned)
         return session

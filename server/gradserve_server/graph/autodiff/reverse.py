@@ -13,7 +13,7 @@ from gradserve_server.graph.autodiff.emitter import Emitter, Expr
 from gradserve_server.graph.autodiff.judge import links, paths
 from gradserve_server.graph.autodiff.rules import Cotangent, Expansion, Rule, lookup
 from gradserve_server.graph.autodiff.site import Pull, Site
-from gradserve_server.graph.values import describe
+from gradserve_server.graph.values import describe, shape_of
 
 
 def pull_back(
@@ -38,8 +38,7 @@ def pull_back(
     def settle(value: ir.Value) -> Expr | None:
         if value in arrived:
             settled[value] = cotangent = _add(g, arrived.pop(value))
-            if cotangent.value.shape is None:
-                cotangent.value.shape = value.shape
+            _tell_shape(cotangent.value, value)
         return settled.get(value)
 
     for node in reversed(nodes):
@@ -87,6 +86,13 @@ def _through(
         cotangent = result() if callable(result) else result
         assert cotangent is not None, f"the rule of {describe(node, g.opset)} gives nothing for input {index}"
         yield value, g.unbroadcast(cotangent, g.of(value)) if state.broadcasts else cotangent
+
+
+def _tell_shape(cotangent: ir.Value, value: ir.Value) -> None:
+    """A cotangent has the shape of its value: where inference lost a size, it is not asked for again in the run."""
+    known, told = shape_of(cotangent), shape_of(value)
+    if known is None or (told is not None and None in known and None not in told and not cotangent.is_graph_input()):
+        cotangent.shape = value.shape
 
 
 def _add(g: Emitter, parts: Sequence[Expr]) -> Expr:

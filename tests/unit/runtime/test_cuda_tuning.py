@@ -1,0 +1,217 @@
+"""What is tuned for a GPU computes what it computed before, by operators that onnxruntime's CUDA provider has."""
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from support.onnx_models import build, random
+from support.reference import relative_error
+from support.tolerances import TOLERANCE
+from support.tuned import operators_of
+
+from gradserve import objectives as O
+from gradserve_server.gradient_graph import derive_file
+from gradserve_server.graph.contrib_shapes import infer_shapes
+from gradserve_server.graph.tuning import tune
+from gradserve_server.graph.tuning.covered_opset import COVERED
+from gradserve_server.graph.values import opset_of
+from gradserve_server.runtime.session import Session
+from gradserve_server.runtime.tuned import GPU
+
+TRANSPOSED = {
+    "more before than after": ("pads = [1, 1, 0, 0], strides = [2, 2]", 0),
+    "and an output padding": ("pads = [3, 2, 2, 1], strides = [3, 3], output_padding = [1, 1]", 0),
+    "more than a stride": ("pads = [2, 2, 0, 0], strides = [2, 2]", 1),
+    "less than after": ("pads = [0, 0, 1, 1], strides = [2, 2]", 1),
+    "one axis so, the other so": ("pads = [1, 0, 0, 2], strides = [2, 2]", 1),
+    "dilated": ("pads = [2, 2, 1, 1], strides = [2, 2], dilations = [2, 2]", 0),
+    "stride 1": ("pads = [1, 2, 0, 0]", 1),
+    "groups": ("pads = [1, 1, 0, 0], strides = [2, 2], group = 2", 0),
+    "SAME_UPPER": ('auto_pad = "SAME_UPPER", strides = [2, 2]', 1),
+    "SAME_LOWER": ('auto_pad = "SAME_LOWER", strides = [2, 2]', 0),
+    "a shape that is asked for": ("output_shape = [10, 9], strides = [2, 2]", 0),
+}
+"""Attributes of a ConvTranspose [N,4,5,4] with a kernel of 3 x 3, and how many Slices it takes."""
+
+
+def tuned(proto):
+    model = ir.from_proto(proto)
+    infer_shapes(model)
+    changed = model.clone()
+    tune(changed, GPU)
+    return model, changed
+
+
+def is_symmetric(node):
+    pads = node.attributes.get_ints("pads", [])
+    half = len(pads) // 2
+    return list(pads[:half]) == list(pads[half:]) and not {"auto_pad", "output_shape"} & node.attributes.keys()
+
+
+def fits(node):
+    """Whether what is padded at the end is less than a stride: what cuDNN takes."""
+    rank = len(node.attributes["output_padding"].as_ints())
+    strides = node.attributes.get_ints("strides", [1] * rank)
+    return all(extra < stride for extra, stride in zip(node.attributes["output_padding"].as_ints(), strides, strict=True))
+
+
+@pytest.mark.parametrize(("attributes", "slices"), TRANSPOSED.values(), ids=TRANSPOSED)
+def test_transposed_convolutions_are_padded_alike_at_both_ends(attributes, slices):
+    channels = 1 if "group" in attributes else 2
+    proto = build(
+        f"y = ConvTranspose<{attributes}, kernel_shape = [3, 3]>(x, W, b)",
+        inputs="float[N,4,5,4] x",
+        outputs="float[N,2,?,?] y",
+        weights={"W": random(4, channels, 3, 3), "b": random(2)},
+        opset=18,
+    )
+    model, changed = tuned(proto)
+    (node,) = [node for node in changed.graph if node.op_type == "ConvTranspose"]
+    assert is_symmetric(node)
+    assert fits(node)
+    assert operators_of(changed)["Slice"] == slices
+    x = {"x": random(2, 4, 5, 4)}
+    expected, got = Session(model, 2).run(x)["y"], Session(changed, 2).run(x)["y"]
+    assert got.shape == expected.shape
+    assert relative_error(got, expected) < TOLERANCE["float32 operator"]
+
+
+@pytest.mark.parametrize("attributes", ["pads = [1, 1, 1, 1], strides = [2, 2]", 'auto_pad = "VALID"', "strides = [2, 2]"])
+def test_what_is_padded_alike_stays(attributes):
+    proto = build(
+        f"y = ConvTranspose<{attributes}>(x, W)",
+        inputs="float[N,4,5,4] x",
+        outputs="float[N,2,?,?] y",
+        weights={"W": random(4, 2, 3, 3)},
+    )
+    model, changed = tuned(proto)
+    (before,), (after,) = ([*graph.graph] for graph in (model, changed))
+    assert after.attributes == before.attributes
+    assert after.outputs[0].name == "y"
+
+
+@pytest.mark.parametrize("body", ["y = Conv<strides = [{s}, {s}], pads = [{p}, {p}, {p}, {p}]>(x, W)"])
+@pytest.mark.parametrize("size", [8, 9, 10, 11])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 2, 1), (7, 2, 3), (5, 3, 2), (3, 3, 0), (1, 2, 0), (2, 4, 0)])
+def test_strided_convolutions_have_symmetric_gradients_without_a_slice(body, size, kernel, stride, padding):
+    proto = build(
+        body.format(s=stride, p=padding),
+        inputs=f"float[N,5,{size},{size}] x",
+        outputs="float[N,4,?,?] y",
+        weights={"W": random(4, 5, kernel, kernel)},
+        opset=18,
+    )
+    model = derive_file(proto, O.channel("y", 1), shapes={"x": ["N", 5, size, size]})
+    changed = model.clone()
+    tune(changed, GPU)
+    assert all(is_symmetric(node) and fits(node) for node in changed.graph if node.op_type == "ConvTranspose")
+    assert operators_of(changed)["Slice"] == operators_of(model)["Slice"]
+    x = {"x": random(2, 5, size, size)}
+    expected, got = Session(model, 2).run(x)["grad/x"], Session(changed, 2).run(x)["grad/x"]
+    assert relative_error(got, expected) < TOLERANCE["float32 operator"]
+
+
+@pytest.mark.parametrize("batch", ["N", 2])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        "kernel_shape = [2, 2], strides = [2, 2]",
+        "kernel_shape = [2, 3], strides = [3, 3], pads = [1, 0, 0, 1]",
+        "kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1",
+    ],
+)
+def test_gradients_of_maxima_take_no_unpooling(attributes, batch):
+    proto = build(
+        f"y = MaxPool<{attributes}>(x)", inputs=f"float[{batch},3,7,8] x", outputs=f"float[{batch},3,?,?] y", opset=18
+    )
+    model = derive_file(proto, O.layer("y"), shapes={"x": [batch, 3, 7, 8]})
+    changed = model.clone()
+    tune(changed, GPU)
+    assert operators_of(model)["MaxUnpool"] == 1
+    assert "MaxUnpool" not in operators_of(changed)
+    x = {"x": random(2, 3, 7, 8)}
+    expected, got = Session(model, 2).run(x), Session(changed, 2).run(x)
+    np.testing.assert_array_equal(got["grad/x"], expected["grad/x"])  # nothing is computed, only put somewhere
+
+
+@pytest.mark.parametrize("shape", ["s", "t"])
+def test_unpooling_into_a_shape_that_is_told(shape):
+    """By an array, or by what is known only in the run."""
+    sizes = (2, 2, 7, 9)
+    proto = build(
+        "t = Abs(given) y = MaxUnpool<kernel_shape = [2, 2], strides = [2, 2]>(x, i, " + shape + ")",
+        inputs="float[2,2,3,4] x, int64[2,2,3,4] i, int64[4] given",
+        outputs="float[?,?,?,?] y",
+        weights={"s": np.array(sizes)},
+        opset=18,
+    )
+    model, changed = tuned(proto)
+    assert "MaxUnpool" not in operators_of(changed)
+    indices = np.random.default_rng(3).permutation(math.prod(sizes))[: 2 * 2 * 3 * 4].reshape(2, 2, 3, 4)
+    feeds = {"x": random(2, 2, 3, 4), "i": indices, "given": np.array(sizes)}
+    np.testing.assert_array_equal(Session(changed, 2).run(feeds)["y"], Session(model, 2).run(feeds)["y"])
+
+
+def test_an_unpooling_that_is_told_no_shape_stays():
+    proto = build(
+        "y = MaxUnpool<kernel_shape = [2, 2], strides = [2, 2]>(x, i)",
+        inputs="float[N,2,3,4] x, int64[N,2,3,4] i",
+        outputs="float[N,2,6,8] y",
+        opset=18,
+    )
+    _, changed = tuned(proto)
+    assert operators_of(changed) == {"MaxUnpool": 1}
+
+
+def test_sizes_that_the_forward_pass_knows_are_not_asked_for_in_the_run():
+    """The CUDA provider would compute them on the processor; and a NonZero waits for the GPU."""
+    proto = build(
+        "s = Sigmoid(x) h = Add(x, s) y = Gather<axis = 1>(h, first)",
+        inputs="float[N,3,4] x",
+        outputs="float[N,4] y",
+        weights={"first": np.array(0)},
+        opset=18,
+    )
+    model = derive_file(proto, O.layer("y"))
+    assert "NonZero" not in operators_of(model)
+    x = random(2, 3, 4)
+    sigmoid = 1 / (1 + np.exp(-x[:, 0].astype(np.float64)))
+    expected = np.zeros((2, 3, 4))
+    expected[:, 0] = 2 * (x[:, 0] + sigmoid) / 4 * (1 + sigmoid * (1 - sigmoid))
+    assert relative_error(Session(model, 2).run({"x": x})["grad/x"], expected) < TOLERANCE["float32 operator"]
+
+
+@pytest.mark.parametrize("activation", ["Gelu", "HardSwish", "Sigmoid"])
+def test_newer_opsets_are_lowered(activation):
+    """Gelu is of opset 20, so its body takes its place."""
+    proto = build(
+        f"h = Conv(x, W) a = {activation}(h) p = AveragePool<kernel_shape = [2, 2], strides = [2, 2]>(a) y = Pad(p, edges)",
+        inputs="float[N,3,7,7] x",
+        outputs="float[N,4,?,?] y",
+        weights={"W": random(4, 3, 2, 2), "edges": np.array([0, 0, 1, 0, 0, 0, 0, 1])},
+        opset=21,
+        ir_version=10,
+    )
+    model = derive_file(proto, O.layer("y"))
+    changed = model.clone()
+    tune(changed, GPU)
+    assert opset_of(model) == 21
+    assert opset_of(changed) == COVERED
+    x = {"x": random(2, 3, 7, 7)}
+    expected, got = Session(model, 2).run(x)["grad/x"], Session(changed, 2).run(x)["grad/x"]
+    assert relative_error(got, expected) < TOLERANCE["float32 operator"]
+
+
+def test_what_no_older_opset_says_stays():
+    proto = build(
+        "y = QuantizeLinear<block_size = 2, axis = 1>(x, s)",
+        inputs="float[2,4] x",
+        outputs="uint8[2,4] y",
+        weights={"s": np.full((2, 2), 0.5, np.float32)},
+        opset=21,
+        ir_version=10,
+    )
+    _, changed = tuned(proto)
+    assert opset_of(changed) == 21
+    assert operators_of(changed) == {"QuantizeLinear": 1}
