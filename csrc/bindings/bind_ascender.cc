@@ -120,8 +120,8 @@ class Ascender {
 
   py::array_t<float> rule(Index step_number, double learning_rate, double weight_decay) const {
     check_step_number(step_number);
-    const StepRule rule =
-        step_rule(config_, {.number = step_number, .learning_rate = learning_rate, .weight_decay = weight_decay});
+    const StepRule rule = step_rule(
+        config_, {.number = step_number, .learning_rate = learning_rate, .weight_decay = weight_decay});
     const std::array numbers{rule.rate,  rule.gradient_rate,   rule.beta1,   rule.one_minus_beta1,
                              rule.beta2, rule.one_minus_beta2, rule.epsilon, rule.keep};
     return py::array_t<float>(static_cast<py::ssize_t>(numbers.size()), numbers.data());
@@ -212,7 +212,8 @@ void register_ascender(py::module_& module) {
       .def("step", &Ascender::step, py::arg("image"), py::arg("gradient"), py::arg("offsets"),
            py::arg("first_moment"), py::arg("second_moment"), py::arg("step_number"),
            py::arg("learning_rate"), py::arg("weight_decay"))
-      .def("rule", &Ascender::rule, py::arg("step_number"), py::arg("learning_rate"), py::arg("weight_decay"));
+      .def("rule", &Ascender::rule, py::arg("step_number"), py::arg("learning_rate"),
+           py::arg("weight_decay"));
 }
 
 }  // namespace gradserve

@@ -43,8 +43,8 @@ class EngineConfig:
         "cpu", "where models run: cuda needs gradserve-server[gpu], webgpu gradserve-server[webgpu]"
     )
     """"cpu"; "cuda" by onnxruntime-gpu, where float32 stays float32 (no TF32); or "webgpu" by onnxruntime-webgpu, on any GPU
-    with a driver for Vulkan, Metal or Direct3D 12. Images that an ascent changes pixel by pixel, in the model's size, stay
-    there for all of it (`ascent.resident`); other ascents send theirs there and get its gradient back in each step."""
+    with a driver for Vulkan, Metal or Direct3D 12. Images of the model's size that an ascent changes pixel by pixel stay
+    there for all of it (`ascent.resident_canvas`); other ascents send theirs in each step, and get a gradient back."""
     backend: Literal["auto", "training", "portable"] = setting(
         "auto", "who makes the gradients: training where it can and else portable, or only one"
     )

@@ -17,11 +17,10 @@ from gradserve.diagnosis import Diagnosis
 from gradserve.errors import InvalidTensor
 from gradserve.stopping import Probability
 from gradserve_server import kernels
+from gradserve_server.ascent.canvases import canvas_on
 from gradserve_server.ascent.climb import Signals
 from gradserve_server.ascent.identity import identity
-from gradserve_server.ascent.canvas import canvas_of
 from gradserve_server.ascent.loop import ascend
-from gradserve_server.ascent.resident import ResidentCanvas, stays
 from gradserve_server.ascent.penalties import checked, with_penalties
 from gradserve_server.ascent.spec import resolve
 from gradserve_server.ascent.stopping import check_company, probability
@@ -277,11 +276,7 @@ class Engine:
         fed = weights.all()
         plan = served.plan(wanted)
         values = np.empty(spec.count, np.float32)
-        canvas = (
-            ResidentCanvas(spec, served.device)
-            if stays(spec, served.device)
-            else canvas_of(spec, feeds[spec.input], np.empty_like(feeds[spec.input]))
-        )
+        canvas = canvas_on(served.device, spec, feeds[spec.input])
         signals = Signals(lambda: self._closed.is_set() or should_stop(), should_interrupt)
         caller, relay = replace(caller, should_stop=signals.any), Relay()
         meets = (feeds, fed, values, canvas.exchange, caller)
@@ -290,14 +285,16 @@ class Engine:
         if spec.redirect_relu_steps:
             redirecting = served.plan(wanted._replace(redirect_relu=True))
             redirected = relay.of(redirecting.bind(*meets, changing=weights.are_scheduled))
-        goal = spec.stop_at
+        measure = None
+        if isinstance(goal := spec.stop_at, Probability):
+            measure = probability(goal, served, terms.of_layers, feeds, lambda: {spec.input: canvas.seen()}, caller)
         reports = ascend(
             spec,
             relay.of(runs),
             canvas,
             values,
             redirected=redirected,
-            measure=probability(goal, served, terms.of_layers, feeds, lambda: {spec.input: canvas.seen()}, caller) if isinstance(goal, Probability) else None,
+            measure=measure,
             identity=functools.cache(lambda: identity(spec, served.description, terms.everything, feeds)),
             signals=signals,
             weigh=(lambda progress: rewrite(fed, weights.scaled(progress))) if weights.are_scheduled else None,

@@ -18,6 +18,7 @@ def missing(device: Device) -> str:
 MISSING = {device: missing(device) for device in NEEDS}
 
 GPUS = [
-    pytest.param(device, marks=pytest.mark.skipif(bool(why), reason=f"needs a GPU: {why}")) for device, why in MISSING.items()
+    pytest.param(device, marks=pytest.mark.skipif(bool(why), reason=f"needs a GPU: {why}"))
+    for device, why in MISSING.items()
 ]
 """Parameters of a test that needs a GPU."""

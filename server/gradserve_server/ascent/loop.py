@@ -54,7 +54,8 @@ def ascend(
         canvas: What changes.
         values: The objective, [N].
         redirected: Takes the place of `run` in the first `redirect_relu_steps` steps.
-        measure: Of the images that the canvas has shown, what `stop_at` measures, [N]; may raise what `run` raises. None: their objective.
+        measure: Of the images that the canvas has shown, what `stop_at` measures, [N]; may raise what `run` raises.
+            None: their objective.
         identity: Says what a checkpoint of this ascent must be compared with; asked where there is a checkpoint.
         signals: Asked in each step.
         weigh: Told, before each run, after which share of the steps it is; None where no scale of the objective changes.

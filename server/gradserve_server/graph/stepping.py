@@ -8,7 +8,7 @@ not.
 All shapes but the number of images are part of a graph, and none is computed while it runs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -105,7 +105,7 @@ def before(form: StepForm) -> ir.Model:
     image, *shifts = (graph.input(name, form) for name in (IMAGE, *form.rolled_by))
     g = graph.emitter
     if form.rolls:
-        image = _rolled(g, image, *shifts, form, back=False)
+        image = _rolled(g, image, shifts, form, back=False)
     image = (image - _channels(g, form.mean)) * _channels(g, form.scale)
     if form.layout == "NHWC":
         image = g.transpose(image, [0, 2, 3, 1])
@@ -123,7 +123,7 @@ def after(form: StepForm) -> ir.Model:
     g = graph.emitter
     slope = _planar(g, x[GRADIENT], form)
     if form.rolls:
-        slope = _rolled(g, slope, x[ROWS], x[COLUMNS], form, back=True)
+        slope = _rolled(g, slope, [x[name] for name in form.rolled_by], form, back=True)
     slope = slope * _channels(g, form.scale)
     largest = g.reduce("ReduceMax", g.op("Abs", slope), _PLANE)
     ratio = slope / g.where(largest > 0, largest, 1)
@@ -151,10 +151,8 @@ def merge(form: StepForm) -> ir.Model:
     graph = _Graph("merge")
     held = graph.input(HELD, form)
     g = graph.emitter
-    outputs = {
-        name: g.where(held, *(graph.input(f"{which}{name}", form) for which in (OLD, NEW))) for name in form.state
-    }
-    return graph.model(outputs, {name: ("N", *form.planar_shape) for name in form.state})
+    outputs = {name: g.where(held, *(graph.input(f"{which}{name}", form) for which in (OLD, NEW))) for name in form.state}
+    return graph.model(outputs, dict.fromkeys(form.state, ("N", *form.planar_shape)))
 
 
 class _Graph:
@@ -211,7 +209,7 @@ def _planar(g: Emitter, x: Expr, form: StepForm) -> Expr:
     return g.reshape(x, -1, channels, height, width)
 
 
-def _rolled(g: Emitter, image: Expr, rows: Expr, columns: Expr, form: StepForm, *, back: bool) -> Expr:
+def _rolled(g: Emitter, image: Expr, shifts: Sequence[Expr], form: StepForm, *, back: bool) -> Expr:
     """`np.roll(image[n], (rows[n], columns[n]), axis=(1, 2))`, or that undone: a number from elsewhere for each one."""
     channels, height, width = form.planar_shape
 
@@ -223,6 +221,7 @@ def _rolled(g: Emitter, image: Expr, rows: Expr, columns: Expr, form: StepForm, 
         place = here - shift
         return g.where(place < 0, place + size, place)
 
+    rows, columns = shifts
     at = places(rows, height, (1, -1, 1)) * width + places(columns, width, (1, 1, -1))
     at = g.op("Expand", g.reshape(at, -1, 1, height * width), g.ints(1, channels, 1))
     moved = g.op("GatherElements", g.reshape(image, -1, channels, height * width), at, axis=2)

@@ -138,9 +138,7 @@ class Steps(GraphRun):
         exchange: Exchange,
     ) -> None:
         near = {name: x for name, x in feeds.items() if not isinstance(x, Tensor)}
-        super().__init__(
-            session, batch if exchange.stays_on is None else None, near, Priority.ASCENT, caller, subject
-        )
+        super().__init__(session, batch if exchange.stays_on is None else None, near, Priority.ASCENT, caller, subject)
         self._scheduler, self._exchange = scheduler, exchange
         self._results = {name: x for name, x in results.items() if not isinstance(x, Tensor)}
         self._run = session.bind(feeds, results)

@@ -16,7 +16,7 @@ from gradserve.projections import LInfBall
 from gradserve.stopping import Value
 from gradserve_server import EngineConfig
 from gradserve_server.ascent.alpha import Transparency
-from gradserve_server.ascent.canvas import canvas_of
+from gradserve_server.ascent.canvases import canvas_of
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.parameters.image import Painter
 from gradserve_server.ascent.pixels import PixelSpace

@@ -11,7 +11,7 @@ from gradserve import transforms as T
 from gradserve.numbers import Linear, Normal, Uniform
 from gradserve.optimizers import Adam, Sgd
 from gradserve_server import EngineConfig
-from gradserve_server.ascent.canvas import canvas_of
+from gradserve_server.ascent.canvases import canvas_of
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.spec import resolve
 from gradserve_server.ascent.transforms.draws import FIRST_PURPOSE, SPREADS, STEPS_DRAWN, Draws, stream

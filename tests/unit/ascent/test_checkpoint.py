@@ -23,8 +23,8 @@ from gradserve.numbers import Linear
 from gradserve.optimizers import AdamW, Momentum, NAdam, RmsProp
 from gradserve.v1 import checkpoint_pb2 as pb
 from gradserve_server import EngineConfig, kernels
+from gradserve_server.ascent.canvases import canvas_of
 from gradserve_server.ascent.climb import Signals
-from gradserve_server.ascent.canvas import canvas_of
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.spec import resolve
 from gradserve_server.ascent.transforms.draws import STEPS_DRAWN

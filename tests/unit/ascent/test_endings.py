@@ -11,8 +11,8 @@ from gradserve.optimizers import Sgd
 from gradserve.stopping import Value
 from gradserve.transforms import Flip
 from gradserve_server import EngineConfig
+from gradserve_server.ascent.canvases import canvas_of
 from gradserve_server.ascent.climb import NEVER, Signals
-from gradserve_server.ascent.canvas import canvas_of
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.spec import resolve
 
@@ -35,7 +35,17 @@ def run(model=hill, *, measured=None, signals=NEVER, **settings):
     values, gradient = np.empty(spec.count, np.float32), np.empty_like(batch)
     runs = again_and_again(lambda: model(batch, values, gradient))
     measure = None if measured is None else lambda: measured(batch)
-    return list(ascend(spec, runs, canvas_of(spec, batch, gradient), values, measure=measure, signals=signals, identity=lambda: {"m": "m"}))
+    return list(
+        ascend(
+            spec,
+            runs,
+            canvas_of(spec, batch, gradient),
+            values,
+            measure=measure,
+            signals=signals,
+            identity=lambda: {"m": "m"},
+        )
+    )
 
 
 def at_calls(**broken):

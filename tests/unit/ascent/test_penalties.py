@@ -14,7 +14,7 @@ from gradserve.errors import InvalidObjective
 from gradserve.numbers import Linear
 from gradserve.objectives import L1, L2, BlurInputEachStep, BoundaryComplexity, TotalVariation
 from gradserve_server import EngineConfig
-from gradserve_server.ascent.canvas import canvas_of
+from gradserve_server.ascent.canvases import canvas_of
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.penalties import checked
 from gradserve_server.ascent.spec import resolve

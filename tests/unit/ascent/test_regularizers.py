@@ -15,7 +15,7 @@ from gradserve.optimizers import Adam, Sgd
 from gradserve.projections import LInfBall
 from gradserve.stopping import Value
 from gradserve.transforms import Flip, Jitter
-from gradserve_server.ascent.canvas import canvas_of
+from gradserve_server.ascent.canvases import canvas_of
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.spec import resolve
 from gradserve_server.config import EngineConfig
@@ -52,7 +52,9 @@ def run(tensor=RGB, **settings):
         values[:] = np.sin(3 * batch.astype(np.float64)).reshape(spec.count, -1).sum(axis=1)
         gradient[...] = 3 * np.cos(3 * batch)
 
-    return list(ascend(spec, again_and_again(model), canvas_of(spec, batch, gradient), values, identity=lambda: {"same": "same"}))
+    return list(
+        ascend(spec, again_and_again(model), canvas_of(spec, batch, gradient), values, identity=lambda: {"same": "same"})
+    )
 
 
 def facts(steps):

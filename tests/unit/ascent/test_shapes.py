@@ -15,7 +15,7 @@ from gradserve.errors import InvalidAscent
 from gradserve.optimizers import Adam, Sgd
 from gradserve.projections import L2Ball
 from gradserve_server import Engine, EngineConfig
-from gradserve_server.ascent.canvas import canvas_of
+from gradserve_server.ascent.canvases import canvas_of
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.spec import resolve
 from gradserve_server.ascent.transforms.geometry import Range

@@ -17,7 +17,7 @@ from gradserve.parameterizations import Shared
 from gradserve.projections import LInfBall
 from gradserve.stopping import Value
 from gradserve_server import EngineConfig
-from gradserve_server.ascent.canvas import canvas_of
+from gradserve_server.ascent.canvases import canvas_of
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.pixels import PixelSpace
 from gradserve_server.ascent.shared import SharedNumbers, mixing

@@ -27,7 +27,7 @@ from gradserve.projections import LInfBall
 from gradserve.regularizers import GaussianBlur, SmallContributions, SmallNorms
 from gradserve.stopping import Keep, Probability, Value
 from gradserve.transforms import Blur, Crop, Flip, Pad, Rotate, Scale
-from gradserve_server.ascent.canvas import canvas_of
+from gradserve_server.ascent.canvases import canvas_of
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.ranges import LARGEST_COUNT
 from gradserve_server.ascent.spec import resolve

@@ -17,7 +17,7 @@ from gradserve.parameterizations import Alpha, Fourier
 from gradserve.projections import L2Ball
 from gradserve.stopping import Keep, Probability, Value
 from gradserve_server import EngineConfig
-from gradserve_server.ascent.canvas import canvas_of
+from gradserve_server.ascent.canvases import canvas_of
 from gradserve_server.ascent.loop import ascend
 from gradserve_server.ascent.spec import resolve
 
@@ -320,7 +320,9 @@ def test_a_penalty_does_not_wake_a_unit(penalty, more):
     spec = replace(spec, penalties=tuple((-scale, term) for scale, term in getattr(penalty, "terms", ())))
     batch, values = spec.feeds["x"], np.empty(2, np.float32)
     gradient = np.empty_like(batch)
-    first, *_, last = ascend(spec, again_and_again(lambda: flat(batch, values, gradient)), canvas_of(spec, batch, gradient), values)
+    first, *_, last = ascend(
+        spec, again_and_again(lambda: flat(batch, values, gradient)), canvas_of(spec, batch, gradient), values
+    )
     assert (first.gradient_norms > 0).all()
     assert (last.stop_reason, last.dead.all()) == (StopReason.DEAD, True)
 

@@ -32,7 +32,17 @@ STEPS = 4
 class Stepped:
     """An ascent's state, and the graphs that change it."""
 
-    def __init__(self, rule=RULES["adam"], layout="NCHW", normalization="none", *, decay=0.0, bounds=(-1.0, 1.0), ball=None, rolls=True):
+    def __init__(
+        self,
+        rule=RULES["adam"],
+        layout="NCHW",
+        normalization="none",
+        *,
+        decay=0.0,
+        bounds=(-1.0, 1.0),
+        ball=None,
+        rolls=True,
+    ):
         rng = np.random.default_rng(0)
         self.mean = rng.normal(size=3).astype(np.float32)
         self.scale = np.array([0.5, -1.5, 2.0], np.float32)
@@ -64,7 +74,9 @@ class Stepped:
         if not self.form.rolls:
             return {}
         sizes = zip((S.ROWS, S.COLUMNS), PLANAR[1:], strict=True)
-        return {name: (offsets[:, axis] % size).astype(np.int32).reshape(-1, 1, 1) for axis, (name, size) in enumerate(sizes)}
+        return {
+            name: (offsets[:, axis] % size).astype(np.int32).reshape(-1, 1, 1) for axis, (name, size) in enumerate(sizes)
+        }
 
     def shown(self, offsets):
         return self.before.run({S.IMAGE: self.state[S.IMAGE], **self.shifts(offsets)})[S.BATCH]

@@ -76,7 +76,9 @@ ASCENTS = {
 
 @pytest.mark.parametrize("name", ASCENTS)
 def test_an_ascent_on_a_gpu_is_that_of_the_processor(processor, gpu, name):
-    here, there = (list(e.ascend("digits", OBJECTIVE, steps=6, image_every=1, count=2, **ASCENTS[name])) for e in (processor, gpu))
+    here, there = (
+        list(e.ascend("digits", OBJECTIVE, steps=6, image_every=1, count=2, **ASCENTS[name])) for e in (processor, gpu)
+    )
     assert len({step.values.tobytes() for step in there}) == len(here)
     for expected, got in zip(here, there, strict=True):
         assert relative_error(got.image, expected.image) < TOLERANCE["float32 network"]

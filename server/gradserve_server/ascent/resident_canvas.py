@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradserve.optimizers import AdamW
-from gradserve_server.ascent.canvas import Mask, Rolls, StartingImage, around, is_plain, optimizer_arrays
+from gradserve_server.ascent.canvas import Float32, Float64, Mask, Rolls, StartingImage, around
 from gradserve_server.ascent.spec import AscentSpec
 from gradserve_server.graph import stepping
 from gradserve_server.graph.stepping import CENTRE, HELD, HIGH, IMAGE, LARGEST, LENGTH, LOW, NEW, OLD, StepForm
@@ -23,9 +23,6 @@ from gradserve_server.runtime.exchange import Exchange
 from gradserve_server.runtime.session import Session
 from gradserve_server.runtime.tensors import Tensor, place
 
-Float32 = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
-
 _NAMES = {IMAGE: "image", stepping.FIRST: "optimizer: first_moment", stepping.SECOND: "optimizer: second_moment"}
 """What checkpoints call the parts of the state; those of ascents on the processor call them so, too."""
 
@@ -34,11 +31,6 @@ _STATES = range(3)
 
 MAX_FORMS = 32
 """Kinds of steps whose graphs are kept ready."""
-
-
-def stays(spec: AscentSpec, device: Device) -> bool:
-    """Whether an ascent has its images on the device: those that are what the model sees, but for being rolled."""
-    return device is not Device.CPU and is_plain(spec)
 
 
 class ResidentCanvas:
@@ -63,8 +55,8 @@ class ResidentCanvas:
         self._runs: dict[Any, Callable[[], None]] = {}
         # What a step reads from this side, and writes here.
         count = spec.count
-        self._numbers: dict[str, npt.NDArray[Any]] = {name: np.zeros((count, 1, 1), np.int32) for name in self._form.rolled_by}
-        self._numbers[stepping.RULE] = np.zeros(stepping.RULE_SIZE, np.float32)
+        self._shifts = {name: np.zeros((count, 1, 1), np.int32) for name in self._form.rolled_by}
+        self._numbers = np.zeros(stepping.RULE_SIZE, np.float32)
         self._norms = {name: np.zeros(count, np.float32) for name in (LARGEST, LENGTH)}
         self._confined_by = {name: place(array, device) for name, array in self._confining().items()}
         model_input = np.zeros((count, *spec.pixels.model_shape), np.float32)
@@ -76,7 +68,7 @@ class ResidentCanvas:
         self._shown = None
         self._roll(None if plain else self._rolls.at(index))
         steps = self.optimizer.steps
-        self._numbers[stepping.RULE][:] = self._rule(steps, self._spec.learning_rate(steps))
+        self._numbers[:] = self._rule(steps, self._spec.learning_rate(steps))
 
     def show_picture(self, picture: Float32) -> None:
         """See `Canvas`."""
@@ -133,25 +125,26 @@ class ResidentCanvas:
     def _roll(self, offsets: npt.NDArray[np.int32] | None) -> None:
         for axis, name in enumerate(self._form.rolled_by):
             shift = 0 if offsets is None else offsets[:, axis] % self._form.planar_shape[1 + axis]
-            self._numbers[name][:, 0, 0] = shift
+            self._shifts[name][:, 0, 0] = shift
 
     def _confining(self) -> dict[str, Float32]:
-        low, high = self._spec.bounds
-        shape = self._form.planar_shape
-        bounds = {name: np.broadcast_to(np.float32(bound), shape) for name, bound in ((LOW, low), (HIGH, high))}
-        return {name: array for name, array in (bounds | {CENTRE: self._spec.start}).items() if name in self._form.confined_by}
+        low, high = (np.broadcast_to(np.float32(bound), self._form.planar_shape) for bound in self._spec.bounds)
+        every = {LOW: low, HIGH: high, CENTRE: self._spec.start}
+        return {name: every[name] for name in self._form.confined_by}
 
     def _run_before(self) -> None:
-        shown, rolled_by = self._shown, {name: self._numbers[name] for name in self._form.rolled_by}
-        if shown is not None:
-            self._before.bind({IMAGE: shown, **rolled_by}, {stepping.BATCH: self._batch})()
-            return
-        image = self._states[self._now][IMAGE]
-        self._once("before", self._now, lambda: self._before.bind({IMAGE: image, **rolled_by}, {stepping.BATCH: self._batch}))
+        def show(image: Tensor) -> Callable[[], None]:
+            return self._before.bind({IMAGE: image, **self._shifts}, {stepping.BATCH: self._batch})
+
+        if self._shown is not None:
+            show(self._shown)()
+        else:
+            self._once("before", self._now, lambda: show(self._states[self._now][IMAGE]))
 
     def _run_after(self) -> None:
         now, then = self._states[self._now], self._states[self._next]
-        feeds = {stepping.GRADIENT: self._gradient, **now, **self._numbers, **self._confined_by}
+        feeds: dict[str, npt.NDArray[Any] | Tensor] = {stepping.GRADIENT: self._gradient, stepping.RULE: self._numbers}
+        feeds |= {**now, **self._shifts, **self._confined_by}
         results = {f"{NEW}{name}": tensor for name, tensor in then.items()} | self._norms
         self._once("after", (self._now, self._next), lambda: self._after.bind(feeds, results))
 
