@@ -15,7 +15,7 @@ import onnx_ir as ir
 from gradserve.errors import BackendMissing, InvalidModel, RunFailed, UnsupportedGradient
 from gradserve_server.graph.inference_form.to_float32 import HALVES, needs_float32, to_float32
 from gradserve_server.graph.weights import constants, large_constants, serialize_without
-from gradserve_server.runtime.device import PROVIDERS, Device, Provider
+from gradserve_server.runtime.device import PROVIDERS, Device, Provider, provider
 from gradserve_server.runtime.footprint import footprint
 from gradserve_server.runtime.freed_memory import WORTH_GIVING_BACK, GivesBack
 from gradserve_server.runtime.operators import add_operators
@@ -53,7 +53,7 @@ class Session:
 
     Raises:
         InvalidModel: onnxruntime refuses the graph.
-        BackendMissing: No onnxruntime, or more than one.
+        BackendMissing: No onnxruntime, or more than one; or it does not run there.
     """
 
     def __init__(
@@ -103,11 +103,15 @@ class Session:
         if not prepack:
             options.add_session_config_entry("session.disable_prepacking", "1")
         try:
-            opened = (_open_file if large else _open_in_memory)(model, options, self._given, PROVIDERS[device])
-            self._session = opened
+            self._session = (_open_file if large else _open_in_memory)(model, options, self._given, PROVIDERS[device])
         except Exception as error:  # onnxruntime's exceptions have no common base
             msg = f"onnxruntime {onnxruntime.__version__} cannot load the graph: {error}"
             raise InvalidModel(msg) from error
+        # onnxruntime would turn to the processor, now or in the middle of a run, and say so on standard output only.
+        self._session.disable_fallback()
+        if (wanted := provider(device)) not in (got := self._session.get_providers()):
+            msg = f"device '{device}': expected a session on {wanted}, got one on {', '.join(got)}"
+            raise BackendMissing(msg)
         self.footprint = footprint(model, is_packed=prepack)
         self.inputs = [value.name for value in self._session.get_inputs()]
         self.outputs = [value.name for value in self._session.get_outputs()]

@@ -1,6 +1,7 @@
 """Where models run. What needs a GPU is skipped without one."""
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from support.devices import GPUS, MISSING
@@ -10,9 +11,10 @@ from support.tolerances import TOLERANCE
 
 from gradserve import objectives as O
 from gradserve import transforms as T
-from gradserve.errors import BackendMissing
+from gradserve.errors import BackendMissing, InvalidModel
 from gradserve_server import Engine, EngineConfig
 from gradserve_server.runtime.device import NEEDS, PROVIDERS, Device, check_device, provider
+from gradserve_server.runtime.session import Session
 
 OBJECTIVE = O.unit("logits", 7)
 
@@ -46,6 +48,19 @@ def test_a_wheel_without_the_provider_is_named_with_the_one_that_has_it(device, 
     extra, _ = NEEDS[device]
     with pytest.raises(BackendMissing, match=rf"got CPUExecutionProvider; install gradserve-server\[{extra}\]"):
         check_device(device)
+
+
+@pytest.mark.parametrize("device", NEEDS)
+def test_a_session_that_would_run_on_the_processor_is_refused(device):
+    """onnxruntime turns to it where a GPU has gone, or has no memory left."""
+    if not MISSING[device]:
+        pytest.skip(f"there is {device}")
+    x = ir.Value(name="x", shape=ir.Shape([2]), type=ir.TensorType(ir.DataType.FLOAT))
+    node = ir.node("Neg", [x])
+    node.outputs[0].name = "y"
+    model = ir.Model(ir.Graph([x], node.outputs, nodes=[node], opset_imports={"": 17}), ir_version=8)
+    with pytest.raises((BackendMissing, InvalidModel)):
+        Session(model, 1, device=device)
 
 
 @pytest.fixture(scope="module")
