@@ -75,12 +75,36 @@ def gpu(request):
         yield engine
 
 
-def test_a_gpu_gives_the_processors_gradients_and_the_same_twice(processor, gpu):
-    x = np.random.default_rng(0).normal(size=(3, 1, 28, 28)).astype(np.float32)
-    expected = processor.gradient("digits", {"image": x}, OBJECTIVE)
-    first, second = (gpu.gradient("digits", {"image": x}, OBJECTIVE) for _ in range(2))
-    assert relative_error(first.gradients["image"], expected.gradients["image"]) < TOLERANCE["float32 network"]
-    np.testing.assert_array_equal(first.gradients["image"], second.gradients["image"])
+def pictures(seed=0):
+    return {"image": np.random.default_rng(seed).normal(size=(3, 1, 28, 28)).astype(np.float32)}
+
+
+VERBS = {
+    "infer": lambda engine: engine.infer("digits", pictures())["logits"],
+    "gradient": lambda engine: engine.gradient("digits", pictures(), OBJECTIVE).gradients["image"],
+    "vjp": lambda engine: engine.vjp("digits", pictures(), cotangents={"logits": np.eye(3, 10, dtype=np.float32)})[1][
+        "image"
+    ],
+    "jvp": lambda engine: engine.jvp("digits", pictures(), pictures(1))[1]["logits"],
+    "hvp": lambda engine: engine.hvp("digits", pictures(), O.layer("relu3"), pictures(1)).products["image"],
+    "activations": lambda engine: engine.activations("digits", pictures(), layers=["relu3"])["relu3"],
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_gpu_answers_as_the_processor_does_and_the_same_twice(verb, processor, gpu):
+    expected = VERBS[verb](processor)
+    first, second = (VERBS[verb](gpu) for _ in range(2))
+    assert relative_error(first, expected) < TOLERANCE["float32 network"]
+    np.testing.assert_array_equal(first, second)
+
+
+def test_predictions_of_a_gpu_are_pure(gpu):
+    before = VERBS["infer"](gpu).tobytes()
+    for _ in gpu.ascend("digits", OBJECTIVE, steps=3, jitter=2):
+        assert VERBS["infer"](gpu).tobytes() == before
+    VERBS["gradient"](gpu)
+    assert VERBS["infer"](gpu).tobytes() == before
 
 
 ASCENTS = {
