@@ -6,8 +6,8 @@ Two things are timed, in float32 (TF32 off for everybody): a gradient, one call 
 by way of pinned memory; and a step of an ascent (jitter, the gradient's standard deviation, Adam, bounds) whose image stays
 on the device. PyTorch runs eager, as one CUDA graph, and compiled, in both memory formats, without gradients of the weights;
 its fastest is the yardstick. Contenders run in processes of their own, in turn, on the same inputs; times are medians of the
-turns. Before a time is printed, its result has been compared with PyTorch's: the gradient, or how far three steps without
-jitter have moved the image.
+turns. Before a time is printed, its result has been compared with PyTorch's: the gradient, or how far a step without jitter
+has moved each pixel, times its gradient.
 
 First every network is measured without torch.compile, then again with it, each beside the fastest before it, until the
 budget is spent. What is known is written after each row, so that a run that is broken off leaves its rows. With --device cpu

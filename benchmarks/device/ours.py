@@ -51,7 +51,7 @@ def _gradient(engine: Engine, model: str, tensor: str, x: Array) -> tuple[Callab
     return run, result
 
 
-def _ascent(engine: Engine, model: str, _: str, start: Array) -> tuple[Callable[[int], float], Callable[[], Array]]:
+def _ascent(engine: Engine, model: str, tensor: str, start: Array) -> tuple[Callable[[int], float], Callable[[], Array]]:
     settings: dict[str, Any] = {
         "start": start,
         "count": len(start),
@@ -73,6 +73,7 @@ def _ascent(engine: Engine, model: str, _: str, start: Array) -> tuple[Callable[
     def result() -> Array:
         *_, last = ascend(steps=CHECKED_STEPS, report_every=CHECKED_STEPS)
         assert last.image is not None
-        return np.asarray(last.image - start)
+        gradient = engine.gradient(model, {tensor: start}, OBJECTIVE).gradients[tensor]
+        return np.asarray(np.abs(gradient) * (last.image - start))
 
     return run, result

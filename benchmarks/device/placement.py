@@ -28,10 +28,10 @@ def placement(path: Path, name: str, device: Literal["cpu", "cuda"], threads: in
     class Profiled(plain):  # type: ignore[misc, valid-type]
         """Is profiled from its first run on."""
 
-        def __init__(self, model: Any, options: Any, *arguments: Any, **settings: Any) -> None:
-            options.enable_profiling = True
-            options.profile_file_prefix = str(Path(folder) / str(len(opened)))
-            super().__init__(model, options, *arguments, **settings)
+        def __init__(self, model: Any, sess_options: Any, *arguments: Any, **settings: Any) -> None:
+            sess_options.enable_profiling = True
+            sess_options.profile_file_prefix = str(Path(folder) / str(len(opened)))
+            super().__init__(model, sess_options, *arguments, **settings)
             opened.append(self)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
 """What is made before anything is timed, a process for each network: its file, and where its gradient's nodes run."""
 
 import os
-import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, TimeoutError  # noqa: A004 -- the older name of the same class
 from functools import partial
@@ -11,7 +11,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-THREADS = 4
+THREADS = 3
 """Of each process, about."""
 
 
@@ -29,13 +29,11 @@ def _export(name: str, path: Path) -> None:
     from speed import subjects
     from speed.suite import SUITE
 
-    made = path.parent.with_suffix(f".{os.getpid()}")
-    made.mkdir(parents=True)
-    subjects.export(SUITE[name], made)
-    try:
-        made.rename(path.parent)  # at once: a file that is there is whole
-    except OSError:  # another run was faster
-        shutil.rmtree(made)
+    path.parent.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent.parent) as folder:
+        made = subjects.export(SUITE[name], Path(folder))
+        path.parent.mkdir(exist_ok=True)
+        made.replace(path)  # at once: a file that is there is whole
 
 
 def in_processes(calls: Mapping[str, Callable[[], T]], timeout: float | None) -> tuple[dict[str, T], dict[str, str]]:

@@ -15,8 +15,10 @@ GRADIENT, ASCENT = "gradient", "ascent"
 JITTER = 8
 RATE = 0.02
 """Of Adam."""
-CHECKED_STEPS = 3
-"""Without jitter, after which contenders' images are compared."""
+CHECKED_STEPS = 1
+"""Without jitter, after which contenders' images are compared. How far a pixel has moved counts by the size of its gradient
+at the start: Adam moves all alike, those with next to none up or down by its last bits. More steps would compare chaos:
+PyTorch's own two memory formats are 20 % apart after three steps on MobileNetV2, and 5e-7 on the digits."""
 CONTRAST = 0.5
 """Standard deviation of an ascent's start."""
 

@@ -120,11 +120,14 @@ def _ascent(value: Value, start: Array, device: str, setting: Setting) -> tuple[
         return time.perf_counter() - started
 
     def result() -> Array:
-        loop.restart(torch.from_numpy(start))
+        x = torch.from_numpy(start).to(device)
+        loop.restart(x)
         for _ in range(CHECKED_STEPS):
             step()
-        moved: Array = loop.image.detach().cpu().numpy() - start
-        return moved
+        moved = loop.image.detach() - x
+        x = x.requires_grad_()
+        weighted: Array = (torch.autograd.grad(value(x), x)[0].abs() * moved).contiguous().cpu().numpy()
+        return weighted
 
     return run, result
 
