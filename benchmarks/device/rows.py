@@ -35,7 +35,7 @@ class Rows:
     _references: dict[tuple[str, Task], Array] = field(default_factory=dict)
 
     def add(self, name: str, task: Task, outcomes: dict[str, Outcome], reference: str) -> dict[str, Any]:
-        """Puts what contenders did at a task into its row, over what an earlier run says of the same ones.
+        """Puts what contenders did at a task into its row, over what it says of the same ones if they did it again.
 
         Args:
             name: The network.
@@ -50,8 +50,12 @@ class Rows:
         empty: dict[str, Any] = {"ms": {}, "bytes": {}, "problems": {}, "difference": {}}
         row = self.rows.setdefault(key, {"name": name, "measure": task.measure, "batch": task.batch, **empty})
         for contender, outcome in outcomes.items():
+            row["problems"].pop(contender, None)
             difference = self._difference(key, outcome)
             problem = outcome.problem
+            if problem and not math.isnan(row["ms"].get(contender, math.nan)):
+                row["problems"][contender] = f"not measured again: {problem}"
+                continue
             if not problem and not difference < AGREEMENT:
                 problem = f"its result is {difference:.0e} away from PyTorch's"
                 if contender == OURS:
@@ -59,7 +63,6 @@ class Rows:
             row["ms"][contender] = math.nan if problem else outcome.seconds * 1e3
             row["bytes"][contender] = outcome.report["bytes"] if outcome.report else None
             row["difference"][contender] = difference
-            row["problems"].pop(contender, None)
             if problem:
                 row["problems"][contender] = problem
         self.write()
