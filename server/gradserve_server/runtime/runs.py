@@ -142,7 +142,8 @@ class Steps(GraphRun):
         self._scheduler, self._exchange = scheduler, exchange
         self._results = {name: x for name, x in results.items() if not isinstance(x, Tensor)}
         self._run = session.bind(feeds, results)
-        self._samples, self._group = super().samples(), super().group()
+        self._group = super().group()
+        self._samples = super().samples() if exchange.stays_on is None else max(len(x) for x in self._results.values())
         self._small = sum(array.size for array in self._results.values()) <= SMALL
         self._advance: Callable[[], bool] = lambda: False
 
