@@ -14,8 +14,8 @@ from gradserve_server.runtime.session import Session
 
 _log = logging.getLogger(__name__)
 
-GPU = Machine(None, operators=False, cuda=True)
-"""A machine whose GPU runs the graph, by onnxruntime's CUDA provider."""
+GPU = Machine(None, operators=False, gpu=True)
+"""A machine whose GPU runs the graph."""
 
 
 def tuned_session(model: ir.Model, threads: int, *, prepack: bool = True, device: Device = Device.CPU) -> Session:

@@ -235,7 +235,9 @@ def _apart(windows: Windows, dy: Expr, x: Expr, *, ceil: bool) -> list[int] | No
             return None
         begins.append(axis.begin)
         ends.append(max(end, 0))
-    return begins + ends
+    # onnxruntime refuses more padding than that, which a dilated window may have.
+    fits = all(pad < (axis.kernel or 0) for pads in (begins, ends) for pad, axis in zip(pads, windows.axes, strict=True))
+    return begins + ends if fits else None
 
 
 @vjp("MaxUnpool", since=(11, 22), refuse=rank_known)

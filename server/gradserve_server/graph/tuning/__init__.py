@@ -6,7 +6,8 @@
 4. `pools`: the gradient of a maximum over windows as one operator of ours.
 5. `blocked`: onnxruntime's blocked layout, kept from one convolution to the next, and to the gradient of the image.
 6. `fused`: chains of operators on numbers one by one as one operator of ours.
-7. `covered_opset`, `symmetric`, `unpooling`: what onnxruntime's CUDA provider would leave to the processor, put differently.
+7. `covered_opset`, `maxima`, `symmetric`, `unpooling`: what onnxruntime's providers for GPUs would leave to the processor,
+   refuse, or compute otherwise, put differently.
 
 3 to 6 are for CPUs, 7 is for GPUs.
 
@@ -22,6 +23,7 @@ from gradserve_server.graph.tuning.blocked import to_blocked_layout
 from gradserve_server.graph.tuning.covered_opset import to_covered_opset
 from gradserve_server.graph.tuning.fused import fuse
 from gradserve_server.graph.tuning.joins import join_parts
+from gradserve_server.graph.tuning.maxima import find_maxima_again
 from gradserve_server.graph.tuning.pools import replace_max_pool_gradients
 from gradserve_server.graph.tuning.slopes import fuse_slopes
 from gradserve_server.graph.tuning.symmetric import pad_symmetrically
@@ -37,12 +39,12 @@ class Machine:
     Attributes:
         block: Channels of a block in onnxruntime's convolutions (`runtime.block_size`); None where it has no such layout.
         operators: Whether it runs our own operators (`runtime.operators`).
-        cuda: Whether onnxruntime's CUDA provider runs the graph.
+        gpu: Whether a provider for GPUs runs the graph.
     """
 
     block: int | None
     operators: bool
-    cuda: bool = False
+    gpu: bool = False
 
 
 def tune(model: ir.Model, machine: Machine) -> None:
@@ -61,7 +63,8 @@ def tune(model: ir.Model, machine: Machine) -> None:
         to_blocked_layout(model, machine.block, fuses=machine.operators)
     if machine.operators:
         fuse(model)
-    if machine.cuda:
+    if machine.gpu:
         to_covered_opset(model)
+        find_maxima_again(model)
         pad_symmetrically(model)
         scatter_unpooled(model)

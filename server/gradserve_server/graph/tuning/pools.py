@@ -1,10 +1,11 @@
-"""The gradient of a maximum over windows, as one operator of ours.
+"""Where graphs take the gradient of a maximum over windows, and that as one operator of ours.
 
 The rule (autodiff/vjp_pooling) runs a second MaxPool for its indices, twenty times slower than the first, and scatters by
 them, in the plain layout. `MaxPoolGradient` looks for the maxima itself (csrc/kernels/simd/max_pool.h).
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
@@ -15,30 +16,65 @@ from gradserve_server.graph.values import constant, is_op, same_shape, shape_of,
 GRADIENT = "MaxPoolGradient"
 
 
-def replace_max_pool_gradients(model: ir.Model) -> None:
-    """Rewrites them, in place, in the main graph."""
-    found = False
+class MaxPoolGradient(NamedTuple):
+    """The gradient of a maximum over windows of two axes, float32."""
+
+    node: ir.Node
+    """Whose output it is."""
+    pool: ir.Node
+    """A MaxPool of x over the same windows."""
+    x: ir.Value
+    dy: ir.Value
+    kernel: list[int]
+    strides: list[int]
+    dilations: list[int]
+    pads: list[int]
+
+
+def max_pool_gradients(model: ir.Model) -> Iterator[MaxPoolGradient]:
+    """Those of the main graph, each to be replaced before the next is asked for."""
     for node in list(model.graph):
         match = _by_scattering(node) if is_op(node, "Reshape") else _by_unpooling(node) if is_op(node, "MaxUnpool") else None
         pool = _pool_of(match[1]) if match is not None else None
         if match is None or pool is None or not _fits(node, pool, match[0]):
             continue
-        found = True
-        rank, out = 2, node.outputs[0]
-        attributes: dict[str, Any] = {
-            "block": 1,
-            "kernel_shape": pool.attributes.get_ints("kernel_shape", []),
-            "strides": pool.attributes.get_ints("strides", [1] * rank),
-            "dilations": pool.attributes.get_ints("dilations", [1] * rank),
-            "pads": pool.attributes.get_ints("pads", [0] * 2 * rank),
-        }
-        made = ir.node(GRADIENT, [pool.inputs[0], match[0]], attributes, domain=DOMAIN, name=f"{out.name}/max_pool_gradient")
-        model.graph.insert_before(node, made)
-        supersede(out, made.outputs[0])
-        model.graph.remove(node, safe=True)
+        x, rank, attributes = pool.inputs[0], 2, pool.attributes
+        assert x is not None
+        ones = [1] * rank
+        yield MaxPoolGradient(
+            node,
+            pool,
+            x,
+            match[0],
+            list(attributes.get_ints("kernel_shape", [])),
+            list(attributes.get_ints("strides", ones)),
+            list(attributes.get_ints("dilations", ones)),
+            list(attributes.get_ints("pads", [0] * 2 * rank)),
+        )
+
+
+def replace_max_pool_gradients(model: ir.Model) -> None:
+    """Rewrites them, in place."""
+    found = False
+    for gradient in max_pool_gradients(model):
+        found, out = True, gradient.node.outputs[0]
+        geometry = {"strides": gradient.strides, "dilations": gradient.dilations, "pads": gradient.pads}
+        attributes: dict[str, Any] = {"block": 1, "kernel_shape": gradient.kernel, **geometry}
+        name = f"{out.name}/max_pool_gradient"
+        made = ir.node(GRADIENT, [gradient.x, gradient.dy], attributes, domain=DOMAIN, name=name)
+        replace(gradient, [made], made.outputs[0])
     if found:
         model.graph.opset_imports[DOMAIN] = 1
         RemoveUnusedNodesPass()(model)
+
+
+def replace(gradient: MaxPoolGradient, nodes: list[ir.Node], by: ir.Value) -> None:
+    """Puts nodes in its place, one of whose outputs is the gradient."""
+    graph = gradient.node.graph
+    assert graph is not None
+    graph.insert_before(gradient.node, nodes)
+    supersede(gradient.node.outputs[0], by)
+    graph.remove(gradient.node, safe=True)
 
 
 def _by_scattering(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
