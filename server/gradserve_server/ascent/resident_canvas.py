@@ -61,7 +61,15 @@ class ResidentCanvas:
         self._confined_by = {name: place(array, device) for name, array in self._confining().items()}
         model_input = np.zeros((count, *spec.pixels.model_shape), np.float32)
         self._batch, self._gradient = place(model_input, device), place(model_input, device)
-        self.exchange = Exchange(self._batch, self._gradient, device, self._run_before, self._run_after)
+
+    @property
+    def exchange(self) -> Exchange:
+        """See `Canvas`.
+
+        It holds the canvas. So the canvas does not hold it: memory of the device is let go when an ascent ends, not when
+        Python next looks for cycles.
+        """
+        return Exchange(self._batch, self._gradient, self._device, self._run_before, self._run_after)
 
     def show(self, index: int, *, plain: bool) -> None:
         """See `Canvas`."""

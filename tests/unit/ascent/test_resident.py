@@ -1,6 +1,11 @@
 """Ascents whose images stay on a device are those of the processor. Here the device is the processor, too: what differs on
 another one is where the tensors lie (tests/unit/runtime/test_device.py)."""
 
+import gc
+import math
+import weakref
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from support.paths import MODELS
@@ -12,7 +17,7 @@ from gradserve import objectives as O
 from gradserve import parameterizations as P
 from gradserve import regularizers as R
 from gradserve import transforms as T
-from gradserve.errors import InvalidAscent
+from gradserve.errors import InvalidAscent, RunFailed
 from gradserve.numbers import Linear
 from gradserve.optimizers import Adam, AdamW, Momentum, NAdam, RmsProp, Sgd
 from gradserve.projections import L2Ball, LInfBall
@@ -24,6 +29,7 @@ from gradserve_server.ascent.canvases import stays
 from gradserve_server.ascent.resident_canvas import ResidentCanvas
 from gradserve_server.runtime.device import Device
 from gradserve_server.runtime.session import Session
+from gradserve_server.runtime.tensors import Tensor
 
 OBJECTIVE = O.unit("logits", 7)
 LINF = {"projection": LInfBall(0.1), "optimizer": Sgd(0.02), "gradient_normalization": GradientNormalization.SIGN}
@@ -171,6 +177,49 @@ def test_images_and_moments_stay_where_they_are(resident, monkeypatch):
     steps = ascend(resident, steps=20, count=2, jitter=2, image_every=0)
     assert len(steps) == 21
     assert max(crossed) <= 8
+
+
+@pytest.mark.parametrize("how", ["ends", "is abandoned", "breaks off"])
+def test_what_an_ascent_has_on_the_device_is_let_go_with_it(how, resident, monkeypatch):
+    """Not when Python next looks for cycles: nothing tells it how full a device is."""
+    canvas, broken = [], how == "breaks off"
+    made, after = ResidentCanvas.__init__, ResidentCanvas._run_after
+
+    def watched(self, *args):
+        made(self, *args)
+        canvas.append(weakref.ref(self))
+
+    def failing(self):
+        after(self)
+        if broken and self.optimizer.steps == 2:
+            msg = "out of memory"
+            raise RunFailed(msg)
+
+    monkeypatch.setattr(ResidentCanvas, "__init__", watched)
+    monkeypatch.setattr(ResidentCanvas, "_run_after", failing)
+    gc.collect()
+    gc.disable()
+    try:
+        steps = resident.ascend("digits", OBJECTIVE, steps=4, redirect_relu_steps=1, stop_at=Probability(0.99))
+        with pytest.raises(RunFailed) if broken else nullcontext():
+            for _ in steps:
+                if how == "is abandoned":
+                    break
+        del steps
+        assert canvas[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_images_come_to_this_side_only_where_they_are_better(resident, monkeypatch):
+    fetched = []
+    numpy = Tensor.numpy
+    monkeypatch.setattr(Tensor, "numpy", lambda self: fetched.append(1) or numpy(self))
+    steps = ascend(resident, keep="best", optimizer=Sgd(500.0), image_every=0)
+    values = [step.values[0] for step in steps[:-1]]
+    better = sum(value > max(values[:index], default=-math.inf) for index, value in enumerate(values))
+    assert better < len(values)
+    assert len(fetched) <= better + 1  # and the last one, to be delivered
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from support.tolerances import TOLERANCE
 from gradserve import GradientNormalization
 from gradserve.optimizers import Adam, AdamW, Momentum, NAdam, Optimizer, RmsProp, Sgd
 from gradserve.projections import L2Ball, LInfBall, Projection
+from gradserve_server.ascent.projection import Ball
 from gradserve_server.graph import stepping as S
 from gradserve_server.kernels import Ascender, Layout
 from gradserve_server.runtime.session import Session
@@ -203,6 +204,47 @@ def test_images_stay_in_their_ball(ball):
         close(graphs.state[S.IMAGE], np.clip(centre + inside, -1, 1))
         touched |= bool((np.abs(inside - offset) > 0).any())
     assert touched
+
+
+def test_a_move_whose_square_overflows_ends_on_the_ball_not_in_its_middle():
+    graphs = Stepped(Sgd(1.0), bounds=(-math.inf, math.inf), ball=L2Ball(2.0), rolls=False)
+    graphs.more = {S.CENTRE: graphs.start}
+    gradient = np.random.default_rng(4).normal(size=SHAPE).astype(np.float32) * np.float32(1e25)
+    graphs.step(gradient, None)
+    slope = gradient.astype(np.float64) * graphs.scale.reshape(-1, 1, 1)
+    away = slope / np.sqrt(np.square(slope).sum(axis=(1, 2, 3), keepdims=True))
+    close(graphs.state[S.IMAGE], graphs.start + 2 * away)
+
+
+def test_sums_over_large_images_lose_no_digits():
+    """A checkpoint of an image that lay outside its ball would not be taken again."""
+    size, radius = 1024, 100.0
+    shape = (3, size, size)
+    form = S.StepForm(
+        planar_shape=shape,
+        model_shape=shape,
+        layout="NCHW",
+        mean=(0.0,),
+        scale=(1.0,),
+        optimizer=Sgd,
+        normalization=GradientNormalization.L2,
+        rolls=False,
+        decays=False,
+        bounds=(-math.inf, math.inf),
+        projection=L2Ball,
+        radius=radius,
+    )
+    rng = np.random.default_rng(5)
+    gradient, centre = (rng.uniform(size=(1, *shape)).astype(np.float32) for _ in range(2))
+    rule = Ascender(shape, rule=Sgd(2 * radius)).rule(0)
+    feeds = {S.GRADIENT: gradient, S.IMAGE: centre, S.CENTRE: centre, S.RULE: rule}
+    results = Session(S.after(form), 1).run(feeds)
+    length = np.linalg.norm(gradient.astype(np.float64))
+    norm = float(results[S.LARGEST][0]) * float(results[S.LENGTH][0])
+    assert abs(norm / length - 1) < TOLERANCE["float32 operator"]
+    image = results[f"{S.NEW}{S.IMAGE}"]
+    assert abs(np.linalg.norm(image.astype(np.float64) - centre) / radius - 1) < TOLERANCE["float32 operator"]
+    assert Ball(L2Ball(radius), centre, (-math.inf, math.inf)).holds(image)
 
 
 def test_bounds_may_be_arrays():

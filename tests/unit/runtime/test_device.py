@@ -1,5 +1,7 @@
 """Where models run. What needs a GPU is skipped without one."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
@@ -12,6 +14,7 @@ from support.tolerances import TOLERANCE
 from gradserve import objectives as O
 from gradserve import transforms as T
 from gradserve.errors import BackendMissing, InvalidModel
+from gradserve.stopping import Probability
 from gradserve_server import Engine, EngineConfig
 from gradserve_server.runtime.device import NEEDS, PROVIDERS, Device, check_device, provider
 from gradserve_server.runtime.session import Session
@@ -105,6 +108,20 @@ def test_predictions_of_a_gpu_are_pure(gpu):
         assert VERBS["infer"](gpu).tobytes() == before
     VERBS["gradient"](gpu)
     assert VERBS["infer"](gpu).tobytes() == before
+
+
+def test_several_ascents_at_once_on_a_gpu_are_those_one_by_one(gpu):
+    """Each places and fetches its images when it wants to, whatever runs meanwhile."""
+    several = [{"seed": 1}, {"seed": 2, "stop_at": Probability(0.99)}, {"seed": 3, "keep": "best"}, {"seed": 4, "jitter": 2}]
+
+    def last(settings):
+        *_, step = gpu.ascend("digits", OBJECTIVE, steps=3, image_every=1, count=2, **settings)
+        return step.image
+
+    expected = [last(settings) for settings in several]
+    with ThreadPoolExecutor(len(several)) as pool:
+        for got, image in zip(pool.map(last, several), expected, strict=True):
+            np.testing.assert_array_equal(got, image)
 
 
 ASCENTS = {
