@@ -266,15 +266,15 @@ def _over(g: Emitter, x: Expr, by: Expr) -> Expr:
 
 
 def _deviation(g: Emitter, ratio: Expr, length: Expr, count: int) -> Expr:  # noqa: ARG001
-    offset = ratio - _sum(g, ratio) * (1 / count)
-    return g.op("Sqrt", _sum(g, offset * offset) * (1 / count))
+    offset = ratio - _sum(g, ratio) / count  # a quotient: of equal values it is that value, and nothing deviates from it
+    return g.op("Sqrt", _sum(g, offset * offset) / count)
 
 
 _STATISTICS: Mapping[GradientNormalization, Callable[[Emitter, Expr, Expr, int], Expr]] = {
     GradientNormalization.STD: _deviation,
     GradientNormalization.RMS: lambda _, ratio, length, count: length * float(count**-0.5),  # noqa: ARG005
     GradientNormalization.L2: lambda _, ratio, length, count: length,  # noqa: ARG005
-    GradientNormalization.MEAN_ABS: lambda g, ratio, length, count: _sum(g, g.op("Abs", ratio)) * (1 / count),  # noqa: ARG005
+    GradientNormalization.MEAN_ABS: lambda g, ratio, length, count: _sum(g, g.op("Abs", ratio)) / count,  # noqa: ARG005
 }
 """What a gradient is divided by, of the gradient over its largest magnitude, the length of that, and how many it has."""
 

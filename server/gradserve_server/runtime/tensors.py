@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from gradserve.errors import RunFailed
 from gradserve_server.graph.load import MAX_IR_VERSION
 from gradserve_server.runtime.device import PROVIDERS, Device, touching
 from gradserve_server.runtime.probe import OPSET, quiet_options
@@ -52,9 +53,16 @@ def place(array: Array, device: Device) -> Tensor:
     """A copy on a device.
 
     By a graph that copies: every provider runs it, while only CUDA's has a function of its own in onnxruntime's Python.
+
+    Raises:
+        RunFailed: There is no room for it, or the device has gone.
     """
-    with touching(device):
-        return Tensor(_copied(contiguous(array), device), device)
+    try:
+        with touching(device):
+            return Tensor(_copied(contiguous(array), device), device)
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        msg = f"device '{device}' takes no array of {array.nbytes} bytes: {error}"
+        raise RunFailed(msg) from error
 
 
 def _copied(array: Array, device: Device) -> Any:

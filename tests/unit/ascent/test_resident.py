@@ -17,7 +17,7 @@ from gradserve import objectives as O
 from gradserve import parameterizations as P
 from gradserve import regularizers as R
 from gradserve import transforms as T
-from gradserve.errors import InvalidAscent, RunFailed
+from gradserve.errors import CallCancelled, InvalidAscent, RunFailed
 from gradserve.numbers import Linear
 from gradserve.optimizers import Adam, AdamW, Momentum, NAdam, RmsProp, Sgd
 from gradserve.projections import L2Ball, LInfBall
@@ -28,6 +28,7 @@ from gradserve_server.ascent.canvas import is_plain
 from gradserve_server.ascent.canvases import stays
 from gradserve_server.ascent.resident_canvas import ResidentCanvas
 from gradserve_server.runtime.device import Device
+from gradserve_server.runtime.runs import Steps
 from gradserve_server.runtime.session import Session
 from gradserve_server.runtime.tensors import Tensor
 
@@ -46,6 +47,13 @@ CASES = {
     "the best of a fall": {"keep": "best", "optimizer": Sgd(500.0), "count": 3},
     "until a value": {"stop_at": Value(1.0), "count": 4, "optimizer": Adam(0.05)},
     "until a value, rolled": {"stop_at": Value(1.0, every=2), "count": 4, "jitter": 1, "optimizer": RmsProp(0.02)},
+    "until a value, one after another": {
+        "stop_at": Value(0.3),
+        "count": 3,
+        "steps": 13,
+        "optimizer": Adam(0.05),
+        "start": np.random.default_rng(0).normal(size=(3, 1, 28, 28)) * np.array([0.05, 0.3, 0.6]).reshape(-1, 1, 1, 1),
+    },
     "until a probability": {"stop_at": Probability(0.5), "count": 3, "steps": 40},
     "redirected": {"redirect_relu_steps": 3},
     "falling weight": {"objective": Linear(2, 0.5) * OBJECTIVE},
@@ -156,6 +164,25 @@ def test_an_ascent_that_is_interrupted_before_its_turn_has_a_checkpoint(resident
     steps = ascend(resident, should_interrupt=lambda: True)
     assert steps[-1].stop_reason is StopReason.INTERRUPTED
     assert len(ascend(resident, resume=steps[-1].checkpoint)) == 10
+
+
+def test_a_run_that_never_came_leaves_no_numbers(both, monkeypatch):
+    """Those of the run before it are of another image."""
+    come = Steps.__call__
+
+    def call(self, advance):
+        if advance.__self__._state.index == 2:
+            msg = "gone"
+            raise CallCancelled(msg)
+        come(self, advance)
+
+    monkeypatch.setattr(Steps, "__call__", call)
+    for steps in both({}):
+        assert [step.index for step in steps] == [0, 1, 2]
+        assert steps[-1].stop_reason is StopReason.INTERRUPTED
+        assert np.isfinite(steps[1].gradient_norms).all()
+        assert np.isnan(steps[-1].gradient_norms).all()
+        assert np.isnan(steps[-1].values).all()
 
 
 def test_the_last_run_changes_nothing(resident):

@@ -1,6 +1,7 @@
 """What stands around the model in an ascent, as graphs: against the same formulas in float64, and against the kernels."""
 
 import math
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -157,7 +158,7 @@ def test_an_image_whose_gradient_is_not_finite_stays_alone(name, normalization, 
         assert (array[0] != old[part][0]).any()
 
 
-@pytest.mark.parametrize("size", [1e30, 1e-30])
+@pytest.mark.parametrize("size", [1e30, 1e-33])
 @pytest.mark.parametrize("normalization", [kind for kind in GradientNormalization if kind is not GradientNormalization.NONE])
 def test_squares_of_huge_and_of_tiny_gradients_neither_overflow_nor_vanish(normalization, size):
     ordinary, extreme = (Stepped(Sgd(0.1), normalization=normalization) for _ in range(2))
@@ -187,6 +188,37 @@ def test_a_gradient_of_zeros_moves_nothing(name, normalization):
     norms = graphs.step(np.zeros((COUNT, *graphs.form.model_shape), np.float32), None)
     assert norms.tolist() == [0, 0]
     close(graphs.state[S.IMAGE], before)
+
+
+@pytest.mark.parametrize("normalization", [GradientNormalization.STD, GradientNormalization.MIN_MAX])
+@pytest.mark.parametrize("value", [0.1, -3.0])
+def test_a_gradient_that_is_the_same_everywhere_has_no_deviation(normalization, value):
+    shape = (3, 51, 83)
+    form = replace(Stepped().form, planar_shape=shape, model_shape=shape, mean=(0.0,), scale=(1.0,), optimizer=Sgd)
+    form = replace(form, normalization=normalization, rolls=False)
+    image = np.random.default_rng(6).uniform(-1, 1, (1, *shape)).astype(np.float32)
+    rule = Ascender(shape, rule=Sgd(0.1)).rule(0)
+    gradient = np.full_like(image, value)
+    results = Session(S.after(form), 1).run({S.GRADIENT: gradient, S.IMAGE: image, S.RULE: rule})
+    np.testing.assert_array_equal(results[f"{S.NEW}{S.IMAGE}"], image)
+
+
+@pytest.mark.parametrize("bounds", [(0.0, math.inf), (-math.inf, 0.5), (-math.inf, math.inf)])
+def test_bounds_may_be_on_one_side(bounds):
+    graphs = Stepped(Sgd(1.0), bounds=bounds, rolls=False)
+    (_, gradient), *_ = draws(graphs.form)
+    graphs.step(gradient, None)
+    close(graphs.state[S.IMAGE], np.clip(graphs.start + gradient * graphs.scale.reshape(-1, 1, 1), *bounds))
+
+
+@pytest.mark.parametrize("ball", [LInfBall(0.05), L2Ball(0.3)], ids=lambda ball: type(ball).__name__)
+def test_a_move_within_the_ball_is_made(ball):
+    graphs = Stepped(Sgd(1e-3), ball=ball, rolls=False)
+    graphs.more = {S.CENTRE: graphs.start}
+    (_, gradient), *_ = draws(graphs.form)
+    graphs.step(gradient, None)
+    close(graphs.state[S.IMAGE], np.clip(graphs.start + 1e-3 * gradient * graphs.scale.reshape(-1, 1, 1), -1, 1))
+    assert (graphs.state[S.IMAGE] != graphs.start).any()
 
 
 @pytest.mark.parametrize("ball", [LInfBall(0.05), L2Ball(0.3)], ids=lambda ball: type(ball).__name__)

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from onnxruntime.capi._pybind_state import EPFail
 from support.devices import GPUS, MISSING
 from support.paths import MODELS
 from support.reference import relative_error
@@ -13,7 +14,7 @@ from support.tolerances import TOLERANCE
 
 from gradserve import objectives as O
 from gradserve import transforms as T
-from gradserve.errors import BackendMissing, InvalidModel
+from gradserve.errors import BackendMissing, InvalidModel, RunFailed
 from gradserve.stopping import Probability
 from gradserve_server import Engine, EngineConfig
 from gradserve_server.runtime.device import NEEDS, PROVIDERS, Device, check_device, provider
@@ -64,6 +65,22 @@ def test_a_session_that_would_run_on_the_processor_is_refused(device):
     model = ir.Model(ir.Graph([x], node.outputs, nodes=[node], opset_imports={"": 17}), ir_version=8)
     with pytest.raises((BackendMissing, InvalidModel)):
         Session(model, 1, device=device)
+
+
+def test_a_provider_that_fails_in_a_run_is_never_silently_the_processor():
+    x = ir.Value(name="x", shape=ir.Shape([2]), type=ir.TensorType(ir.DataType.FLOAT))
+    node = ir.node("Neg", [x])
+    node.outputs[0].name = "y"
+    session = Session(ir.Model(ir.Graph([x], node.outputs, nodes=[node], opset_imports={"": 17}), ir_version=8), 1)
+
+    class Failing:
+        def run(self, *_):
+            msg = "the GPU has gone"
+            raise EPFail(msg)
+
+    session._session._sess = Failing()
+    with pytest.raises(RunFailed, match="the GPU has gone"):
+        session.run({"x": np.zeros(2, np.float32)})
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,16 @@
 """Arrays that stay on a device, and runs that read and write them. Here the device is the processor, or a stand-in."""
 
 import threading
+import weakref
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 from support.onnx_models import build
 
+from gradserve.errors import RunFailed
 from gradserve_server.runtime import device as devices
+from gradserve_server.runtime import tensors
 from gradserve_server.runtime.device import Device, touching
 from gradserve_server.runtime.session import Session
 from gradserve_server.runtime.tensors import place
@@ -51,10 +54,33 @@ def test_what_is_placed_is_a_copy():
     assert tensor.numpy().tolist() == [0, 0]
 
 
+def test_a_device_without_room_breaks_a_call_off_as_a_run_does(monkeypatch):
+    def full(*_):
+        msg = "Failed to allocate memory"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(tensors, "_copied", full)
+    with pytest.raises(RunFailed, match="device 'cpu' takes no array of 8 bytes: Failed to allocate"):
+        place(np.zeros(2, np.float32), Device.CPU)
+
+
 def test_a_run_reads_and_writes_tensors():
     x, y = (place(np.array(numbers, np.float32), Device.CPU) for numbers in ([1, 2], [0, 0]))
     session().bind({"x": x}, {"y": y})()
     assert y.numpy().tolist() == [2, 4]
+
+
+def test_a_run_keeps_the_memory_that_it_reads_and_writes():
+    """onnxruntime knows the addresses only."""
+    x, y = np.ones(2, np.float32), np.zeros(2, np.float32)
+    alive = [weakref.ref(x), weakref.ref(y)]
+    run = session().bind({"x": x}, {"y": y})
+    del x, y
+    assert all(ref() is not None for ref in alive)
+    run()
+    assert alive[1]().tolist() == [2, 2]
+    del run
+    assert all(ref() is None for ref in alive)
 
 
 class Copying:
