@@ -31,11 +31,13 @@ _PLANE_AXES = 2
 class Canvas(Protocol):
     """What an ascent changes."""
 
-    exchange: Exchange
-    """Where it meets the model."""
     optimizer: AscentState
     penalty: Float64 | None
     """What the image itself adds to the value of what was shown, [count]; its gradient is in every step."""
+
+    @property
+    def exchange(self) -> Exchange:
+        """Where it meets the model."""
 
     def show(self, index: int, *, plain: bool) -> None:
         """Writes the model's input for a step; plain: without transforms."""

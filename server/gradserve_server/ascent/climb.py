@@ -241,7 +241,8 @@ class Climb:
         # Of values that do not compare, the last is left for when both images are seen alike.
         if state.best is not None and not (last and not self._is_comparable):
             better = state.best.better(values) & state.finite
-            state.best.take(better, state.canvas.picture(), values, self._index)
+            if better.any():  # a picture may have to come from a device
+                state.best.take(better, state.canvas.picture(), values, self._index)
         held = state.reached if state.reached is not None and state.reached.any() else None
         norms = state.canvas.norms() if last else state.canvas.step(held)
         if state.best is not None and better is not None:

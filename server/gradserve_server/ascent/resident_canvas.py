@@ -26,9 +26,6 @@ from gradserve_server.runtime.tensors import Tensor, place
 _NAMES = {IMAGE: "image", stepping.FIRST: "optimizer: first_moment", stepping.SECOND: "optimizer: second_moment"}
 """What checkpoints call the parts of the state; those of ascents on the processor call them so, too."""
 
-_STATES = range(3)
-"""The one that a step reads, the one that it writes, and a spare one."""
-
 MAX_FORMS = 32
 """Kinds of steps whose graphs are kept ready."""
 
@@ -47,8 +44,10 @@ class ResidentCanvas:
         self.optimizer = AscentState()
         pixels = self._start.pixels
         first = {IMAGE: pixels} | {name: np.zeros_like(pixels) for name in self._form.state[1:]}
-        self._states = [{name: place(array, device) for name, array in first.items()} for _ in _STATES]
-        self._now, self._next, self._spare = _STATES
+        # The one that a step reads, the one that it writes, and where images may be held, one to put them together in.
+        many = 2 if spec.stop_at is None else 3
+        self._states = [{name: place(array, device) for name, array in first.items()} for _ in range(many)]
+        self._now, self._next, self._spare = 0, 1, 2
         self._shown: Tensor | None = None
         """Another image, to be shown instead of the one that changes."""
         self._picture: Float32 | None = None  # until a step changes it
@@ -61,7 +60,15 @@ class ResidentCanvas:
         self._confined_by = {name: place(array, device) for name, array in self._confining().items()}
         model_input = np.zeros((count, *spec.pixels.model_shape), np.float32)
         self._batch, self._gradient = place(model_input, device), place(model_input, device)
-        self.exchange = Exchange(self._batch, self._gradient, device, self._run_before, self._run_after)
+
+    @property
+    def exchange(self) -> Exchange:
+        """See `Canvas`.
+
+        It holds the canvas. So the canvas does not hold it: memory of the device is let go when an ascent ends, not when
+        Python next looks for cycles.
+        """
+        return Exchange(self._batch, self._gradient, self._device, self._run_before, self._run_after)
 
     def show(self, index: int, *, plain: bool) -> None:
         """See `Canvas`."""

@@ -125,9 +125,7 @@ def after(form: StepForm) -> ir.Model:
     if form.rolls:
         slope = _rolled(g, slope, [x[name] for name in form.rolled_by], form, back=True)
     slope = slope * _channels(g, form.scale)
-    largest = g.reduce("ReduceMax", g.op("Abs", slope), _PLANE)
-    ratio = slope / g.where(largest > 0, largest, 1)
-    length = g.op("Sqrt", g.sum(ratio * ratio, _PLANE))
+    ratio, largest, length = _scaled(g, slope)
     normalized = _normalized(g, slope, ratio, length, form)
     rule = _Rule(*g.op("Split", x[RULE], outputs=RULE_SIZE, num_outputs=RULE_SIZE, axis=0))
     move, moments = _OPTIMIZERS[form.optimizer].step(g, normalized, x, rule)
@@ -228,6 +226,18 @@ def _rolled(g: Emitter, image: Expr, shifts: Sequence[Expr], form: StepForm, *, 
     return g.reshape(moved, -1, channels, height, width)
 
 
+def _scaled(g: Emitter, x: Expr) -> tuple[Expr, Expr, Expr]:
+    """Values over the largest magnitude of an image, that, and the Euclidean length over it."""
+    largest = g.reduce("ReduceMax", g.op("Abs", x), _PLANE)
+    ratio = x / g.where(largest > 0, largest, 1)
+    return ratio, largest, g.op("Sqrt", _sum(g, ratio * ratio))
+
+
+def _sum(g: Emitter, x: Expr) -> Expr:
+    """Over each image. Row by row, because a million numbers added to one sum would lose half of float32's digits."""
+    return g.sum(g.sum(x, _PLANE[-1:]), _PLANE[:-1])
+
+
 def _normalized(g: Emitter, slope: Expr, ratio: Expr, length: Expr, form: StepForm) -> Expr:
     """g of `GradientNormalization`.
 
@@ -256,15 +266,15 @@ def _over(g: Emitter, x: Expr, by: Expr) -> Expr:
 
 
 def _deviation(g: Emitter, ratio: Expr, length: Expr, count: int) -> Expr:  # noqa: ARG001
-    offset = ratio - g.reduce("ReduceMean", ratio, _PLANE)
-    return g.op("Sqrt", g.reduce("ReduceMean", offset * offset, _PLANE))
+    offset = ratio - _sum(g, ratio) / count  # a quotient: of equal values it is that value, and nothing deviates from it
+    return g.op("Sqrt", _sum(g, offset * offset) / count)
 
 
 _STATISTICS: Mapping[GradientNormalization, Callable[[Emitter, Expr, Expr, int], Expr]] = {
     GradientNormalization.STD: _deviation,
     GradientNormalization.RMS: lambda _, ratio, length, count: length * float(count**-0.5),  # noqa: ARG005
     GradientNormalization.L2: lambda _, ratio, length, count: length,  # noqa: ARG005
-    GradientNormalization.MEAN_ABS: lambda g, ratio, length, count: g.reduce("ReduceMean", g.op("Abs", ratio), _PLANE),  # noqa: ARG005
+    GradientNormalization.MEAN_ABS: lambda g, ratio, length, count: _sum(g, g.op("Abs", ratio)) / count,  # noqa: ARG005
 }
 """What a gradient is divided by, of the gradient over its largest magnitude, the length of that, and how many it has."""
 
@@ -281,8 +291,8 @@ def _confined(g: Emitter, image: Expr, form: StepForm, x: Mapping[str, Expr]) ->
 
 
 def _in_l2_ball(g: Emitter, offset: Expr, radius: float) -> Expr:
-    length = g.op("Sqrt", g.sum(offset * offset, _PLANE))
-    return offset * g.where(length > radius, radius / g.where(length > 0, length, 1), 1)
+    ratio, largest, length = _scaled(g, offset)
+    return g.where(largest * length > radius, ratio * (radius / g.where(length > 0, length, 1)), offset)
 
 
 _BALLS: Mapping[type[Any], Callable[[Emitter, Expr, float], Expr]] = {

@@ -1,5 +1,8 @@
 """Where models run: the processor, or a GPU by one of onnxruntime's providers."""
 
+import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from typing import Any
 
@@ -38,6 +41,18 @@ NEEDS: dict[Device, tuple[str, str]] = {
     Device.WEBGPU: ("webgpu", "a GPU with a driver for Vulkan, Metal or Direct3D 12"),
 }
 """The extra of gradserve-server that brings the provider, and what the machine must have."""
+
+
+_ONE_AT_A_TIME: Mapping[Device, AbstractContextManager[object]] = {Device.WEBGPU: threading.RLock()}
+"""Of devices whose sessions share one list of commands that knows of no threads: what one thread copies, makes or lets go
+while another runs something breaks that run off, or the process."""
+
+_AT_ANY_TIME = nullcontext()
+
+
+def touching(device: Device) -> AbstractContextManager[object]:
+    """Around all that has to do with the memory of a device. It may be entered again within itself."""
+    return _ONE_AT_A_TIME.get(device, _AT_ANY_TIME)
 
 
 def provider(device: Device) -> str:

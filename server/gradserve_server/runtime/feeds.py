@@ -12,7 +12,7 @@ from gradserve.descriptions import TensorDescription
 from gradserve.errors import InvalidTensor, UnknownInput
 from gradserve.tensors import DTYPES
 from gradserve_server.graph.values import shape_of
-from gradserve_server.runtime.session import contiguous
+from gradserve_server.runtime.tensors import contiguous
 
 _NAME_BY_ONNX = {row.onnx: row.name for row in DTYPES.values()}
 

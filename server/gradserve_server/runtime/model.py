@@ -43,7 +43,8 @@ from gradserve_server.runtime.questions import Questions
 from gradserve_server.runtime.runs import Prediction
 from gradserve_server.runtime.scheduler import Scheduler
 from gradserve_server.runtime.served_config import served_config
-from gradserve_server.runtime.session import Array, Session, contiguous, newest_opset
+from gradserve_server.runtime.session import Array, Session, newest_opset
+from gradserve_server.runtime.tensors import contiguous
 from gradserve_server.runtime.tuned import tuned_session, warn_untuned
 from gradserve_server.runtime.verify import rewrite_error
 from gradserve_server.runtime.weights_file import WeightsFile

@@ -10,7 +10,8 @@ from gradserve.errors import InvalidTensor, TooLarge
 from gradserve.tensors import DTYPES
 from gradserve_server.graph.autodiff.names import tangent_name
 from gradserve_server.runtime.model import Model
-from gradserve_server.runtime.session import Array, contiguous
+from gradserve_server.runtime.session import Array
+from gradserve_server.runtime.tensors import contiguous
 
 
 def tangents(model: Model, given: Mapping[str, npt.ArrayLike], feeds: dict[str, Array]) -> dict[str, Array]:

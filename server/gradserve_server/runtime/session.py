@@ -15,12 +15,12 @@ import onnx_ir as ir
 from gradserve.errors import BackendMissing, InvalidModel, RunFailed, UnsupportedGradient
 from gradserve_server.graph.inference_form.to_float32 import HALVES, needs_float32, to_float32
 from gradserve_server.graph.weights import constants, large_constants, serialize_without
-from gradserve_server.runtime.device import PROVIDERS, Device, Provider, provider
+from gradserve_server.runtime.device import PROVIDERS, Device, Provider, provider, touching
 from gradserve_server.runtime.footprint import footprint
 from gradserve_server.runtime.freed_memory import WORTH_GIVING_BACK, GivesBack
 from gradserve_server.runtime.operators import add_operators
 from gradserve_server.runtime.probe import open_probe, quiet_options
-from gradserve_server.runtime.tensors import Tensor
+from gradserve_server.runtime.tensors import OnDevice, Tensor, contiguous
 from gradserve_server.runtime.wheel import installed_wheel
 
 Array = npt.NDArray[Any]
@@ -103,7 +103,8 @@ class Session:
         if not prepack:
             options.add_session_config_entry("session.disable_prepacking", "1")
         try:
-            self._session = (_open_file if large else _open_in_memory)(model, options, self._given, PROVIDERS[device])
+            with touching(device):
+                self._session = (_open_file if large else _open_in_memory)(model, options, self._given, PROVIDERS[device])
         except Exception as error:  # onnxruntime's exceptions have no common base
             msg = f"onnxruntime {onnxruntime.__version__} cannot load the graph: {error}"
             raise InvalidModel(msg) from error
@@ -131,7 +132,8 @@ class Session:
         if self._halves:
             feeds = {name: _cast(array, np.float32) if name in self._halves else array for name, array in feeds.items()}
         try:
-            arrays = self._session.run(names, dict(feeds), _shrinking() if shrink else None)
+            with touching(self._device):
+                arrays = self._session.run(names, dict(feeds), _shrinking() if shrink else None)
         except Exception as error:  # onnxruntime's exceptions have no common base
             raise _broken_off(error) from error
         results = dict(zip(names, arrays, strict=True))
@@ -149,31 +151,40 @@ class Session:
         Returns:
             A function that runs once. It keeps the memory alive; it must not be called twice at the same time.
         """
-        session, binding = self._session, self._session.io_binding()
+        session, device = self._session, self._device
         # Another device has a copy of an array, made when it is bound: without this, a second run would see the first's.
-        copied = {} if self._device is Device.CPU else {name: x for name, x in feeds.items() if not isinstance(x, Tensor)}
-        for name, x in feeds.items():
-            if isinstance(x, Tensor):
-                binding.bind_ortvalue_input(name, x.value)
-            elif name not in copied:
-                binding.bind_cpu_input(name, x)
-        for name, x in results.items():
-            if isinstance(x, Tensor):
-                binding.bind_ortvalue_output(name, x.value)
-            else:
-                binding.bind_output(name, "cpu", 0, x.dtype.type, x.shape, x.ctypes.data)
+        copied = {} if device is Device.CPU else {name: x for name, x in feeds.items() if not isinstance(x, Tensor)}
+        once = {name: x for name, x in feeds.items() if name not in copied}
+        with touching(device):
+            binding = OnDevice(_binding(session, once, results), device)
         memory = (dict(feeds), dict(results))
 
         def run() -> None:
             assert memory
             try:
-                for name, array in copied.items():
-                    binding.bind_cpu_input(name, array)
-                session.run_with_iobinding(binding)
+                with touching(device):
+                    for name, array in copied.items():
+                        binding.value.bind_cpu_input(name, array)
+                    session.run_with_iobinding(binding.value)
             except Exception as error:  # as above
                 raise _broken_off(error) from error
 
         return run
+
+
+def _binding(session: Any, feeds: Mapping[str, Array | Tensor], results: Mapping[str, Array | Tensor]) -> Any:
+    binding = session.io_binding()
+    for name, x in feeds.items():
+        if isinstance(x, Tensor):
+            binding.bind_ortvalue_input(name, x.value)
+        else:
+            binding.bind_cpu_input(name, x)
+    for name, x in results.items():
+        if isinstance(x, Tensor):
+            binding.bind_ortvalue_output(name, x.value)
+        else:
+            binding.bind_output(name, "cpu", 0, x.dtype.type, x.shape, x.ctypes.data)
+    return binding
 
 
 def _without_bfloat16(model: ir.Model) -> tuple[ir.Model, dict[str, np.dtype[Any]]]:
@@ -260,12 +271,6 @@ _DTYPES = frozenset(
 
 def _broken_off(error: Exception) -> RunFailed:
     return RunFailed(f"the model broke off while it ran: {error}")
-
-
-def contiguous(array: npt.ArrayLike) -> Array:
-    """The array as onnxruntime takes it: C-contiguous, in this machine's byte order; a copy only if it must be."""
-    array = np.asarray(array)
-    return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
 
 
 @cache

@@ -1,6 +1,11 @@
 """Ascents whose images stay on a device are those of the processor. Here the device is the processor, too: what differs on
 another one is where the tensors lie (tests/unit/runtime/test_device.py)."""
 
+import gc
+import math
+import weakref
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from support.paths import MODELS
@@ -12,7 +17,7 @@ from gradserve import objectives as O
 from gradserve import parameterizations as P
 from gradserve import regularizers as R
 from gradserve import transforms as T
-from gradserve.errors import InvalidAscent
+from gradserve.errors import CallCancelled, InvalidAscent, RunFailed
 from gradserve.numbers import Linear
 from gradserve.optimizers import Adam, AdamW, Momentum, NAdam, RmsProp, Sgd
 from gradserve.projections import L2Ball, LInfBall
@@ -23,7 +28,9 @@ from gradserve_server.ascent.canvas import is_plain
 from gradserve_server.ascent.canvases import stays
 from gradserve_server.ascent.resident_canvas import ResidentCanvas
 from gradserve_server.runtime.device import Device
+from gradserve_server.runtime.runs import Steps
 from gradserve_server.runtime.session import Session
+from gradserve_server.runtime.tensors import Tensor
 
 OBJECTIVE = O.unit("logits", 7)
 LINF = {"projection": LInfBall(0.1), "optimizer": Sgd(0.02), "gradient_normalization": GradientNormalization.SIGN}
@@ -40,6 +47,13 @@ CASES = {
     "the best of a fall": {"keep": "best", "optimizer": Sgd(500.0), "count": 3},
     "until a value": {"stop_at": Value(1.0), "count": 4, "optimizer": Adam(0.05)},
     "until a value, rolled": {"stop_at": Value(1.0, every=2), "count": 4, "jitter": 1, "optimizer": RmsProp(0.02)},
+    "until a value, one after another": {
+        "stop_at": Value(0.3),
+        "count": 3,
+        "steps": 13,
+        "optimizer": Adam(0.05),
+        "start": np.random.default_rng(0).normal(size=(3, 1, 28, 28)) * np.array([0.05, 0.3, 0.6]).reshape(-1, 1, 1, 1),
+    },
     "until a probability": {"stop_at": Probability(0.5), "count": 3, "steps": 40},
     "redirected": {"redirect_relu_steps": 3},
     "falling weight": {"objective": Linear(2, 0.5) * OBJECTIVE},
@@ -152,6 +166,25 @@ def test_an_ascent_that_is_interrupted_before_its_turn_has_a_checkpoint(resident
     assert len(ascend(resident, resume=steps[-1].checkpoint)) == 10
 
 
+def test_a_run_that_never_came_leaves_no_numbers(both, monkeypatch):
+    """Those of the run before it are of another image."""
+    come = Steps.__call__
+
+    def call(self, advance):
+        if advance.__self__._state.index == 2:
+            msg = "gone"
+            raise CallCancelled(msg)
+        come(self, advance)
+
+    monkeypatch.setattr(Steps, "__call__", call)
+    for steps in both({}):
+        assert [step.index for step in steps] == [0, 1, 2]
+        assert steps[-1].stop_reason is StopReason.INTERRUPTED
+        assert np.isfinite(steps[1].gradient_norms).all()
+        assert np.isnan(steps[-1].gradient_norms).all()
+        assert np.isnan(steps[-1].values).all()
+
+
 def test_the_last_run_changes_nothing(resident):
     """The state that it wrote beside the one that it read is not taken."""
     *_, last = ascend(resident, checkpoint_every=9)
@@ -171,6 +204,49 @@ def test_images_and_moments_stay_where_they_are(resident, monkeypatch):
     steps = ascend(resident, steps=20, count=2, jitter=2, image_every=0)
     assert len(steps) == 21
     assert max(crossed) <= 8
+
+
+@pytest.mark.parametrize("how", ["ends", "is abandoned", "breaks off"])
+def test_what_an_ascent_has_on_the_device_is_let_go_with_it(how, resident, monkeypatch):
+    """Not when Python next looks for cycles: nothing tells it how full a device is."""
+    canvas, broken = [], how == "breaks off"
+    made, after = ResidentCanvas.__init__, ResidentCanvas._run_after
+
+    def watched(self, *args):
+        made(self, *args)
+        canvas.append(weakref.ref(self))
+
+    def failing(self):
+        after(self)
+        if broken and self.optimizer.steps == 2:
+            msg = "out of memory"
+            raise RunFailed(msg)
+
+    monkeypatch.setattr(ResidentCanvas, "__init__", watched)
+    monkeypatch.setattr(ResidentCanvas, "_run_after", failing)
+    gc.collect()
+    gc.disable()
+    try:
+        steps = resident.ascend("digits", OBJECTIVE, steps=4, redirect_relu_steps=1, stop_at=Probability(0.99))
+        with pytest.raises(RunFailed) if broken else nullcontext():
+            for _ in steps:
+                if how == "is abandoned":
+                    break
+        del steps
+        assert canvas[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_images_come_to_this_side_only_where_they_are_better(resident, monkeypatch):
+    fetched = []
+    numpy = Tensor.numpy
+    monkeypatch.setattr(Tensor, "numpy", lambda self: fetched.append(1) or numpy(self))
+    steps = ascend(resident, keep="best", optimizer=Sgd(500.0), image_every=0)
+    values = [step.values[0] for step in steps[:-1]]
+    better = sum(value > max(values[:index], default=-math.inf) for index, value in enumerate(values))
+    assert better < len(values)
+    assert len(fetched) <= better + 1  # and the last one, to be delivered
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What stands around the model in an ascent, as graphs: against the same formulas in float64, and against the kernels."""
 
 import math
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -11,6 +12,7 @@ from support.tolerances import TOLERANCE
 from gradserve import GradientNormalization
 from gradserve.optimizers import Adam, AdamW, Momentum, NAdam, Optimizer, RmsProp, Sgd
 from gradserve.projections import L2Ball, LInfBall, Projection
+from gradserve_server.ascent.projection import Ball
 from gradserve_server.graph import stepping as S
 from gradserve_server.kernels import Ascender, Layout
 from gradserve_server.runtime.session import Session
@@ -156,7 +158,7 @@ def test_an_image_whose_gradient_is_not_finite_stays_alone(name, normalization, 
         assert (array[0] != old[part][0]).any()
 
 
-@pytest.mark.parametrize("size", [1e30, 1e-30])
+@pytest.mark.parametrize("size", [1e30, 1e-33])
 @pytest.mark.parametrize("normalization", [kind for kind in GradientNormalization if kind is not GradientNormalization.NONE])
 def test_squares_of_huge_and_of_tiny_gradients_neither_overflow_nor_vanish(normalization, size):
     ordinary, extreme = (Stepped(Sgd(0.1), normalization=normalization) for _ in range(2))
@@ -188,6 +190,37 @@ def test_a_gradient_of_zeros_moves_nothing(name, normalization):
     close(graphs.state[S.IMAGE], before)
 
 
+@pytest.mark.parametrize("normalization", [GradientNormalization.STD, GradientNormalization.MIN_MAX])
+@pytest.mark.parametrize("value", [0.1, -3.0])
+def test_a_gradient_that_is_the_same_everywhere_has_no_deviation(normalization, value):
+    shape = (3, 51, 83)
+    form = replace(Stepped().form, planar_shape=shape, model_shape=shape, mean=(0.0,), scale=(1.0,), optimizer=Sgd)
+    form = replace(form, normalization=normalization, rolls=False)
+    image = np.random.default_rng(6).uniform(-1, 1, (1, *shape)).astype(np.float32)
+    rule = Ascender(shape, rule=Sgd(0.1)).rule(0)
+    gradient = np.full_like(image, value)
+    results = Session(S.after(form), 1).run({S.GRADIENT: gradient, S.IMAGE: image, S.RULE: rule})
+    np.testing.assert_array_equal(results[f"{S.NEW}{S.IMAGE}"], image)
+
+
+@pytest.mark.parametrize("bounds", [(0.0, math.inf), (-math.inf, 0.5), (-math.inf, math.inf)])
+def test_bounds_may_be_on_one_side(bounds):
+    graphs = Stepped(Sgd(1.0), bounds=bounds, rolls=False)
+    (_, gradient), *_ = draws(graphs.form)
+    graphs.step(gradient, None)
+    close(graphs.state[S.IMAGE], np.clip(graphs.start + gradient * graphs.scale.reshape(-1, 1, 1), *bounds))
+
+
+@pytest.mark.parametrize("ball", [LInfBall(0.05), L2Ball(0.3)], ids=lambda ball: type(ball).__name__)
+def test_a_move_within_the_ball_is_made(ball):
+    graphs = Stepped(Sgd(1e-3), ball=ball, rolls=False)
+    graphs.more = {S.CENTRE: graphs.start}
+    (_, gradient), *_ = draws(graphs.form)
+    graphs.step(gradient, None)
+    close(graphs.state[S.IMAGE], np.clip(graphs.start + 1e-3 * gradient * graphs.scale.reshape(-1, 1, 1), -1, 1))
+    assert (graphs.state[S.IMAGE] != graphs.start).any()
+
+
 @pytest.mark.parametrize("ball", [LInfBall(0.05), L2Ball(0.3)], ids=lambda ball: type(ball).__name__)
 def test_images_stay_in_their_ball(ball):
     graphs = Stepped(Sgd(0.5), ball=ball)
@@ -203,6 +236,47 @@ def test_images_stay_in_their_ball(ball):
         close(graphs.state[S.IMAGE], np.clip(centre + inside, -1, 1))
         touched |= bool((np.abs(inside - offset) > 0).any())
     assert touched
+
+
+def test_a_move_whose_square_overflows_ends_on_the_ball_not_in_its_middle():
+    graphs = Stepped(Sgd(1.0), bounds=(-math.inf, math.inf), ball=L2Ball(2.0), rolls=False)
+    graphs.more = {S.CENTRE: graphs.start}
+    gradient = np.random.default_rng(4).normal(size=SHAPE).astype(np.float32) * np.float32(1e25)
+    graphs.step(gradient, None)
+    slope = gradient.astype(np.float64) * graphs.scale.reshape(-1, 1, 1)
+    away = slope / np.sqrt(np.square(slope).sum(axis=(1, 2, 3), keepdims=True))
+    close(graphs.state[S.IMAGE], graphs.start + 2 * away)
+
+
+def test_sums_over_large_images_lose_no_digits():
+    """A checkpoint of an image that lay outside its ball would not be taken again."""
+    size, radius = 1024, 100.0
+    shape = (3, size, size)
+    form = S.StepForm(
+        planar_shape=shape,
+        model_shape=shape,
+        layout="NCHW",
+        mean=(0.0,),
+        scale=(1.0,),
+        optimizer=Sgd,
+        normalization=GradientNormalization.L2,
+        rolls=False,
+        decays=False,
+        bounds=(-math.inf, math.inf),
+        projection=L2Ball,
+        radius=radius,
+    )
+    rng = np.random.default_rng(5)
+    gradient, centre = (rng.uniform(size=(1, *shape)).astype(np.float32) for _ in range(2))
+    rule = Ascender(shape, rule=Sgd(2 * radius)).rule(0)
+    feeds = {S.GRADIENT: gradient, S.IMAGE: centre, S.CENTRE: centre, S.RULE: rule}
+    results = Session(S.after(form), 1).run(feeds)
+    length = np.linalg.norm(gradient.astype(np.float64))
+    norm = float(results[S.LARGEST][0]) * float(results[S.LENGTH][0])
+    assert abs(norm / length - 1) < TOLERANCE["float32 operator"]
+    image = results[f"{S.NEW}{S.IMAGE}"]
+    assert abs(np.linalg.norm(image.astype(np.float64) - centre) / radius - 1) < TOLERANCE["float32 operator"]
+    assert Ball(L2Ball(radius), centre, (-math.inf, math.inf)).holds(image)
 
 
 def test_bounds_may_be_arrays():

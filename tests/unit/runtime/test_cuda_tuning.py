@@ -29,7 +29,9 @@ TRANSPOSED = {
     "stride 1": ("pads = [1, 2, 0, 0]", 1),
     "groups": ("pads = [1, 1, 0, 0], strides = [2, 2], group = 2", 0),
     "SAME_UPPER": ('auto_pad = "SAME_UPPER", strides = [2, 2]', 1),
+    "SAME_UPPER, dilated": ('auto_pad = "SAME_UPPER", strides = [2, 2], dilations = [2, 2]', 1),
     "SAME_LOWER": ('auto_pad = "SAME_LOWER", strides = [2, 2]', 0),
+    "a shape with batch and channels": ("output_shape = [2, 2, 10, 9], strides = [2, 2]", 0),
     "a shape that is asked for": ("output_shape = [10, 9], strides = [2, 2]", 0),
 }
 """Attributes of a ConvTranspose [N,4,5,4] with a kernel of 3 x 3, and how many Slices it takes."""
@@ -75,6 +77,38 @@ def test_transposed_convolutions_are_padded_alike_at_both_ends(attributes, slice
     expected, got = Session(model, 2).run(x)["y"], Session(changed, 2).run(x)["y"]
     assert got.shape == expected.shape
     assert relative_error(got, expected) < TOLERANCE["float32 operator"]
+
+
+def test_no_more_is_cut_off_than_must_be():
+    """And the kernel's size may be known from the weight alone."""
+    proto = build(
+        "y = ConvTranspose<pads = [3, 1, 1, 2]>(x, W)",
+        inputs="float[N,4,5,4] x",
+        outputs="float[N,2,?,?] y",
+        weights={"W": random(4, 2, 3, 3)},
+        opset=18,
+    )
+    model, changed = tuned(proto)
+    (node,) = [node for node in changed.graph if node.op_type == "ConvTranspose"]
+    assert node.attributes["pads"].as_ints() == (1, 1, 1, 1)
+    assert operators_of(changed)["Slice"] == 1
+    x = {"x": random(2, 4, 5, 4)}
+    expected, got = Session(model, 2).run(x)["y"], Session(changed, 2).run(x)["y"]
+    assert relative_error(got, expected) < TOLERANCE["float32 operator"]
+
+
+@pytest.mark.parametrize(
+    "attributes", ["pads = [-1, 0, 0, 0]", "pads = [-1, -1, -1, -1]", 'auto_pad = "SAME_UPPER", strides = [4, 4]']
+)
+def test_what_cudnn_cannot_pad_stays(attributes):
+    proto = build(
+        f"y = ConvTranspose<{attributes}>(x, W)",
+        inputs="float[N,4,5,4] x",
+        outputs="float[N,2,?,?] y",
+        weights={"W": random(4, 2, 3, 3)},
+    )
+    model, changed = tuned(proto)
+    assert [node.attributes for node in changed.graph] == [node.attributes for node in model.graph]
 
 
 @pytest.mark.parametrize("attributes", ["pads = [1, 1, 1, 1], strides = [2, 2]", 'auto_pad = "VALID"', "strides = [2, 2]"])

@@ -1,9 +1,12 @@
 """Where models run. What needs a GPU is skipped without one."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from onnxruntime.capi._pybind_state import EPFail
 from support.devices import GPUS, MISSING
 from support.paths import MODELS
 from support.reference import relative_error
@@ -11,7 +14,8 @@ from support.tolerances import TOLERANCE
 
 from gradserve import objectives as O
 from gradserve import transforms as T
-from gradserve.errors import BackendMissing, InvalidModel
+from gradserve.errors import BackendMissing, InvalidModel, RunFailed
+from gradserve.stopping import Probability
 from gradserve_server import Engine, EngineConfig
 from gradserve_server.runtime.device import NEEDS, PROVIDERS, Device, check_device, provider
 from gradserve_server.runtime.session import Session
@@ -63,6 +67,22 @@ def test_a_session_that_would_run_on_the_processor_is_refused(device):
         Session(model, 1, device=device)
 
 
+def test_a_provider_that_fails_in_a_run_is_never_silently_the_processor():
+    x = ir.Value(name="x", shape=ir.Shape([2]), type=ir.TensorType(ir.DataType.FLOAT))
+    node = ir.node("Neg", [x])
+    node.outputs[0].name = "y"
+    session = Session(ir.Model(ir.Graph([x], node.outputs, nodes=[node], opset_imports={"": 17}), ir_version=8), 1)
+
+    class Failing:
+        def run(self, *_):
+            msg = "the GPU has gone"
+            raise EPFail(msg)
+
+    session._session._sess = Failing()
+    with pytest.raises(RunFailed, match="the GPU has gone"):
+        session.run({"x": np.zeros(2, np.float32)})
+
+
 @pytest.fixture(scope="module")
 def processor():
     with Engine(MODELS) as engine:
@@ -105,6 +125,20 @@ def test_predictions_of_a_gpu_are_pure(gpu):
         assert VERBS["infer"](gpu).tobytes() == before
     VERBS["gradient"](gpu)
     assert VERBS["infer"](gpu).tobytes() == before
+
+
+def test_several_ascents_at_once_on_a_gpu_are_those_one_by_one(gpu):
+    """Each places and fetches its images when it wants to, whatever runs meanwhile."""
+    several = [{"seed": 1}, {"seed": 2, "stop_at": Probability(0.99)}, {"seed": 3, "keep": "best"}, {"seed": 4, "jitter": 2}]
+
+    def last(settings):
+        *_, step = gpu.ascend("digits", OBJECTIVE, steps=3, image_every=1, count=2, **settings)
+        return step.image
+
+    expected = [last(settings) for settings in several]
+    with ThreadPoolExecutor(len(several)) as pool:
+        for got, image in zip(pool.map(last, several), expected, strict=True):
+            np.testing.assert_array_equal(got, image)
 
 
 ASCENTS = {

@@ -55,7 +55,7 @@ def pad_symmetrically(model: ir.Model) -> None:
 
 
 def _axes(node: ir.Node) -> list[Axis] | None:
-    """The axes of a node that is not symmetric, or may not be; None where it is, or they are not known."""
+    """The axes of a node that is not symmetric, or may not be; None where it is, cannot be, or they are not known."""
     kernel = _kernel(node)
     if kernel is None:
         return None
@@ -78,7 +78,8 @@ def _axes(node: ir.Node) -> list[Axis] | None:
         pads = attributes.get_ints("pads", [0] * 2 * rank)
         ends = zip(strides, extras, pads[:rank], pads[rank:], strict=True)
         axes = [Axis(*axis) for axis in ends]
-        return None if all(axis.begin == axis.end for axis in axes) and min(pads) >= 0 else axes
+        # cuDNN takes no negative ones.
+        return None if all(axis.begin == axis.end for axis in axes) or min(pads) < 0 else axes
     if min(totals) < 0:  # runtimes disagree on what that means
         return None
     begins = [total // 2 if mode == "SAME_UPPER" else (total + 1) // 2 for total in totals]

@@ -14,7 +14,8 @@ from gradserve_server.graph.doctor import finding
 from gradserve_server.graph.doctor.interface import last_activation
 from gradserve_server.runtime.doctor.patient import Patient
 from gradserve_server.runtime.model import Model
-from gradserve_server.runtime.session import Array, contiguous
+from gradserve_server.runtime.session import Array
+from gradserve_server.runtime.tensors import contiguous
 
 OFF = 0.1
 """A relative difference from finite differences that no rounding makes, where these do not doubt themselves."""
