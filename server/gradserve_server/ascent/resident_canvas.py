@@ -26,8 +26,8 @@ from gradserve_server.runtime.tensors import Tensor, place
 _NAMES = {IMAGE: "image", stepping.FIRST: "optimizer: first_moment", stepping.SECOND: "optimizer: second_moment"}
 """What checkpoints call the parts of the state; those of ascents on the processor call them so, too."""
 
-MAX_FORMS = 32
-"""Kinds of steps whose graphs are kept ready."""
+MAX_FORMS = 8
+"""Kinds of steps whose graphs are kept ready. On a GPU each of the three keeps the memory that its largest run took."""
 
 
 class ResidentCanvas:

@@ -25,11 +25,16 @@ class Device(StrEnum):
     WEBGPU = "webgpu"
 
 
+_CUDA = {
+    "use_tf32": "0",  # it would round every product to 11 bits
+    "cudnn_conv_algo_search": "HEURISTIC",  # the search for the fastest convolution is over after a load
+    "arena_extend_strategy": "kSameAsRequested",  # as on the processor (`session._share_memory`)
+}
+
 PROVIDERS: dict[Device, list[Provider]] = {
     Device.CPU: [CPU_PROVIDER],
     Device.CUDA: [
-        # TF32 would round every product to 11 bits; the search for the fastest convolution is over after a load.
-        ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}),
+        ("CUDAExecutionProvider", _CUDA),
         CPU_PROVIDER,
     ],
     Device.WEBGPU: ["WebGpuExecutionProvider", CPU_PROVIDER],

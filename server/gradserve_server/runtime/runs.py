@@ -144,7 +144,8 @@ class Steps(GraphRun):
         self._run = session.bind(feeds, results)
         self._group = super().group()
         self._samples = super().samples() if exchange.stays_on is None else max(len(x) for x in self._results.values())
-        self._small = sum(array.size for array in self._results.values()) <= SMALL
+        # What advances on a device may fetch images from there: never in the turn of whoever ran a batch.
+        self._small = exchange.stays_on is None and sum(array.size for array in self._results.values()) <= SMALL
         self._advance: Callable[[], bool] = lambda: False
 
     def samples(self) -> int:

@@ -1,7 +1,8 @@
 """Unpooling by ScatterElements: onnxruntime's CUDA provider has no MaxUnpool, and would leave it to the processor.
 
 Y = zeros, then Y[I] = X, where I counts in all of Y (so does onnxruntime's own). The gradient of a MaxPool whose windows lie
-side by side is one (`autodiff.vjp_pooling`), and no index of it occurs twice: no order of writing matters.
+side by side is one (`autodiff.vjp_pooling`), and no index of it occurs twice: no order of writing matters. Of a model's own
+with equal indices, a GPU does not tell which is written last.
 """
 
 import math
