@@ -9,6 +9,7 @@ from typing import cast
 from gradserve import AscentSettings, Checkpoint, ModelDescription, Step, StopReason, fidelity, images, outputs, records
 from gradserve.cli import ascent_view, checkpoint_file, console, going_on
 from gradserve.cli.backend import Verbs
+from gradserve.cli.interrupts import Interrupts
 from gradserve.errors import GradserveError, ServerUnavailable
 from gradserve.runs import Run, run_all
 
@@ -86,9 +87,10 @@ def watch(
         jobs: How many at a time.
         take: Told of each report.
     """
-    with ascent_view.Bars(runs, preview=preview) as bars:
+    with Interrupts() as interrupts, ascent_view.Bars(runs, preview=preview) as bars:
 
         def told(run: Run) -> None:
+            interrupts.check()
             assert run.last is not None
             bars.update(run)
             take(run, run.last)
