@@ -106,7 +106,7 @@ class EngineConfig:
     max_images: int = setting(1024, "images of one ascent")
     """All take each step together, and a cancelled ascent ends between two steps."""
     max_ascent_mib: int = setting(1024, "all images of one ascent together, in MiB", unit="MIB")
-    """An ascent holds about six arrays of this size; where images stay on a device up to eleven, there."""
+    """An ascent holds about six arrays of this size; where images stay on a device up to twelve, there."""
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,16 @@ BLOCKS = Machine(block_size(), operators=True)
 """Both."""
 
 
-def tuned_of(proto):
+def tuned_of(proto, machine=OURS):
     model = ir.from_proto(proto)
     infer_shapes(model)
+    return model, tuned_for(machine, model)
+
+
+def tuned_for(machine, model):
     tuned = model.clone()
-    tune(tuned, OURS)
-    return model, tuned
+    tune(tuned, machine)
+    return tuned
 
 
 def operators_of(model):

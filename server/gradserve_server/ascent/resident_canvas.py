@@ -149,11 +149,13 @@ class ResidentCanvas:
             self._once("before", self._now, lambda: show(self._states[self._now][IMAGE]))
 
     def _run_after(self) -> None:
-        now, then = self._states[self._now], self._states[self._next]
-        feeds: dict[str, npt.NDArray[Any] | Tensor] = {stepping.GRADIENT: self._gradient, stepping.RULE: self._numbers}
-        feeds |= {**now, **self._shifts, **self._confined_by}
-        results = {f"{NEW}{name}": tensor for name, tensor in then.items()} | self._norms
-        self._once("after", (self._now, self._next), lambda: self._after.bind(feeds, results))
+        def bind() -> Callable[[], None]:
+            now, then = self._states[self._now], self._states[self._next]
+            feeds: dict[str, npt.NDArray[Any] | Tensor] = {stepping.GRADIENT: self._gradient, stepping.RULE: self._numbers}
+            feeds |= {**now, **self._shifts, **self._confined_by}
+            return self._after.bind(feeds, {**self._norms, **{f"{NEW}{name}": tensor for name, tensor in then.items()}})
+
+        self._once("after", (self._now, self._next), bind)
 
     def _hold(self, held: Mask) -> None:
         """Puts the old state of some images into the next one."""

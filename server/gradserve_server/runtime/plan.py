@@ -101,10 +101,11 @@ class Plan:
             changing: Whether the weights change between runs.
         """
         (wrt,) = self.key.wrt
-        needed: dict[str, Array | Tensor] = {**self._needed(feeds), **weights}
+        inputs = self._needed(feeds)
+        needed: dict[str, Array | Tensor] = {**inputs, **weights}
         if (device := exchange.stays_on) is not None:
-            kept = needed.keys() - (weights.keys() if changing else set()) - {wrt}
-            needed |= {name: place(x, device) for name, x in needed.items() if name in kept and not isinstance(x, Tensor)}
+            fixed = inputs if changing else {**inputs, **weights}
+            needed |= {name: place(array, device) for name, array in fixed.items() if name != wrt}
             needed[wrt] = exchange.batch
         results = {VALUE: values, gradient_name(wrt): exchange.gradient}
         subject = self.subject._replace(verb="ascend")

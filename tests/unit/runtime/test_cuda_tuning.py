@@ -3,17 +3,14 @@
 import math
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 from support.onnx_models import build, random
 from support.reference import relative_error
 from support.tolerances import TOLERANCE
-from support.tuned import operators_of
+from support.tuned import assert_same, operators_of, tuned_for, tuned_of
 
 from gradserve import objectives as O
 from gradserve_server.gradient_graph import derive_file
-from gradserve_server.graph.contrib_shapes import infer_shapes
-from gradserve_server.graph.tuning import tune
 from gradserve_server.graph.tuning.covered_opset import COVERED
 from gradserve_server.graph.values import opset_of
 from gradserve_server.runtime.session import Session
@@ -35,14 +32,6 @@ TRANSPOSED = {
     "a shape that is asked for": ("output_shape = [10, 9], strides = [2, 2]", 0),
 }
 """Attributes of a ConvTranspose [N,4,5,4] with a kernel of 3 x 3, and how many Slices it takes."""
-
-
-def tuned(proto):
-    model = ir.from_proto(proto)
-    infer_shapes(model)
-    changed = model.clone()
-    tune(changed, GPU)
-    return model, changed
 
 
 def is_symmetric(node):
@@ -68,15 +57,12 @@ def test_transposed_convolutions_are_padded_alike_at_both_ends(attributes, slice
         weights={"W": random(4, channels, 3, 3), "b": random(2)},
         opset=18,
     )
-    model, changed = tuned(proto)
+    model, changed = tuned_of(proto, GPU)
     (node,) = [node for node in changed.graph if node.op_type == "ConvTranspose"]
     assert is_symmetric(node)
     assert fits(node)
     assert operators_of(changed)["Slice"] == slices
-    x = {"x": random(2, 4, 5, 4)}
-    expected, got = Session(model, 2).run(x)["y"], Session(changed, 2).run(x)["y"]
-    assert got.shape == expected.shape
-    assert relative_error(got, expected) < TOLERANCE["float32 operator"]
+    assert_same(model, changed, {"x": random(2, 4, 5, 4)})
 
 
 def test_no_more_is_cut_off_than_must_be():
@@ -88,13 +74,11 @@ def test_no_more_is_cut_off_than_must_be():
         weights={"W": random(4, 2, 3, 3)},
         opset=18,
     )
-    model, changed = tuned(proto)
+    model, changed = tuned_of(proto, GPU)
     (node,) = [node for node in changed.graph if node.op_type == "ConvTranspose"]
     assert node.attributes["pads"].as_ints() == (1, 1, 1, 1)
     assert operators_of(changed)["Slice"] == 1
-    x = {"x": random(2, 4, 5, 4)}
-    expected, got = Session(model, 2).run(x)["y"], Session(changed, 2).run(x)["y"]
-    assert relative_error(got, expected) < TOLERANCE["float32 operator"]
+    assert_same(model, changed, {"x": random(2, 4, 5, 4)})
 
 
 @pytest.mark.parametrize(
@@ -107,7 +91,7 @@ def test_what_cudnn_cannot_pad_stays(attributes):
         outputs="float[N,2,?,?] y",
         weights={"W": random(4, 2, 3, 3)},
     )
-    model, changed = tuned(proto)
+    model, changed = tuned_of(proto, GPU)
     assert [node.attributes for node in changed.graph] == [node.attributes for node in model.graph]
 
 
@@ -119,7 +103,7 @@ def test_what_is_padded_alike_stays(attributes):
         outputs="float[N,2,?,?] y",
         weights={"W": random(4, 2, 3, 3)},
     )
-    model, changed = tuned(proto)
+    model, changed = tuned_of(proto, GPU)
     (before,), (after,) = ([*graph.graph] for graph in (model, changed))
     assert after.attributes == before.attributes
     assert after.outputs[0].name == "y"
@@ -137,13 +121,10 @@ def test_strided_convolutions_have_symmetric_gradients_without_a_slice(body, siz
         opset=18,
     )
     model = derive_file(proto, O.channel("y", 1), shapes={"x": ["N", 5, size, size]})
-    changed = model.clone()
-    tune(changed, GPU)
+    changed = tuned_for(GPU, model)
     assert all(is_symmetric(node) and fits(node) for node in changed.graph if node.op_type == "ConvTranspose")
     assert operators_of(changed)["Slice"] == operators_of(model)["Slice"]
-    x = {"x": random(2, 5, size, size)}
-    expected, got = Session(model, 2).run(x)["grad/x"], Session(changed, 2).run(x)["grad/x"]
-    assert relative_error(got, expected) < TOLERANCE["float32 operator"]
+    assert_same(model, changed, {"x": random(2, 5, size, size)})
 
 
 MAXIMA = {
@@ -170,8 +151,7 @@ def of_maxima(attributes, batch, sizes=(7, 8)):
         opset=18,
     )
     model = derive_file(proto, O.layer("y"), shapes={"x": [batch, 3, height, width]})
-    changed = model.clone()
-    tune(changed, GPU)
+    changed = tuned_for(GPU, model)
     return model, changed
 
 
@@ -215,7 +195,7 @@ def test_unpooling_into_a_shape_that_is_told(shape):
         weights={"s": np.array(sizes)},
         opset=18,
     )
-    model, changed = tuned(proto)
+    model, changed = tuned_of(proto, GPU)
     assert "MaxUnpool" not in operators_of(changed)
     indices = np.random.default_rng(3).permutation(math.prod(sizes))[: 2 * 2 * 3 * 4].reshape(2, 2, 3, 4)
     feeds = {"x": random(2, 2, 3, 4), "i": indices, "given": np.array(sizes)}
@@ -229,7 +209,7 @@ def test_an_unpooling_that_is_told_no_shape_stays():
         outputs="float[N,2,6,8] y",
         opset=18,
     )
-    _, changed = tuned(proto)
+    _, changed = tuned_of(proto, GPU)
     assert operators_of(changed) == {"MaxUnpool": 1}
 
 
@@ -263,13 +243,10 @@ def test_newer_opsets_are_lowered(activation):
         ir_version=10,
     )
     model = derive_file(proto, O.layer("y"))
-    changed = model.clone()
-    tune(changed, GPU)
+    changed = tuned_for(GPU, model)
     assert opset_of(model) == 21
     assert opset_of(changed) == COVERED
-    x = {"x": random(2, 3, 7, 7)}
-    expected, got = Session(model, 2).run(x)["grad/x"], Session(changed, 2).run(x)["grad/x"]
-    assert relative_error(got, expected) < TOLERANCE["float32 operator"]
+    assert_same(model, changed, {"x": random(2, 3, 7, 7)})
 
 
 def test_what_no_older_opset_says_stays():
@@ -281,6 +258,6 @@ def test_what_no_older_opset_says_stays():
         opset=21,
         ir_version=10,
     )
-    _, changed = tuned(proto)
+    _, changed = tuned_of(proto, GPU)
     assert opset_of(changed) == 21
     assert operators_of(changed) == {"QuantizeLinear": 1}
