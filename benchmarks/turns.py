@@ -67,19 +67,20 @@ class Contest:
         self._out: dict[str, str] = {}
         """Who has left for good, and why."""
 
-    def turns(self, task: Any, rounds: int, deadline: float = math.inf) -> dict[str, Outcome]:
+    def turns(self, task: Any, rounds: int, deadline: float = math.inf, *, least_steps: int = 1) -> dict[str, Outcome]:
         """How each did at a task. Who fails at one may still do the next.
 
         Args:
             task: What to do; it must be picklable.
             rounds: Turns that each takes.
             deadline: By time.monotonic(): who is not ready by then is out.
+            least_steps: Of a turn, however long it lasts.
         """
         if self._at_once:
             started = [name for name in self._entrants if self._send(name, "start")]
             for name in started:
                 self._receive(name, deadline)
-        problems = {name: self._set_up(name, task, deadline) for name in self._entrants}
+        problems = {name: self._set_up(name, (task, least_steps), deadline) for name in self._entrants}
         ready = [name for name in self._entrants if not problems[name]]
         times: dict[str, list[float]] = {name: [] for name in ready}
         for _ in range(rounds):
@@ -96,10 +97,10 @@ class Contest:
             for name, problem in problems.items()
         }
 
-    def _set_up(self, name: str, task: Any, deadline: float) -> str:
-        return self._receive(name, deadline)[1] if self._send(name, "set up", task) else self._out[name]
+    def _set_up(self, name: str, asked: tuple[Any, int], deadline: float) -> str:
+        return self._receive(name, deadline)[1] if self._send(name, "set up", asked) else self._out[name]
 
-    def _send(self, name: str, order: str, task: Any = None) -> bool:
+    def _send(self, name: str, order: str, asked: tuple[Any, int] | None = None) -> bool:
         """Tells a contender what to do; its first order starts its process. False where it has left."""
         if name in self._out:
             return False
@@ -111,7 +112,7 @@ class Contest:
             theirs.close()  # so that a contender that dies ends our wait
             self._running[name] = process, ours
         try:
-            self._running[name][1].send((order, task))
+            self._running[name][1].send((order, asked))
         except OSError:
             self._expel(name, "the process died")
             return False
@@ -156,7 +157,7 @@ def _serve(entrant: Entrant, seconds: float, connection: Connection) -> None:
     ready: tuple[Callable[[int], float], Callable[[], Any], int] | None = None
     try:
         while True:
-            order, task = connection.recv()
+            order, asked = connection.recv()
             answer: Any = None
             try:
                 if order in {"start", "set up"}:
@@ -164,7 +165,8 @@ def _serve(entrant: Entrant, seconds: float, connection: Connection) -> None:
                     gc.collect()  # of the last task
                     prepare = prepare or entrant()
                     if order == "set up":
-                        ready = _ready(prepare, task, seconds)
+                        task, least_steps = asked
+                        ready = _ready(prepare, task, seconds, least_steps)
                 else:
                     assert ready is not None
                     run, report, steps = ready
@@ -178,11 +180,11 @@ def _serve(entrant: Entrant, seconds: float, connection: Connection) -> None:
 
 
 def _ready(
-    prepare: Callable[[Any], Ready], task: Any, seconds: float
+    prepare: Callable[[Any], Ready], task: Any, seconds: float, least_steps: int
 ) -> tuple[Callable[[int], float], Callable[[], Any], int]:
     run, report = prepare(task)
     run(2)  # the first steps allocate
-    return run, report, _steps_in(run, seconds)
+    return run, report, max(least_steps, _steps_in(run, seconds))
 
 
 def _steps_in(run: Callable[[int], float], seconds: float) -> int:

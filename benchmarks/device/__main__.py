@@ -4,14 +4,14 @@ PYTHONPATH=benchmarks python -m device [NAME ...] [--device cuda] [--batches 1 8
 
 Two things are timed, in float32 (TF32 off for everybody): a gradient, one call with numpy in and out, where PyTorch copies
 by way of pinned memory; and a step of an ascent (jitter, the gradient's standard deviation, Adam, bounds) whose image stays
-on the device. PyTorch runs eager, as one CUDA graph, and compiled, in both memory formats, without gradients of the weights;
-its fastest is the yardstick. Contenders run in processes of their own, in turn, on the same inputs; times are medians of the
-turns. Before a time is printed, its result has been compared with PyTorch's: the gradient, or how far a step without jitter
-has moved each pixel, times its gradient.
+on the device. PyTorch runs eager, as one CUDA graph, and compiled, in both memory formats, without gradients of the weights
+and with BatchNorm folded; its fastest is the yardstick. Contenders run in processes of their own, in turn, on the same
+inputs; times are medians of the turns. Before a time is printed, its result has been compared with PyTorch's: the gradient,
+or how far a step without jitter has moved each pixel, times its gradient.
 
 First every network is measured without torch.compile, then again with it, each beside the fastest before it, until the
-budget is spent. What is known is written after each row, so that a run that is broken off leaves its rows. With --device cpu
-everything but the CUDA graphs runs on a machine without a GPU.
+budget is spent; of who is measured twice, the faster time counts. What is known is written after each row, so that a run
+that is broken off leaves its rows. With --device cpu everything but the CUDA graphs runs on a machine without a GPU.
 """
 
 import argparse
@@ -90,7 +90,7 @@ def _measure(
                 rows.write()
                 continue
             ready_by = min(deadline, time.monotonic() + SET_UP_SECONDS)
-            row = rows.add(name, task, contest.turns(task, options.rounds, ready_by), EAGER)
+            row = rows.add(name, task, contest.turns(task, options.rounds, ready_by, least_steps=task.least_steps), EAGER)
             times = ", ".join(f"{key} {ms:.3g}" for key, ms in row["ms"].items() if not math.isnan(ms))
             console.print(f"{name}, {task.measure}, batch {task.batch}, {kinds}: {times} ms; {_left(deadline)}")
             for contender in contenders:

@@ -37,6 +37,11 @@ class Task:
     measure: str
     batch: int
 
+    @property
+    def least_steps(self) -> int:
+        """Of a turn: an ascent brings its images back once, and is hundreds of steps long."""
+        return 16 if self.measure == ASCENT else 1
+
     def inputs(self, subject: Subject) -> Array:
         """What a gradient is taken at, or where an ascent starts."""
         sample: Array = subject.sample(self.batch).numpy()

@@ -43,7 +43,7 @@ def pytorch_on(name: str, device: str, threads: int, setting: Setting) -> Callab
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True  # takes the fastest of all algorithms
     form = torch.channels_last if setting.channels_last else torch.contiguous_format
-    network = SUITE[name].network().to(device)
+    network = SUITE[name].folded().to(device)
     network = network.to(memory_format=form)  # type: ignore[call-overload]
     compute = torch.compile(network, dynamic=False) if setting.compiled else network
     kinds = {GRADIENT: _gradient, ASCENT: _ascent}

@@ -92,7 +92,7 @@ def onnx2torch(path: Path, image: Array, threads: int) -> Ready:
 
 
 def pytorch(subject: str, image: Array, threads: int, *, compiled: bool, channels_last: bool) -> Ready:
-    """PyTorch itself, without gradients of the weights."""
+    """PyTorch itself, without gradients of the weights, with BatchNorm folded."""
     import torch
 
     torch.set_num_threads(threads)
@@ -104,7 +104,7 @@ def pytorch(subject: str, image: Array, threads: int, *, compiled: bool, channel
         import torch._inductor.compile_fx
     settle()
     memory = Memory()
-    network = SUITE[subject].network()
+    network = SUITE[subject].folded()
     x = torch.from_numpy(image)
     if channels_last:
         network, x = network.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)

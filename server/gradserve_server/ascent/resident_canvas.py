@@ -54,7 +54,8 @@ class ResidentCanvas:
         self._runs: dict[Any, Callable[[], None]] = {}
         # What a step reads from this side, and writes here.
         count = spec.count
-        self._shifts = {name: np.zeros((count, 1, 1), np.int32) for name in self._form.rolled_by}
+        unmoved = stepping.places(np.zeros((count, 2), np.int32), spec.pixels.planar_shape) if self._form.rolls else {}
+        self._rolled, self._rolled_back = ({name: at.copy() for name, at in unmoved.items()} for _ in range(2))
         self._numbers = np.zeros(stepping.RULE_SIZE, np.float32)
         self._norms = {name: np.zeros(count, np.float32) for name in (LARGEST, LENGTH)}
         self._confined_by = {name: place(array, device) for name, array in self._confining().items()}
@@ -130,9 +131,12 @@ class ResidentCanvas:
         return self._start.fits(array) if name == _NAMES[IMAGE] else ""
 
     def _roll(self, offsets: npt.NDArray[np.int32] | None) -> None:
-        for axis, name in enumerate(self._form.rolled_by):
-            shift = 0 if offsets is None else offsets[:, axis] % self._form.planar_shape[1 + axis]
-            self._shifts[name][:, 0, 0] = shift
+        if not self._form.rolls:
+            return
+        by = np.zeros((self._spec.count, 2), np.int32) if offsets is None else offsets
+        for kept, sign in ((self._rolled, 1), (self._rolled_back, -1)):
+            for name, at in stepping.places(sign * by, self._form.planar_shape).items():
+                kept[name][:] = at
 
     def _confining(self) -> dict[str, Float32]:
         low, high = (np.broadcast_to(np.float32(bound), self._form.planar_shape) for bound in self._spec.bounds)
@@ -141,7 +145,7 @@ class ResidentCanvas:
 
     def _run_before(self) -> None:
         def show(image: Tensor) -> Callable[[], None]:
-            return self._before.bind({IMAGE: image, **self._shifts}, {stepping.BATCH: self._batch})
+            return self._before.bind({IMAGE: image, **self._rolled}, {stepping.BATCH: self._batch})
 
         if self._shown is not None:
             show(self._shown)()
@@ -152,7 +156,7 @@ class ResidentCanvas:
         def bind() -> Callable[[], None]:
             now, then = self._states[self._now], self._states[self._next]
             feeds: dict[str, npt.NDArray[Any] | Tensor] = {stepping.GRADIENT: self._gradient, stepping.RULE: self._numbers}
-            feeds |= {**now, **self._shifts, **self._confined_by}
+            feeds |= {**now, **self._rolled_back, **self._confined_by}
             return self._after.bind(feeds, {**self._norms, **{f"{NEW}{name}": tensor for name, tensor in then.items()}})
 
         self._once("after", (self._now, self._next), bind)

@@ -14,6 +14,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from gradserve.ascents import GradientNormalization
@@ -32,7 +33,8 @@ BATCH, GRADIENT = "batch", "gradient"
 """The model's input, and what it makes of it, [N, *model_shape]."""
 
 ROWS, COLUMNS = "rows", "columns"
-"""By how much each image is rolled, int32 [N, 1, 1], from 0 to below the size of the axis."""
+"""Where each row of a rolled image comes from, as the place of its first pixel, int32 [N, H, 1], and each column, int32
+[N, 1, W]: `places`."""
 
 RULE = "rule"
 """The numbers of a step, float32 [RULE_SIZE]: `kernels.Ascender.rule`."""
@@ -87,7 +89,7 @@ class StepForm:
 
     @property
     def rolled_by(self) -> tuple[str, ...]:
-        """What says how far images are rolled."""
+        """What says how images are rolled."""
         return (ROWS, COLUMNS) if self.rolls else ()
 
     @property
@@ -96,16 +98,31 @@ class StepForm:
         return ((LOW, HIGH) if self.bounds is None else ()) + ((CENTRE,) if self.projection is not None else ())
 
 
+def places(offsets: npt.NDArray[np.int32], planar_shape: tuple[int, int, int]) -> dict[str, npt.NDArray[np.int32]]:
+    """What the graphs are told of `np.roll(image[n], offsets[n], axis=(1, 2))`.
+
+    Computed here, because a GPU would need a dozen calls for it.
+
+    Args:
+        offsets: [N, 2], for rows and columns: their negatives undo it.
+        planar_shape: C, H, W.
+    """
+    _, height, width = planar_shape
+    down, right = offsets[:, :1], offsets[:, 1:]
+    rows, columns = (np.arange(height) - down) % height * width, (np.arange(width) - right) % width
+    return {ROWS: rows.astype(np.int32)[:, :, None], COLUMNS: columns.astype(np.int32)[:, None, :]}
+
+
 # ---- the graphs ------------------------------------------------------------------------------------------------------
 
 
 def before(form: StepForm) -> ir.Model:
     """The graph from `IMAGE` and `rolled_by` to `BATCH`."""
     graph = _Graph("before_the_model")
-    image, *shifts = (graph.input(name, form) for name in (IMAGE, *form.rolled_by))
+    image, *rolled = (graph.input(name, form) for name in (IMAGE, *form.rolled_by))
     g = graph.emitter
     if form.rolls:
-        image = _rolled(g, image, shifts, form, back=False)
+        image = _rolled(g, image, rolled, form)
     image = (image - _channels(g, form.mean)) * _channels(g, form.scale)
     if form.layout == "NHWC":
         image = g.transpose(image, [0, 2, 3, 1])
@@ -123,7 +140,7 @@ def after(form: StepForm) -> ir.Model:
     g = graph.emitter
     slope = _planar(g, x[GRADIENT], form)
     if form.rolls:
-        slope = _rolled(g, slope, [x[name] for name in form.rolled_by], form, back=True)
+        slope = _rolled(g, slope, [x[name] for name in form.rolled_by], form)
     slope = slope * _channels(g, form.scale)
     ratio, largest, length = _scaled(g, slope)
     normalized = _normalized(g, slope, ratio, length, form)
@@ -182,8 +199,8 @@ class _Graph:
 
 
 _INPUTS: Mapping[str, tuple[ir.DataType, tuple[int | str, ...] | None]] = {
-    ROWS: (ir.DataType.INT32, ("N", 1, 1)),
-    COLUMNS: (ir.DataType.INT32, ("N", 1, 1)),
+    ROWS: (ir.DataType.INT32, ("N", "H", 1)),
+    COLUMNS: (ir.DataType.INT32, ("N", 1, "W")),
     RULE: (ir.DataType.FLOAT, (RULE_SIZE,)),
     HELD: (ir.DataType.BOOL, ("N", 1, 1, 1)),
     LOW: (ir.DataType.FLOAT, ()),
@@ -207,21 +224,11 @@ def _planar(g: Emitter, x: Expr, form: StepForm) -> Expr:
     return g.reshape(x, -1, channels, height, width)
 
 
-def _rolled(g: Emitter, image: Expr, shifts: Sequence[Expr], form: StepForm, *, back: bool) -> Expr:
-    """`np.roll(image[n], (rows[n], columns[n]), axis=(1, 2))`, or that undone: a number from elsewhere for each one."""
+def _rolled(g: Emitter, image: Expr, rolled: Sequence[Expr], form: StepForm) -> Expr:
+    """Each image with its rows and columns from elsewhere."""
     channels, height, width = form.planar_shape
-
-    def places(shift: Expr, size: int, shape: tuple[int, ...]) -> Expr:
-        here = g.const(np.arange(size, dtype=np.int32).reshape(shape))
-        if back:
-            place = here + shift
-            return g.where(place < size, place, place - size)
-        place = here - shift
-        return g.where(place < 0, place + size, place)
-
-    rows, columns = shifts
-    at = places(rows, height, (1, -1, 1)) * width + places(columns, width, (1, 1, -1))
-    at = g.op("Expand", g.reshape(at, -1, 1, height * width), g.ints(1, channels, 1))
+    rows, columns = rolled
+    at = g.op("Expand", g.reshape(rows + columns, -1, 1, height * width), g.ints(1, channels, 1))
     moved = g.op("GatherElements", g.reshape(image, -1, channels, height * width), at, axis=2)
     return g.reshape(moved, -1, channels, height, width)
 

@@ -72,20 +72,15 @@ class Stepped:
         self.more = {}
         self.taken = 0
 
-    def shifts(self, offsets):
-        if not self.form.rolls:
-            return {}
-        sizes = zip((S.ROWS, S.COLUMNS), PLANAR[1:], strict=True)
-        return {
-            name: (offsets[:, axis] % size).astype(np.int32).reshape(-1, 1, 1) for axis, (name, size) in enumerate(sizes)
-        }
+    def rolled(self, offsets, sign=1):
+        return S.places(sign * offsets, self.form.planar_shape) if self.form.rolls else {}
 
     def shown(self, offsets):
-        return self.before.run({S.IMAGE: self.state[S.IMAGE], **self.shifts(offsets)})[S.BATCH]
+        return self.before.run({S.IMAGE: self.state[S.IMAGE], **self.rolled(offsets)})[S.BATCH]
 
     def step(self, gradient, offsets):
         """Returns the lengths of gradients."""
-        numbers = {S.RULE: self.ascender.rule(self.taken), **self.shifts(offsets), **self.more}
+        numbers = {S.RULE: self.ascender.rule(self.taken), **self.rolled(offsets, -1), **self.more}
         results = self.after.run({S.GRADIENT: gradient, **self.state, **numbers})
         self.state = {name: results[f"{S.NEW}{name}"] for name in self.form.state}
         self.taken += 1

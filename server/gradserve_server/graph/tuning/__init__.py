@@ -6,8 +6,8 @@
 4. `pools`: the gradient of a maximum over windows as one operator of ours.
 5. `blocked`: onnxruntime's blocked layout, kept from one convolution to the next, and to the gradient of the image.
 6. `fused`: chains of operators on numbers one by one as one operator of ours.
-7. `covered_opset`, `maxima`, `symmetric`, `unpooling`: what onnxruntime's providers for GPUs would leave to the processor,
-   refuse, or compute otherwise, put differently.
+7. `covered_opset`, `maxima`, `subpixel`, `symmetric`, `unpooling`: what onnxruntime's providers for GPUs would leave to the
+   processor, refuse, or compute otherwise, put differently.
 
 3 to 6 are for CPUs, 7 is for GPUs.
 
@@ -26,6 +26,7 @@ from gradserve_server.graph.tuning.joins import join_parts
 from gradserve_server.graph.tuning.maxima import find_maxima_again
 from gradserve_server.graph.tuning.pools import replace_max_pool_gradients
 from gradserve_server.graph.tuning.slopes import fuse_slopes
+from gradserve_server.graph.tuning.subpixel import convolve_transposed
 from gradserve_server.graph.tuning.symmetric import pad_symmetrically
 from gradserve_server.graph.tuning.unpooling import scatter_unpooled
 
@@ -66,5 +67,6 @@ def tune(model: ir.Model, machine: Machine) -> None:
     if machine.gpu:
         to_covered_opset(model)
         find_maxima_again(model)
+        convolve_transposed(model)
         pad_symmetrically(model)
         scatter_unpooled(model)
