@@ -3,9 +3,9 @@
 PYTHONPATH=benchmarks python -m ascent [--rounds 9] [--seconds 0.7] [--no-compile] [--only "digits CNN"]
 
 Two loops on two networks, the same for everybody: the pixels of an image with jitter, and its spectrum with colours and six
-random transforms (`loops.py`). PyTorch runs eager and compiled, in both memory formats, without gradients of the weights;
-its transforms are sampled by one matrix, or one after the other; its fastest is the yardstick. Contenders run in processes
-of their own, in turn, on the same cores; every time is the median of the turns.
+random transforms (`loops.py`). PyTorch runs eager and compiled, in both memory formats, without gradients of the weights and
+with BatchNorm folded; its transforms are sampled by one matrix, or one after the other; its fastest is the yardstick.
+Contenders run in processes of their own, in turn, on the same cores; every time is the median of the turns.
 """
 
 import argparse

@@ -45,7 +45,7 @@ def steps(image: NDArray[np.float32], case: str, loop: str, setting: Setting, th
     """A loop from an image [1, C, H, W]; its report is the gradient of the logit there."""
     torch.set_num_threads(threads)
     form = torch.channels_last if setting.channels_last else torch.contiguous_format
-    network = SUITE[case].network().to(memory_format=form)
+    network = SUITE[case].folded().to(memory_format=form)
 
     def logit(x: Tensor) -> Tensor:
         logits: Tensor = network(x.to(memory_format=form))

@@ -43,8 +43,10 @@ def _table(rows: list[dict[str, Any]], batch: int) -> str:
             f"{in_forwards(row):.2f}", f"{memory[OURS] / 1e6:.0f}", f"{memory[fastest] / 1e6:.0f}",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
-    means = [f"{geometric_mean([measure(row) for row in rows]):.2f}" for measure in (portable, ratio, in_forwards)]
-    lines.append(f"| geometric mean | | | {means[0]} of `auto` | | | **{means[1]}** | {means[2]} | | |")
+    both = [portable(row) for row in rows if PORTABLE in row["ms"]]
+    means = [f"{geometric_mean([measure(row) for row in rows]):.2f}" for measure in (ratio, in_forwards)]
+    of_auto = f"{geometric_mean(both):.2f} of `auto`" if both else ""
+    lines.append(f"| geometric mean | | | {of_auto} | | | **{means[0]}** | {means[1]} | | |")
     return "\n".join(lines) + "\n"
 
 

@@ -165,6 +165,18 @@ def test_transposed_convolutions_that_no_convolution_puts_together():
     assert_same(model, changed, {"x": random(2, 4, 9, 8)})
 
 
+def test_transposed_convolutions_of_old_files_stay():
+    proto = build(
+        "y = ConvTranspose<strides = [2, 2]>(x, W)",
+        inputs="float[N,4,5,4] x",
+        outputs="float[N,2,?,?] y",
+        weights={"W": random(4, 2, 3, 3)},
+        opset=10,
+    )
+    _, changed = tuned_of(proto, GPU)
+    assert operators_of(changed) == {"ConvTranspose": 1}
+
+
 @pytest.mark.parametrize("rank", [1, 3])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_transposed_convolutions_of_signals_and_volumes(rank, stride):

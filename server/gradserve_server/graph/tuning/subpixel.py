@@ -24,7 +24,10 @@ from gradserve_server.graph.autodiff.emitter import Emitter, Expr
 from gradserve_server.graph.tuning.transposed import Axis, axes_of, spatial
 from gradserve_server.graph.values import constant, is_op, opset_of, supersede
 
+_BIAS = 2
+"""Its place among the inputs."""
 _PLANE = 2
+"""Axes of what DepthToSpace takes."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,9 @@ class Phases:
         axis = self.axis
         found = {}
         for tap in range(axis.kernel):
-            offset, remainder = divmod(axis.begin - axis.dilation * tap, axis.stride)  # of r = 0: o < 0, and what is lacking
-            needed = (axis.stride - remainder) % axis.stride
-            found[needed - self.first, offset + (remainder > 0)] = tap
+            place = axis.begin - axis.dilation * tap
+            remainder = -place % axis.stride  # the r that makes r + place a multiple of the stride
+            found[remainder - self.first, (remainder + place) // axis.stride] = tap
         return found
 
     @property
@@ -89,17 +92,19 @@ def convolve_transposed(model: ir.Model) -> None:
     """Rewrites them, in place, where weights are constant.
 
     Args:
-        model: Of opset 11 or newer: before, DepthToSpace knows one order only.
+        model: Of opset 11 or newer: before, DepthToSpace knows one order only, and Pad takes no sizes.
     """
+    if opset_of(model) < 11:
+        return
     for number, node in enumerate(list(model.graph)):
         if is_op(node, "ConvTranspose"):
             _convolve(model, node, number)
 
 
 def _convolve(model: ir.Model, node: ir.Node, number: int) -> None:
-    weight, bias = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > _PLANE else None
-    axes = axes_of(node)
-    if weight is None or axes is None or (bias is None and len(node.inputs) > _PLANE):
+    given = node.inputs[_BIAS] if len(node.inputs) > _BIAS else None
+    weight, bias, axes = constant(node.inputs[1]), constant(given), axes_of(node)
+    if weight is None or axes is None or (bias is None and given is not None):
         return
     rank, x = len(axes), node.inputs[0]
     sizes = spatial(x, rank)
