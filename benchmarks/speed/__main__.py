@@ -5,8 +5,8 @@ PYTHONPATH=benchmarks python -m speed [NAME ...] [--batches 1 8] [--rounds 7] [-
 Contenders run in processes of their own, in turn, with two threads each; times are medians of the turns. Before a time is
 printed, its gradient has been compared with PyTorch's. PyTorch runs eager and compiled, in both memory formats, without
 gradients of the weights and with BatchNorm folded, and as onnx2torch makes it of the exported file; its fastest is the
-yardstick. `peak` is the share of the machine's matrix-multiply rate, measured
-by torch.mm in the same run; memory is what the process takes above its loaded libraries.
+yardstick. `peak` is the share of the machine's matrix-multiply rate, measured by torch.mm in the same run; memory is what
+the process takes above its loaded libraries.
 """
 
 import argparse

@@ -6,7 +6,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def fold(network: nn.Module, sample: Tensor) -> nn.Module:
-    """Folds each BatchNorm that reads what a convolution has just made. Eager, ResNet-50 is the faster for it.
+    """Folds each BatchNorm that reads what a convolution has just made.
 
     Which ones do, a run tells. That nothing else reads it, no run tells: so the outputs are compared.
 

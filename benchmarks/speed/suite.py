@@ -40,7 +40,7 @@ class Subject:
         return network
 
     def folded(self) -> nn.Module:
-        """The same as PyTorch runs it fastest."""
+        """The same with BatchNorm folded, for PyTorch: what we serve is."""
         return fold(self.network(), self.sample(2))
 
     def sample(self, batch: int) -> Tensor:

@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT, PICTURE, RESULTS = ROOT / "docs" / "performance.md", ROOT / "docs" / "images" / "speed.png", Path(__file__).parent
 BEGIN, END = "<!-- table: python -m speed.table -->\n", "<!-- end of the table -->\n"
 
+HEADINGS = {FORWARD: "forward", OURS: "gradient", PORTABLE: "portable", TRAINING: "onnxruntime-training"}
+"""Contenders with a column of their own, where they were measured."""
+
 
 def main() -> None:
     """Writes both, and keeps the numbers beside this file."""
@@ -29,13 +32,9 @@ def main() -> None:
     _picture(rows, batches)
 
 
-_OURS = {FORWARD: "forward", OURS: "gradient", PORTABLE: "portable", TRAINING: "onnxruntime-training"}
-"""Contenders with a column of their own, where they were measured."""
-
-
 def _table(rows: list[dict[str, Any]], batch: int) -> str:
-    contenders = [name for name in _OURS if any(name in row["ms"] for row in rows)]
-    headings = [f"batch {batch}, ms", *(_OURS[name] for name in contenders)]
+    contenders = [name for name in HEADINGS if any(name in row["ms"] for row in rows)]
+    headings = [f"batch {batch}, ms", *(HEADINGS[name] for name in contenders)]
     headings += ["PyTorch's best", "ratio", "in forwards", "MB", "PyTorch's MB"]
     lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     for row in rows:

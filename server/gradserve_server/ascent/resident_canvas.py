@@ -54,8 +54,10 @@ class ResidentCanvas:
         self._runs: dict[Any, Callable[[], None]] = {}
         # What a step reads from this side, and writes here.
         count = spec.count
-        unmoved = stepping.places(np.zeros((count, 2), np.int32), spec.pixels.planar_shape) if self._form.rolls else {}
-        self._rolled, self._rolled_back = ({name: at.copy() for name, at in unmoved.items()} for _ in range(2))
+        self._unmoved = np.zeros((count, 2), np.int32)
+        self._rolled, self._rolled_back = (
+            stepping.places(self._unmoved, self._form.planar_shape) if self._form.rolls else {} for _ in range(2)
+        )
         self._numbers = np.zeros(stepping.RULE_SIZE, np.float32)
         self._norms = {name: np.zeros(count, np.float32) for name in (LARGEST, LENGTH)}
         self._confined_by = {name: place(array, device) for name, array in self._confining().items()}
@@ -133,7 +135,7 @@ class ResidentCanvas:
     def _roll(self, offsets: npt.NDArray[np.int32] | None) -> None:
         if not self._form.rolls:
             return
-        by = np.zeros((self._spec.count, 2), np.int32) if offsets is None else offsets
+        by = self._unmoved if offsets is None else offsets
         for kept, sign in ((self._rolled, 1), (self._rolled_back, -1)):
             for name, at in stepping.places(sign * by, self._form.planar_shape).items():
                 kept[name][:] = at

@@ -166,6 +166,12 @@ def test_transposed_convolutions_that_no_convolution_puts_together():
     assert_same(model, changed, {"x": random(2, 4, 9, 8)})
 
 
+def test_transposed_convolutions_that_runtimes_disagree_on_stay():
+    """Windows that do not reach one another, and shall give an image without gaps."""
+    _, changed = tuned_of(transposed('auto_pad = "SAME_UPPER", strides = [4, 4]', "5,4", biased=False), GPU)
+    assert operators_of(changed) == {"ConvTranspose": 1}
+
+
 def test_transposed_convolutions_of_old_files_stay():
     """Of those that cannot be made newer; the others are."""
     proto = build(

@@ -4,7 +4,7 @@ along one axis:   size of Y = (size of X - 1) * stride + output_padding + extent
 with extent = dilation * (kernel - 1) + 1
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -20,8 +20,8 @@ class Axis:
     dilation: int
     extra: int
     """`output_padding`."""
-    begin: int
-    end: int
+    begin: int = 0
+    end: int = 0
 
     @property
     def extent(self) -> int:
@@ -37,23 +37,23 @@ def axes_of(node: ir.Node) -> list[Axis] | None:
     rank, attributes = len(kernel), node.attributes
     strides, extras = attributes.get_ints("strides", [1] * rank), attributes.get_ints("output_padding", [0] * rank)
     dilations, mode = attributes.get_ints("dilations", [1] * rank), attributes.get_string("auto_pad", "NOTSET")
-    extents = [dilation * (size - 1) + 1 for dilation, size in zip(dilations, kernel, strict=True)]
+    axes = [Axis(*numbers) for numbers in zip(kernel, strides, dilations, extras, strict=True)]
     if asked := attributes.get_ints("output_shape", []):
         sizes = spatial(node.inputs[0], rank)
         if sizes is None:
             return None
-        whole = zip(sizes, strides, extras, extents, asked[-rank:], strict=True)
-        totals = [(size - 1) * stride + extra + extent - wanted for size, stride, extra, extent, wanted in whole]
+        wanted = zip(axes, sizes, asked[-rank:], strict=True)
+        totals = [(size - 1) * axis.stride + axis.extra + axis.extent - result for axis, size, result in wanted]
     elif mode.startswith("SAME"):
-        totals = [extra + extent - stride for extra, extent, stride in zip(extras, extents, strides, strict=True)]
+        totals = [axis.extra + axis.extent - axis.stride for axis in axes]
     else:
         pads = [0] * 2 * rank if mode == "VALID" else attributes.get_ints("pads", [0] * 2 * rank)
-        return [Axis(*axis) for axis in zip(kernel, strides, dilations, extras, pads[:rank], pads[rank:], strict=True)]
+        return [replace(axis, begin=begin, end=end) for axis, begin, end in zip(axes, pads[:rank], pads[rank:], strict=True)]
     if min(totals) < 0:
         return None
     begins = [total // 2 if mode == "SAME_UPPER" else (total + 1) // 2 for total in totals]
-    ends = [total - begin for total, begin in zip(totals, begins, strict=True)]
-    return [Axis(*axis) for axis in zip(kernel, strides, dilations, extras, begins, ends, strict=True)]
+    cut = zip(axes, begins, totals, strict=True)
+    return [replace(axis, begin=begin, end=total - begin) for axis, begin, total in cut]
 
 
 def spatial(value: ir.Value | None, rank: int) -> list[int] | None:
