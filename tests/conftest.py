@@ -14,6 +14,16 @@ def pytest_addoption(parser):
     parser.addoption("--large", action="store_true", help="also models above protobuf's 2 GiB limit (8 GiB of memory)")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """What is skipped for want of torch has its marker: the gate runs all that has not in an environment without torch."""
+    report = yield
+    skipped = call.excinfo is not None and call.excinfo.errisinstance(pytest.skip.Exception)
+    if skipped and "torch" in str(call.excinfo.value) and item.get_closest_marker("torch") is None:
+        report.outcome, report.longrepr = "failed", f"without the marker `torch`: {call.excinfo.value}"
+    return report
+
+
 @pytest.fixture(autouse=True)
 def _no_graph_is_run_untuned(monkeypatch):
     """A graph that cannot be tuned is served all the same: here it is a failure."""

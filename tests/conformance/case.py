@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.parser
+from support.runtime import TOO_OLD
 
 FLOAT, DOUBLE = onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
 _NAMES = {FLOAT: "float", DOUBLE: "double"}
@@ -77,6 +78,13 @@ class Case:
     name: str = ""
     skip: str = ""
     """Why the installed onnxruntime cannot run it; empty where it can."""
+    too_old: str = ""
+    """Why the training wheel's onnxruntime cannot."""
+
+    @property
+    def skipped(self) -> str:
+        """Why it is skipped here; empty where it is not."""
+        return self.skip or (TOO_OLD and self.too_old)
 
     @property
     def id(self) -> str:

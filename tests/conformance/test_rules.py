@@ -32,9 +32,8 @@ from gradserve_server.runtime.session import Session
 @pytest.fixture(autouse=True)
 def _can_run(request: pytest.FixtureRequest) -> None:
     case = request.node.callspec.params["case"] if hasattr(request.node, "callspec") else None
-    without = (test_gradient_graph_is_standard_onnx, test_gradient_graph_runs_in_the_reference_evaluator)
-    if case is not None and case.skip and request.function not in without:
-        pytest.skip(case.skip)
+    if case is not None and case.skipped and not request.node.get_closest_marker("any_runtime"):
+        pytest.skip(case.skipped)
 
 
 def served(case: Case, opset: int, dynamic: str) -> ir.Model:
@@ -163,6 +162,7 @@ def test_jvp_is_the_adjoint_of_the_vjp(case, opset):
     assert abs(forwards - along(pulled, direction)) <= TOLERANCE["float32 operator"] * max(size, 1e-3)
 
 
+@pytest.mark.any_runtime
 @pytest.mark.parametrize(("case", "opset"), PAIRS)
 def test_gradient_graph_is_standard_onnx(case, opset):
     """It passes the checker with full shape inference, and uses no domain that the forward graph does not use."""
@@ -172,6 +172,7 @@ def test_gradient_graph_is_standard_onnx(case, opset):
         onnx.checker.check_model(ir.to_proto(model), full_check=not case.domain)
 
 
+@pytest.mark.any_runtime
 @pytest.mark.parametrize(
     ("case", "opset"), [pair for pair in PAIRS if pair.values[0].evaluator and pair.values[0].portable_evaluator]
 )

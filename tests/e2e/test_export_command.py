@@ -141,6 +141,7 @@ def test_help_has_examples_that_parse(run):
         assert option in (ROOT / "docs" / "export.md").read_text(), "the document explains every option"
 
 
+@pytest.mark.torch
 def test_an_image_description_is_written_as_it_is_read(run, tmp_path):
     pytest.importorskip("torch", reason="an exporter: scripts/test --torch installs it")
     (tmp_path / "nets.py").write_text(

@@ -6,4 +6,4 @@ from gradserve_server.runtime.session import newest_opset
 
 MAX_OPSET = newest_opset()
 TOO_OLD = "1.19" if tuple(map(int, onnxruntime.__version__.split(".")[:2])) <= (1, 19) else ""
-"""The training wheel's release; `skip=TOO_OLD and "why"` says what it does wrong."""
+"""The training wheel's release."""

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 import torch
 from conformance.case import Case, Draw
-from support.runtime import TOO_OLD
 from torch.nn import functional
 
 MS = partial(Case, domain="com.microsoft", evaluator=False, opsets=(18, 28))
@@ -52,7 +51,7 @@ ALONE = [
     MS("ExpandDims", "Y = com.microsoft.ExpandDims(X, axis)", {"X": (3, 4)}, lambda x: x[:, None],
        others={"axis": np.array(1, np.int32)}),
     MS("ExpandDims", "Y = com.microsoft.ExpandDims(X, axis)", {"X": (3, 4)}, lambda x: x[..., None], name="constant",
-       constants={"axis": np.array(-1, np.int32)}, skip=TOO_OLD and "onnxruntime 1.19 dies of it"),
+       constants={"axis": np.array(-1, np.int32)}, too_old="onnxruntime 1.19 dies of it"),
     MS("GatherND", "Y = com.microsoft.GatherND(X, ids)", {"X": (3, 4)}, lambda x: x[[0, 2, 0], [1, 3, 1]],
        others={"ids": np.array([[0, 1], [2, 3], [0, 1]], np.int64)}, dynamic=("none", "batch")),
     MS("Trilu", "Y = com.microsoft.Trilu(X)", {"X": (2, 3, 4)}, torch.triu),
@@ -73,7 +72,7 @@ ALONE = [
        {"X": (1, 2, 4, 3), "G": Draw((1, 3, 2, 2), "unit")},
        partial(functional.grid_sample, mode="bicubic", padding_mode="border", align_corners=True), name="bicubic"),
     MS("UnfoldTensor", "Y = com.microsoft.UnfoldTensor<dim = 1, size = 3, step = 2>(X)", {"X": (2, 7, 2)},
-       lambda x: x.unfold(1, 3, 2), skip=TOO_OLD and "onnxruntime 1.19 has no kernel for it"),
+       lambda x: x.unfold(1, 3, 2), too_old="onnxruntime 1.19 has no kernel for it"),
     MS("Range", "Y = com.microsoft.Range(start, limit, delta)", {"start": (), "delta": Draw((), POSITIVE)},
        lambda start, delta: start + torch.arange(math.ceil((5 - start.item()) / delta.item())) * delta,
        constants={"limit": np.array(5.0)}),
@@ -243,7 +242,7 @@ NORMS = [
         lambda x, skip, gamma, bias: (_rms_norm(x + skip + bias, gamma, 1e-5), x + skip + bias),
         outputs=("Y", "Z"),
         name="sum",
-        skip=TOO_OLD and "onnxruntime 1.19 forgets the bias",
+        too_old="onnxruntime 1.19 forgets the bias",
     ),
     MS(
         "SimplifiedLayerNormalization",
