@@ -1,5 +1,10 @@
 """What of the rules only one runtime can tell: `--beyond-training`, docs/testing.md."""
 
+from importlib.util import find_spec
+
+collect_ignore = [] if find_spec("torch") else ["test_evaluator_only.py", "test_moving_ties.py", "test_rules.py"]
+"""Their cases are functions of torch."""
+
 TRAINING_OPSET = 21
 """The newest that the training wheel's onnxruntime knows."""
 
