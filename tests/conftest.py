@@ -1,6 +1,7 @@
 """What tests share: one engine and one server on the shipped models for the whole run."""
 
 import logging
+from importlib.util import find_spec
 
 import pytest
 from support.paths import MODELS
@@ -12,6 +13,11 @@ from gradserve_server.rpc.app import Server
 
 def pytest_addoption(parser):
     parser.addoption("--large", action="store_true", help="also models above protobuf's 2 GiB limit (8 GiB of memory)")
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("torch") is not None and find_spec("torch") is None:
+        pytest.skip("scripts/test --torch installs torch")
 
 
 @pytest.hookimpl(wrapper=True)
