@@ -5,6 +5,7 @@ import onnx
 import pytest
 from support import golden
 from support.reference import relative_error
+from support.runtime import in_training
 from support.tolerances import TOLERANCE
 
 from gradserve import objectives as O
@@ -183,7 +184,7 @@ def test_layers_say_which_backend_and_why(engines):
     assert {layer.backend for layer in engines["portable"].layers("smooth")} == {"portable"}
 
 
-@pytest.mark.skipif(not ort_training.available(), reason="needs onnxruntime-training")
+@in_training
 def test_the_training_backend_alone_refuses_what_it_cannot(tmp_path):
     text = SMOOTH.replace("Tanh", "HardSwish")
     model = onnx.parser.parse_model(text)

@@ -6,6 +6,7 @@ import pytest
 from support.image_gradients import BLOCKS, CASES, Case, computed, defined, in_blocks, session_of
 from support.onnx_models import build, random
 from support.reference import relative_error
+from support.runtime import BACKENDS
 from support.targets import TARGETS, by_target
 from support.tolerances import TOLERANCE
 from support.tuned import BLOCKS as MACHINE
@@ -14,7 +15,6 @@ from support.tuned import assert_same, operators_of
 from gradserve import objectives as O
 from gradserve.errors import InvalidModel, RunFailed
 from gradserve_server.gradient_graph import derive_file
-from gradserve_server.graph.autodiff import ort_training
 from gradserve_server.graph.contrib_shapes import infer_shapes
 from gradserve_server.graph.tuning import Machine, tune
 from gradserve_server.graph.tuning.blocked.images import LARGEST_PATCH, MOST_CHANNELS
@@ -91,10 +91,6 @@ def test_a_cotangent_of_other_channels_is_refused(shape):
 
 # ---- where it is chosen ----------------------------------------------------------------------------------------------
 
-BACKENDS = [
-    pytest.param("training", marks=pytest.mark.skipif(not ort_training.available(), reason="no gradient builder here")),
-    "portable",
-]
 
 STEMS = {
     "ResNet": (3, 64, 7, "strides = [2, 2], pads = [3, 3, 3, 3]"),

@@ -12,19 +12,14 @@ import onnxruntime
 import pytest
 from support.onnx_models import build, random, save
 from support.reference import relative_error
+from support.runtime import BACKENDS
 from support.tolerances import TOLERANCE
 
-from gradserve_server.graph.autodiff import ort_training
 from gradserve_server.graph.weights import large_constants, put_back, serialize_without
 from gradserve_server.runtime import session
 from gradserve_server.runtime.session import Session
 
 WIDTH = 160  # 100 KiB a matrix: above the size from which constants are handed over
-
-BACKENDS = [
-    pytest.param("training", marks=pytest.mark.skipif(not ort_training.available(), reason="no gradient builder here")),
-    "portable",
-]
 
 
 def model(dtype: str = "float32") -> onnx.ModelProto:

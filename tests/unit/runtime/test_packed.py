@@ -15,6 +15,7 @@ from support.packed_masks import (
     network,
     packing,
 )
+from support.runtime import BACKENDS
 from support.targets import TARGETS, by_target
 from support.tuned import BLOCKS
 
@@ -33,11 +34,9 @@ def tuned(model, machine=BLOCKS):
     return copy
 
 
-@pytest.mark.parametrize("backend", ["portable", "training"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS)
 def test_gradients_are_the_same_to_the_last_bit(activation, backend):
-    if backend == "training":
-        pytest.importorskip("onnxruntime.training")
     expected, got = gradients(in_numbers_and_bits(network(activation), BLOCKS, backend), 32)
     assert np.isnan(expected).any()
     assert (expected[1] != 0).any()

@@ -5,6 +5,7 @@ import onnx_ir as ir
 import pytest
 from support.onnx_models import build, random
 from support.reference import relative_error
+from support.runtime import in_training
 from support.tolerances import TOLERANCE
 from support.tuned import OURS
 
@@ -87,11 +88,9 @@ def second_products(model):
     return [node for node in model.graph if node.op_type == "MatMul" and (node.name or "").endswith("/again")]
 
 
-@pytest.mark.parametrize("backend", ["portable", "auto"])
+@pytest.mark.parametrize("backend", [pytest.param("auto", marks=in_training), "portable"])
 @pytest.mark.parametrize("mask", MASKS)
 def test_gradients_are_the_same(mask, backend, monkeypatch):
-    if backend == "auto":
-        pytest.importorskip("onnxruntime.training")
     model = gradient_of(network(mask), backend)
     again = tuned(model)
     monkeypatch.setattr(tuning, "recompute_attention", lambda _: None)

@@ -8,11 +8,11 @@ import onnx_ir as ir
 import pytest
 from support.onnx_models import build, random
 from support.reference import relative_error
+from support.runtime import BACKENDS
 from support.tolerances import TOLERANCE
 
 from gradserve import objectives as O
 from gradserve_server.gradient_graph import derive_file
-from gradserve_server.graph.autodiff import ort_training
 from gradserve_server.graph.contrib_shapes import infer_shapes
 from gradserve_server.graph.tuning import Machine, tune
 from gradserve_server.graph.tuning.blocked import DOMAIN, TABLE
@@ -379,11 +379,6 @@ def test_channels_that_fill_a_block_do_no_harm(name, shift, machine):
 
 
 # ---- slopes ----------------------------------------------------------------------------------------------------------
-
-BACKENDS = [
-    pytest.param("training", marks=pytest.mark.skipif(not ort_training.available(), reason="no gradient builder here")),
-    "portable",
-]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
