@@ -22,6 +22,7 @@ from gradserve_server.graph.autodiff.judge import Judge, PortableJudge
 from gradserve_server.graph.autodiff.portable import build_hvp, build_jvp, build_vjp
 from gradserve_server.graph.autodiff.training_ops import TrainingJudge
 from gradserve_server.graph.dense_convolutions import to_products
+from gradserve_server.graph.early_selections import select_early
 from gradserve_server.graph.inference_form.to_float32 import to_float32
 from gradserve_server.graph.objectives import Head, append_heads
 from gradserve_server.graph.subgraph import cut
@@ -181,6 +182,7 @@ def _can(wanted: Wanted, backend: Backend, model: ir.Model) -> None:
 
 def _build(graph: ir.Model, wanted: Wanted, backend: Backend, policy: Policy) -> ir.Model:
     to_float32(graph, interface=True)  # half numbers would lose the small ones of a gradient
+    select_early(graph, wanted.wrt)
     to_products(graph)
     if wanted.product is Product.JVP:
         return build_jvp(graph, wanted.wrt, straight_through=policy.straight_through)
