@@ -97,7 +97,7 @@ def _move(graph: ir.Graph, selection: Selection, kept: Container[str]) -> bool:
     nodes = list(graph)
     for node in reversed(nodes[: nodes.index(selection.node)]):
         out = node.outputs[0]
-        if out not in axes or any(other.uses() for other in node.outputs[1:]):
+        if out not in axes or any(other.uses() or other.is_graph_output() for other in node.outputs[1:]):
             continue
         if out.is_graph_output() or out.name in kept or {(use.node, use.idx) for use in out.uses()} != askers[out]:
             continue
