@@ -132,6 +132,7 @@ class _Mover:
     def __init__(self, graph: ir.Graph, selection: Selection) -> None:
         self._graph, self._selection = graph, selection
         self._chosen: dict[ir.Value, ir.Value] = {}
+        self._names = set(ir.convenience.create_value_mapping(graph))
 
     def narrow(self, node: ir.Node, axis: int, pulls: Pulls, passed: Container[ir.Node]) -> None:
         """A node computes the places only."""
@@ -165,7 +166,7 @@ class _Mover:
                 self._chosen[value] = self._initializer(f"{value.name}/chosen", np.take(array, places, axis))
             else:
                 index = self._initializer(f"{value.name}/places", places)
-                name = f"{value.name}/chosen"
+                name = self._name(f"{value.name}/chosen")
                 node = ir.node("Gather", [value, index], {"axis": axis}, name=name)
                 (chosen,) = node.outputs
                 chosen.name, chosen.type, chosen.shape = name, value.type, _with(value.shape, axis, len(places))
@@ -174,11 +175,16 @@ class _Mover:
         return self._chosen[value]
 
     def _initializer(self, wanted: str, array: np.ndarray) -> ir.Value:
-        name = unused_name(wanted, self._graph.initializers)
+        name = self._name(wanted)
         tensor = ir.tensor(array, name=name)
         value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
         self._graph.register_initializer(value)
         return value
+
+    def _name(self, wanted: str) -> str:
+        name = unused_name(wanted, self._names)
+        self._names.add(name)
+        return name
 
 
 def _with(shape: ir.Shape | None, axis: int, count: int) -> ir.Shape | None:

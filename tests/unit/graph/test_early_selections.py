@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from support.onnx_models import build, random
@@ -193,6 +194,17 @@ def test_what_is_kept_and_what_is_given_out_stays():
     model = model_of(body, outputs="float[?,?,?,?] y, float[?,?,?,?] p")
     names = {v.name: v for v in ir.convenience.create_value_mapping(moved(model).graph).values()}
     assert (names["q"].shape[1], names["p"].shape[1]) == (1, 6)
+
+
+def test_two_that_choose_of_one_value():
+    text = "i = Constant<value_int = 0>() j = Constant<value_int = 5>() h = Relu(x)"
+    text += " p = MatMul(h, W) a = Gather<axis = 1>(p, i) q = MatMul(h, W) b = Gather<axis = 1>(q, j) y = Add(a, b)"
+    model = model_of(text)
+    early = moved(model)
+    onnx.checker.check_model(ir.to_proto(early), full_check=True)
+    assert [node.outputs[0].shape[1] for node in early.graph if node.op_type == "MatMul"] == [1, 1]
+    x = random(*SHAPE)
+    assert relative_error(run(early, x), run(model, x)) < TOLERANCE["float32 operator"]
 
 
 def test_an_old_softmax_is_along_several_axes():
