@@ -45,7 +45,7 @@ def select_early(model: ir.Model, kept: Container[str]) -> None:
     if opset_of(model) < FIRST_OPSET:
         return
     moved = False
-    for node in reversed(list(model.graph)):
+    for node in list(model.graph):
         selection = _selection(node)
         if selection is not None:
             moved |= _move(model.graph, selection, kept)
@@ -144,9 +144,8 @@ class _Mover:
             target = constant(node.inputs[1])
             assert target is not None
             sizes = [int(size) for size in target]
-            if sizes[axis] > 0:
-                sizes[axis] = count
-                node.replace_input_with(1, self._initializer(f"{out.name}/sizes", np.array(sizes)))
+            sizes[axis] = count
+            node.replace_input_with(1, self._initializer(f"{out.name}/sizes", np.array(sizes)))
         out.shape = _with(out.shape, axis, count)
 
     def finish(self) -> None:
