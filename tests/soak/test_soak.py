@@ -15,7 +15,7 @@ SECONDS = 40
 
 LEAK_KIB = "1024"
 """For each gradient. Measured is what a third of a run leaves, from the median of the judged half's first third to that of
-its last: more than the limit of 16 MiB from some twenty gradients on, so that a slow machine sees it, too."""
+its last: more than the limit of 16 MiB from some fifty gradients in a run on, so that a slow machine sees it, too."""
 
 
 @pytest.mark.parametrize("leak", [False, True], ids=["as it is", "with a leak"])

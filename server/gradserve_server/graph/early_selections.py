@@ -54,12 +54,13 @@ def select_early(model: ir.Model, kept: Container[str]) -> None:
 
 
 def _selection(node: ir.Node) -> Selection | None:
-    x, shape = node.inputs[0] if node.inputs else None, None
-    if x is None or constant(x) is not None or (shape := shape_of(x)) is None:
+    x = node.inputs[0] if node.inputs else None
+    shape = shape_of(x) if x is not None and constant(x) is None else None
+    if not shape:
         return None
     if is_op(node, "Gather"):
         index = constant(node.inputs[1])
-        if index is None or index.ndim > 1 or not shape:
+        if index is None or index.ndim > 1:
             return None
         axis, places = int(attribute(node, "axis", 0)) % len(shape), tuple(int(i) for i in index.ravel())
         drops = index.ndim == 0

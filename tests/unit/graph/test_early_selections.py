@@ -33,23 +33,9 @@ WEIGHTS = {
 }
 
 PLAIN = (
-    *(
-        "Abs",
-        "Ceil",
-        "Celu",
-        "Cos",
-        "Elu",
-        "Erf",
-        "Exp",
-        "Floor",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-        "Identity",
-        "LeakyRelu",
-    ),
-    *("Mish", "Neg", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Swish", "Tanh"),
-    *("ThresholdedRelu", "Reciprocal"),
+    *("Abs", "Ceil", "Celu", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity"),
+    *("LeakyRelu", "Mish", "Neg", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign"),
+    *("Swish", "Tanh", "ThresholdedRelu"),
 )
 BROADCAST = ("Add", "Div", "Max", "Min", "Mul", "Sub", "Sum")
 
